@@ -1,0 +1,181 @@
+package messages
+
+import (
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+)
+
+// ErrInvalidID is wrapped by every identifier parser's error.
+var ErrInvalidID = errors.New("invalid identifier")
+
+// Limits of identifiers, in bytes.
+const (
+	thingNameMaxBytes = 128 // client-device-auth spec 5.2, rule 1 (#428)
+	brokerIDMaxBytes  = 64  // one NATS subject token
+	tokenBytes        = 32  // random bytes behind a token: 256 bits
+)
+
+// ThingName names a client device, as the cloud spells it, and is its MQTT client
+// id: 1–128 of [A-Za-z0-9:_-] (client-device-auth spec 5.2, rule 3).
+type ThingName string
+
+// ParseThingName checks s and returns it as a ThingName.
+func ParseThingName(s string) (ThingName, error) {
+	if s == "" || len(s) > thingNameMaxBytes {
+		return "", fmt.Errorf("thing name: %w: %d bytes, want 1 to %d", ErrInvalidID, len(s), thingNameMaxBytes)
+	}
+	for i := range len(s) {
+		if c := s[i]; !isAlphanumeric(c) && c != ':' && c != '_' && c != '-' {
+			return "", fmt.Errorf("thing name: %w: byte %d is %q, want a letter, a digit, ':', '_' or '-'", ErrInvalidID, i, c)
+		}
+	}
+	return ThingName(s), nil
+}
+
+// CertificateID is the lower-case hex SHA-256 of a certificate's DER
+// (client-device-auth spec 5).
+type CertificateID string
+
+// ParseCertificateID checks s and returns it as a CertificateID.
+func ParseCertificateID(s string) (CertificateID, error) {
+	if len(s) != 2*sha256.Size {
+		return "", fmt.Errorf("certificate id: %w: %d characters, want %d", ErrInvalidID, len(s), 2*sha256.Size)
+	}
+	for i := range len(s) {
+		if c := s[i]; (c < '0' || c > '9') && (c < 'a' || c > 'f') {
+			return "", fmt.Errorf("certificate id: %w: character %d is %q, want lower-case hex", ErrInvalidID, i, c)
+		}
+	}
+	return CertificateID(s), nil
+}
+
+// CertificateIDOf derives the id of the certificate whose DER encoding is der.
+func CertificateIDOf(der []byte) CertificateID {
+	sum := sha256.Sum256(der)
+	return CertificateID(hex.EncodeToString(sum[:]))
+}
+
+// BrokerID names a broker: one NATS subject token, 1–64 of [A-Za-z0-9_-].
+type BrokerID string
+
+// ParseBrokerID checks s and returns it as a BrokerID.
+func ParseBrokerID(s string) (BrokerID, error) {
+	if s == "" || len(s) > brokerIDMaxBytes {
+		return "", fmt.Errorf("broker id: %w: %d bytes, want 1 to %d", ErrInvalidID, len(s), brokerIDMaxBytes)
+	}
+	for i := range len(s) {
+		if c := s[i]; !isAlphanumeric(c) && c != '_' && c != '-' {
+			return "", fmt.Errorf("broker id: %w: byte %d is %q, want a letter, a digit, '_' or '-'", ErrInvalidID, i, c)
+		}
+	}
+	return BrokerID(s), nil
+}
+
+func isAlphanumeric(c byte) bool {
+	return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9'
+}
+
+// tokenPrefix lets secret scanners find a leaked token.
+const tokenPrefix = "gh1_"
+
+// Token is a client device auth token: the bearer's proof of one session. It is a
+// secret: it never enters the log, and printing it prints its digest's first bytes.
+type Token string
+
+// TokenDigest is the SHA-256 of a token, the form in which the log and the read
+// models know it.
+type TokenDigest [sha256.Size]byte
+
+// NewToken makes a token from 32 fresh random bytes.
+func NewToken() Token {
+	var b [tokenBytes]byte
+	_, _ = rand.Read(b[:]) // crypto/rand.Read never fails: it crashes the program instead.
+	return TokenFrom(b)
+}
+
+// TokenFrom makes the token whose random part is b: 256 bits that the caller drew
+// from a secure source and uses for nothing else.
+func TokenFrom(b [tokenBytes]byte) Token {
+	return Token(tokenPrefix + base64.RawURLEncoding.EncodeToString(b[:]))
+}
+
+// Digest returns the form of t that may be stored.
+func (t Token) Digest() TokenDigest { return sha256.Sum256([]byte(t)) }
+
+// LogValue keeps the secret out of logs.
+func (t Token) LogValue() slog.Value { return slog.StringValue(t.Digest().Short()) }
+
+// String keeps the secret out of error texts; convert with string(t) to spell it.
+func (t Token) String() string { return "token " + t.Digest().Short() }
+
+// Short names the digest in twelve hex digits, for people.
+func (d TokenDigest) Short() string { return hex.EncodeToString(d[:6]) }
+
+// String returns the digest in lower-case hex.
+func (d TokenDigest) String() string { return hex.EncodeToString(d[:]) }
+
+// StreamID names an entity's stream: "certificate/<id>", "device/<thing>" or
+// "core/<name>" with one of the core names below.
+type StreamID string
+
+// The core's own streams.
+const (
+	StreamPolicy      StreamID = "core/policy"
+	StreamConfig      StreamID = "core/config"
+	StreamCA          StreamID = "core/ca"
+	StreamSync        StreamID = "core/sync"
+	StreamClock       StreamID = "core/clock"
+	StreamCredentials StreamID = "core/credentials"
+	StreamLifecycle   StreamID = "core/lifecycle"
+)
+
+// The families of streams that have one member per name.
+const (
+	certificatePrefix = "certificate/"
+	devicePrefix      = "device/"
+)
+
+// CertificateStream names the stream of certificate id.
+func CertificateStream(id CertificateID) StreamID { return StreamID(certificatePrefix + string(id)) }
+
+// DeviceStream names the stream of thing.
+func DeviceStream(thing ThingName) StreamID { return StreamID(devicePrefix + string(thing)) }
+
+// Certificate returns the certificate whose stream s is.
+func (s StreamID) Certificate() (CertificateID, bool) {
+	rest, ok := strings.CutPrefix(string(s), certificatePrefix)
+	return CertificateID(rest), ok
+}
+
+// Device returns the thing whose stream s is.
+func (s StreamID) Device() (ThingName, bool) {
+	rest, ok := strings.CutPrefix(string(s), devicePrefix)
+	return ThingName(rest), ok
+}
+
+// ParseStreamID checks s and returns it as a StreamID.
+func ParseStreamID(s string) (StreamID, error) {
+	if rest, ok := strings.CutPrefix(s, certificatePrefix); ok {
+		if _, err := ParseCertificateID(rest); err != nil {
+			return "", fmt.Errorf("stream %q: %w", s, err)
+		}
+		return StreamID(s), nil
+	}
+	if rest, ok := strings.CutPrefix(s, devicePrefix); ok {
+		if _, err := ParseThingName(rest); err != nil {
+			return "", fmt.Errorf("stream %q: %w", s, err)
+		}
+		return StreamID(s), nil
+	}
+	switch id := StreamID(s); id {
+	case StreamPolicy, StreamConfig, StreamCA, StreamSync, StreamClock, StreamCredentials, StreamLifecycle:
+		return id, nil
+	}
+	return "", fmt.Errorf("stream %.80q: %w: want certificate/<id>, device/<thing> or core/<name>", s, ErrInvalidID)
+}
