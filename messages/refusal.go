@@ -12,13 +12,13 @@ type RefusalCode uint8
 // The refusal codes. A "deny" of an authorization is not among them: it is a normal
 // answer.
 const (
-	RefusedService            RefusalCode = iota // something inside failed; the zero value, so that a forgotten code is never mistaken for a milder one
-	RefusedInvalidArguments                      // the request is malformed
-	RefusedInvalidCredential                     // the certificate or client id is not accepted
-	RefusedInvalidToken                          // no such session for this broker
-	RefusedUnauthorized                          // the broker may not ask this
-	RefusedBusy                                  // overload: ask again after RetryAfter
-	RefusedNotReady                              // starting, stopping, or a log that cannot be written
+	RefusedService           RefusalCode = iota // something inside failed; the zero value, so that a forgotten code is never mistaken for a milder one
+	RefusedInvalidArguments                     // the request is malformed
+	RefusedInvalidCredential                    // the certificate or client id is not accepted
+	RefusedInvalidToken                         // no such session for this broker
+	RefusedUnauthorized                         // the broker may not ask this
+	RefusedBusy                                 // overload: ask again after RetryAfter
+	RefusedNotReady                             // starting, stopping, or a log that cannot be written
 	refusalCodes
 )
 
