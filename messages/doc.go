@@ -4,4 +4,6 @@
 //
 // Everything else imports this package; it imports the standard library and
 // protobuf alone.
+//
+//go:generate go run ../cmd/internal/protogen -dir .
 package messages

@@ -133,6 +133,9 @@ const (
 	StreamClock       StreamID = "core/clock"
 	StreamCredentials StreamID = "core/credentials"
 	StreamLifecycle   StreamID = "core/lifecycle"
+	// StreamStrangers holds sampled denials of those who have no entity of their own: a
+	// certificate that was never trusted leaves no stream (design.md, section 4).
+	StreamStrangers StreamID = "core/strangers"
 )
 
 // The families of streams that have one member per name.
@@ -174,7 +177,7 @@ func ParseStreamID(s string) (StreamID, error) {
 		return StreamID(s), nil
 	}
 	switch id := StreamID(s); id {
-	case StreamPolicy, StreamConfig, StreamCA, StreamSync, StreamClock, StreamCredentials, StreamLifecycle:
+	case StreamPolicy, StreamConfig, StreamCA, StreamSync, StreamClock, StreamCredentials, StreamLifecycle, StreamStrangers:
 		return id, nil
 	}
 	return "", fmt.Errorf("stream %.80q: %w: want certificate/<id>, device/<thing> or core/<name>", s, ErrInvalidID)

@@ -1,0 +1,300 @@
+package messages
+
+import "time"
+
+// Command is an order to one entity. The entity is named by Target.
+type Command interface {
+	// Target names the stream of the entity that decides.
+	Target() StreamID
+	// Lane says how urgent the command is when there is more work than time.
+	Lane() Lane
+}
+
+// Lane ranks commands under load: what restricts and what operators ask first, then
+// devices that are known, then those that nobody has seen (design.md, section 5).
+type Lane uint8
+
+// The lanes, most urgent first.
+const (
+	LaneRestrict Lane = iota
+	LaneToken
+	LaneRegister
+	Lanes // how many there are
+)
+
+// Input is a command as the host hands it to a decider: with the moment it was taken
+// up, fresh random bytes, and where it came from. Deciders read nothing else.
+type Input struct {
+	Command Command
+	At      Instant
+	Nonce   [32]byte // secret: tokens are made of it
+	Cause   Cause
+}
+
+// Decision is what a decider makes of an input, as plain data. The host appends the
+// events, then folds them, then runs the effects, then gives the reply: in this order,
+// so that nobody sees an answer before the events it rests on are durable.
+type Decision struct {
+	Events  []Event
+	Effects []Effect
+	Reply   Reply // nil if the reply comes later, with the answer to an AskCloud
+}
+
+// Reply is an answer to a command: one of the types below, or *Refusal.
+type Reply any
+
+// Effect is a request to the outside, run after the events of its decision are
+// durable.
+type Effect interface{ isEffect() }
+
+// CloudQuestion is one of the two questions about a device that only the cloud can
+// answer (client-device-auth spec 5.1, 5.2).
+type CloudQuestion struct {
+	Certificate CertificateID
+	DER         []byte    // with an identity question: the certificate
+	Thing       ThingName // with an association question; empty otherwise
+}
+
+// AskCloud asks Question and comes back to the same entity as CloudAnswered with Then,
+// the command that needs the answer. Its reply is the answer's.
+type AskCloud struct {
+	Question CloudQuestion
+	Then     Command
+}
+
+// Tell sends Command to its own target and forgets about it. It must be harmless to
+// repeat and to lose: what it does is found again from the log.
+type Tell struct{ Command Command }
+
+func (AskCloud) isEffect() {}
+func (Tell) isEffect()     {}
+
+// VerifyCertificate orders the certificate entity to say whether its certificate is
+// good. Answer: Verified.
+type VerifyCertificate struct {
+	Certificate CertificateID
+	DER         []byte
+	NotBefore   time.Time
+	NotAfter    time.Time
+	Subject     string // for people; at most 256 bytes
+}
+
+// RecheckCertificate orders the certificate entity to ask the cloud again about a
+// certificate it holds, without a device waiting. Answer: Verified.
+type RecheckCertificate struct{ Certificate CertificateID }
+
+// CloudAnswered brings the cloud's answer to the command that needed it.
+type CloudAnswered struct {
+	Answer CloudAnswer
+	Then   Command
+}
+
+// OpenSession orders the device entity to authenticate Thing by Certificate, which was
+// verified before. Answer: SessionReady.
+type OpenSession struct {
+	Thing       ThingName
+	Certificate CertificateID
+	Broker      BrokerID
+	Connect     bool // the policy must let the device connect, or there is no session
+}
+
+// RecheckAttachment orders the device entity to ask the cloud again whether
+// Certificate belongs to it. Answer: Done.
+type RecheckAttachment struct {
+	Thing       ThingName
+	Certificate CertificateID
+}
+
+// CloseSession orders the device entity to end one session. Answer: Done, also when
+// there is no such session.
+type CloseSession struct {
+	Thing   ThingName
+	Session TokenDigest
+	Reason  CloseReason
+	Detail  string
+}
+
+// CloseSessions orders the device entity to end all sessions that were opened with
+// Certificate, or all if it is empty. Answer: Done.
+type CloseSessions struct {
+	Thing       ThingName
+	Certificate CertificateID
+	Reason      CloseReason
+	Detail      string
+}
+
+// QuarantineDevice orders the device entity to refuse the device until it is released.
+// Answer: Done.
+type QuarantineDevice struct {
+	Thing  ThingName
+	Source Source
+	Reason string
+}
+
+// ReleaseDevice ends a quarantine. Answer: Done.
+type ReleaseDevice struct {
+	Thing  ThingName
+	Source Source
+	Reason string
+}
+
+// ForgetDevice removes a device: its attachments and its sessions. Answer: Done.
+type ForgetDevice struct {
+	Thing  ThingName
+	Source Source
+	Reason string
+}
+
+// RecordDenial records that something was refused. Answer: Done.
+type RecordDenial struct {
+	Known  bool // the thing has an entity; otherwise it goes to the strangers' stream
+	Denial *AccessDenied
+}
+
+// ReplacePolicy orders the policy entity to take a deviceGroups document into force.
+// Answer: Replaced or Rejected.
+type ReplacePolicy struct {
+	Document []byte
+	Source   Source
+	Origin   string
+}
+
+// ReplaceConfig orders the configuration entity to take a clientDeviceAuth document
+// into force. Answer: Replaced or Rejected.
+type ReplaceConfig struct {
+	Document []byte
+	Source   Source
+	Origin   string
+}
+
+// MarkClock orders the clock entity to note where the trust clock stands. Answer: Done.
+type MarkClock struct{ Mark *ClockMarked }
+
+// Note orders a core entity to record a fact that needs no judgement: the core started
+// or stopped, the network came or went. Answer: Done.
+type Note struct {
+	Stream StreamID
+	Event  Event
+}
+
+// Verified answers VerifyCertificate and RecheckCertificate.
+type Verified struct {
+	Valid  bool
+	Source Source // on whose word
+	Reason string // for the audit trail
+}
+
+// SessionReady answers OpenSession. Token is a secret and is given to the broker once.
+type SessionReady struct {
+	Token       Token
+	Thing       ThingName
+	Certificate CertificateID
+	Source      Source
+}
+
+// Replaced answers ReplacePolicy and ReplaceConfig: the document is in force.
+type Replaced struct {
+	Revision string
+	Changed  bool // false: it was in force already
+}
+
+// Rejected answers ReplacePolicy and ReplaceConfig: the former document stays in force.
+type Rejected struct{ Errors []string }
+
+// Done answers a command that has nothing to say.
+type Done struct{ Seq uint64 } // the last event's sequence number, 0 if there was none
+
+// Target implements Command.
+func (c VerifyCertificate) Target() StreamID { return CertificateStream(c.Certificate) }
+
+// Target implements Command.
+func (c RecheckCertificate) Target() StreamID { return CertificateStream(c.Certificate) }
+
+// Target implements Command.
+func (c CloudAnswered) Target() StreamID { return c.Then.Target() }
+
+// Target implements Command.
+func (c OpenSession) Target() StreamID { return DeviceStream(c.Thing) }
+
+// Target implements Command.
+func (c RecheckAttachment) Target() StreamID { return DeviceStream(c.Thing) }
+
+// Target implements Command.
+func (c CloseSession) Target() StreamID { return DeviceStream(c.Thing) }
+
+// Target implements Command.
+func (c CloseSessions) Target() StreamID { return DeviceStream(c.Thing) }
+
+// Target implements Command.
+func (c QuarantineDevice) Target() StreamID { return DeviceStream(c.Thing) }
+
+// Target implements Command.
+func (c ReleaseDevice) Target() StreamID { return DeviceStream(c.Thing) }
+
+// Target implements Command.
+func (c ForgetDevice) Target() StreamID { return DeviceStream(c.Thing) }
+
+// Target implements Command.
+func (ReplacePolicy) Target() StreamID { return StreamPolicy }
+
+// Target implements Command.
+func (ReplaceConfig) Target() StreamID { return StreamConfig }
+
+// Target implements Command.
+func (MarkClock) Target() StreamID { return StreamClock }
+
+// Target implements Command.
+func (c Note) Target() StreamID { return c.Stream }
+
+// Target implements Command.
+func (c RecordDenial) Target() StreamID {
+	if c.Known {
+		return DeviceStream(ThingName(c.Denial.Thing))
+	}
+	return StreamStrangers
+}
+
+// Lane implements Command.
+func (VerifyCertificate) Lane() Lane { return LaneRegister }
+
+// Lane implements Command.
+func (RecheckCertificate) Lane() Lane { return LaneToken }
+
+// Lane implements Command.
+func (CloudAnswered) Lane() Lane { return LaneRestrict }
+
+// Lane implements Command.
+func (OpenSession) Lane() Lane { return LaneToken }
+
+// Lane implements Command.
+func (RecheckAttachment) Lane() Lane { return LaneToken }
+
+// Lane implements Command.
+func (CloseSession) Lane() Lane { return LaneRestrict }
+
+// Lane implements Command.
+func (CloseSessions) Lane() Lane { return LaneRestrict }
+
+// Lane implements Command.
+func (QuarantineDevice) Lane() Lane { return LaneRestrict }
+
+// Lane implements Command.
+func (ReleaseDevice) Lane() Lane { return LaneRestrict }
+
+// Lane implements Command.
+func (ForgetDevice) Lane() Lane { return LaneRestrict }
+
+// Lane implements Command.
+func (ReplacePolicy) Lane() Lane { return LaneRestrict }
+
+// Lane implements Command.
+func (ReplaceConfig) Lane() Lane { return LaneRestrict }
+
+// Lane implements Command.
+func (MarkClock) Lane() Lane { return LaneRestrict }
+
+// Lane implements Command.
+func (Note) Lane() Lane { return LaneRestrict }
+
+// Lane implements Command.
+func (RecordDenial) Lane() Lane { return LaneRegister }
