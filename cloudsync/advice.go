@@ -1,0 +1,71 @@
+package cloudsync
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/url"
+	"syscall"
+	"time"
+)
+
+// adviceFor turns a failed exchange into a sentence that says what to do. host is the
+// endpoint's, timeout the bound of one question.
+func adviceFor(err error, host string, timeout time.Duration) string {
+	var (
+		wrapped    *url.Error
+		unverified *tls.CertificateVerificationError
+		alert      tls.AlertError
+		record     tls.RecordHeaderError
+		dns        *net.DNSError
+		timedOut   net.Error
+	)
+	if errors.As(err, &wrapped) {
+		err = wrapped.Err // drops method and URL, which the reader knows
+	}
+	switch {
+	case errors.As(err, &unverified):
+		return adviceForCertificate(unverified, host)
+	case errors.Is(err, context.Canceled):
+		return "the question was given up before the cloud answered"
+	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &timedOut) && timedOut.Timeout():
+		return fmt.Sprintf("no answer of %s within %v: check the network, or raise the timeout", host, timeout)
+	case errors.Is(err, errBodyTooLarge):
+		return fmt.Sprintf("%v from %s: not the service; check the endpoint, and for a proxy or captive portal", err, host)
+	case errors.As(err, &dns):
+		return fmt.Sprintf("the name of %s is not found: check the endpoint and DNS", host)
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return fmt.Sprintf("connection to %s refused: check the endpoint's port and firewall", host)
+	case errors.As(err, &alert):
+		return fmt.Sprintf("%s refused TLS (%v): check the core's certificate and key", host, alert)
+	case errors.As(err, &record):
+		return fmt.Sprintf("%s does not speak TLS: check the endpoint's port", host)
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET):
+		return fmt.Sprintf("%s closed the connection without a full answer; AWS does so when the core's certificate is not registered and active: check it in AWS IoT", host)
+	default:
+		return fmt.Sprintf("%s cannot be asked: %v", host, err)
+	}
+}
+
+func adviceForCertificate(err *tls.CertificateVerificationError, host string) string {
+	var (
+		unknown  x509.UnknownAuthorityError
+		wrong    x509.HostnameError
+		invalid  x509.CertificateInvalidError
+		distrust = "the certificate of " + host + " is not trusted: "
+	)
+	switch {
+	case errors.As(err, &unknown):
+		return distrust + "no given root signed it; check the roots, and whether something intercepts the connection"
+	case errors.As(err, &wrong):
+		return distrust + "it is for another name; check the endpoint"
+	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
+		return distrust + "it is expired or not yet valid; check this machine's clock, then the endpoint"
+	default:
+		return distrust + err.Err.Error()
+	}
+}

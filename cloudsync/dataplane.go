@@ -1,0 +1,297 @@
+package cloudsync
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/gatehouse-edge/gatehouse/messages"
+)
+
+// Bounds and defaults of the data plane's client.
+const (
+	defaultPort         = "8443" // the nucleus' greengrassDataPlanePort (cloud spec 0)
+	defaultTimeout      = 2 * time.Second
+	headerBytesMax      = 64 << 10
+	certificateBytesMax = 16 << 10 // design.md, section 8
+	idleTimeout         = 10 * time.Second
+	idleConnsMax        = 16
+)
+
+// DataPlaneConfig says how the core reaches the Greengrass data plane.
+type DataPlaneConfig struct {
+	// Endpoint is the base URL. Without scheme it is https, without port 8443; nothing
+	// but https is accepted.
+	Endpoint string
+	// Identity is the core's certificate with its key. Required.
+	Identity tls.Certificate
+	// Roots are the authorities that may vouch for the endpoint. Required: the system's
+	// are not used, so that adding one to the machine does not add one here.
+	Roots *x509.CertPool
+	// ServerName is the name the endpoint's certificate must carry and the SNI that is
+	// sent. Default: the endpoint's host. AWS demands that the two are the same.
+	ServerName string
+	// Routes overrides where operations live, one by one. Required for all of them
+	// against AWS's own hosts, which publish none (ErrUnpublishedPath).
+	Routes Routes
+	// Timeout bounds one question, from dialling to the last byte. Default 2 s: a device
+	// is waiting, and Greengrass falls back to stored trust after it.
+	Timeout time.Duration
+	// Proxy is the HTTP proxy to go through; nil is none. The environment's is not used.
+	Proxy *url.URL
+	// Now is the time by which the endpoint's certificate is judged. Required.
+	Now func() time.Time
+	// OnOutcome, if set, hears after each question whether the cloud was reached. It may
+	// be called from many goroutines at once and must not block.
+	OnOutcome func(reached bool)
+}
+
+// DataPlane asks the cloud about client devices. It is safe for use by many goroutines
+// at once. It never retries a question: the caller has stored trust to fall back on
+// (client-device-auth spec 5.6).
+type DataPlane struct {
+	base      *url.URL
+	routes    Routes
+	timeout   time.Duration
+	client    *http.Client
+	transport *http.Transport
+	onOutcome func(bool)
+}
+
+// NewDataPlane checks cfg and returns a client. It connects to nothing yet.
+func NewDataPlane(cfg DataPlaneConfig) (*DataPlane, error) {
+	base, err := parseEndpoint(cfg.Endpoint)
+	if err != nil {
+		return nil, fmt.Errorf("data plane: %w", err)
+	}
+	routes, err := routesFor(base.Hostname(), cfg.Routes)
+	if err != nil {
+		return nil, fmt.Errorf("data plane: %w", err)
+	}
+	switch {
+	case len(cfg.Identity.Certificate) == 0 || cfg.Identity.PrivateKey == nil:
+		return nil, errors.New("data plane: the core's certificate and key are missing: AWS knows the core by them")
+	case cfg.Roots == nil:
+		return nil, errors.New("data plane: the root certificates are missing: give the file AWS or the emulator published")
+	case cfg.Now == nil:
+		return nil, errors.New("data plane: no clock given")
+	}
+	timeout := cfg.Timeout
+	if timeout <= 0 {
+		timeout = defaultTimeout
+	}
+	serverName := cfg.ServerName
+	if serverName == "" {
+		serverName = base.Hostname()
+	}
+	transport := newTransport(cfg, serverName, timeout)
+	return &DataPlane{
+		base:      base,
+		routes:    routes,
+		timeout:   timeout,
+		transport: transport,
+		onOutcome: cfg.OnOutcome,
+		client: &http.Client{
+			Transport: transport,
+			// A redirect would carry the question, and the handshake's proof of the
+			// core's key, to a host nobody configured.
+			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+		},
+	}, nil
+}
+
+func newTransport(cfg DataPlaneConfig, serverName string, timeout time.Duration) *http.Transport {
+	dialer := &net.Dialer{Timeout: timeout}
+	transport := &http.Transport{
+		DialContext: dialer.DialContext,
+		TLSClientConfig: &tls.Config{
+			Certificates: []tls.Certificate{cfg.Identity},
+			RootCAs:      cfg.Roots,
+			ServerName:   serverName,
+			MinVersion:   tls.VersionTLS12,
+			// The nucleus offers both, whatever the port (cloud spec 0).
+			NextProtos: []string{"x-amzn-http-ca", "http/1.1"},
+			Time:       cfg.Now,
+		},
+		TLSHandshakeTimeout:    timeout,
+		MaxResponseHeaderBytes: headerBytesMax,
+		MaxIdleConnsPerHost:    idleConnsMax,
+		IdleConnTimeout:        idleTimeout,
+		DisableCompression:     true, // see parseAnswer
+		Proxy:                  nil,  // not the environment's
+	}
+	if cfg.Proxy != nil {
+		transport.Proxy = http.ProxyURL(cfg.Proxy)
+	}
+	return transport
+}
+
+func parseEndpoint(s string) (*url.URL, error) {
+	text := s
+	if !strings.Contains(text, "://") {
+		text = "https://" + text
+	}
+	u, err := url.Parse(text)
+	if err != nil {
+		return nil, fmt.Errorf("endpoint %.120q: %w", s, err)
+	}
+	if u.Scheme != "https" {
+		return nil, fmt.Errorf("endpoint %.120q: scheme %q, want https", s, u.Scheme)
+	}
+	if u.Hostname() == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" || (u.Path != "" && u.Path != "/") {
+		return nil, fmt.Errorf("endpoint %.120q: want https://HOST or https://HOST:PORT and nothing else", s)
+	}
+	if u.Port() == "" {
+		u.Host = net.JoinHostPort(u.Hostname(), defaultPort)
+	}
+	u.Path = ""
+	return u, nil
+}
+
+// Close drops idle connections. Questions under way end by their own deadline.
+func (d *DataPlane) Close() { d.transport.CloseIdleConnections() }
+
+// VerifyClientDeviceIdentity asks whether the first certificate of certificatePEM is
+// registered and active in this account.
+func (d *DataPlane) VerifyClientDeviceIdentity(ctx context.Context, certificatePEM string) messages.CloudAnswer {
+	if len(certificatePEM) > certificateBytesMax {
+		return silent("not asked: the certificate has %d bytes, at most %d are accepted", len(certificatePEM), certificateBytesMax)
+	}
+	block, _ := pem.Decode([]byte(certificatePEM))
+	if block == nil || block.Type != "CERTIFICATE" {
+		return silent("not asked: no PEM certificate")
+	}
+	return d.Ask(ctx, messages.CloudQuestion{Certificate: messages.CertificateIDOf(block.Bytes), DER: block.Bytes})
+}
+
+// VerifyClientDeviceIoTCertificateAssociation asks whether the certificate is attached
+// to the thing.
+func (d *DataPlane) VerifyClientDeviceIoTCertificateAssociation(ctx context.Context, thing messages.ThingName, certificate messages.CertificateID) messages.CloudAnswer {
+	if thing == "" {
+		return silent("not asked: no thing name")
+	}
+	return d.Ask(ctx, messages.CloudQuestion{Certificate: certificate, Thing: thing})
+}
+
+// Ask puts one question: an identity question if it names no thing, else one about an
+// association. It returns within the configured timeout, or when ctx ends.
+func (d *DataPlane) Ask(ctx context.Context, q messages.CloudQuestion) messages.CloudAnswer {
+	op, body, err := encodeQuestion(q)
+	if err != nil {
+		return silent("not asked: %v", err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, d.timeout)
+	defer cancel()
+	response, err := d.exchange(ctx, d.routes[op], body)
+	if d.onOutcome != nil && !errors.Is(err, context.Canceled) {
+		d.onOutcome(err == nil && response.fromService())
+	}
+	if err != nil {
+		return silent("%s", adviceFor(err, d.base.Host, d.timeout))
+	}
+	return parseAnswer(q, response.status, response.header, response.body)
+}
+
+// encodeQuestion writes the request's body. The certificate is written anew from its
+// DER, so that the cloud judges exactly the bytes whose id is recorded here, whatever
+// surrounded them in the text a broker presented.
+func encodeQuestion(q messages.CloudQuestion) (Operation, []byte, error) {
+	if _, err := messages.ParseCertificateID(string(q.Certificate)); err != nil {
+		return "", nil, err
+	}
+	if q.Thing != "" {
+		if _, err := messages.ParseThingName(string(q.Thing)); err != nil {
+			return "", nil, err
+		}
+		body, err := json.Marshal(map[string]string{
+			"clientDeviceThingName":     string(q.Thing),
+			"clientDeviceCertificateId": string(q.Certificate),
+		})
+		return OpVerifyAssociation, body, err
+	}
+	if len(q.DER) == 0 || len(q.DER) > certificateBytesMax {
+		return "", nil, fmt.Errorf("certificate of %d bytes, want 1 to %d", len(q.DER), certificateBytesMax)
+	}
+	if id := messages.CertificateIDOf(q.DER); id != q.Certificate {
+		return "", nil, fmt.Errorf("certificate id %.12s… does not belong to the certificate, whose id is %.12s…", q.Certificate, id)
+	}
+	text := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: q.DER})
+	body, err := json.Marshal(map[string]string{"clientDeviceCertificate": string(text)})
+	return OpVerifyIdentity, body, err
+}
+
+// response is one complete HTTP answer from a server whose certificate was verified.
+type response struct {
+	status int
+	header http.Header
+	body   []byte
+}
+
+// fromService says whether the answer can be AWS's at all: any JSON, or an empty answer
+// that carries AWS's request id or error name. A captive portal's page is neither.
+func (r *response) fromService() bool {
+	if r.status >= 300 && r.status <= 399 {
+		return false
+	}
+	return isJSON(r.header.Get("Content-Type")) || r.header.Get("X-Amzn-RequestId") != "" || r.header.Get("X-Amzn-ErrorType") != ""
+}
+
+var errBodyTooLarge = errors.New("answer larger than 1 MiB")
+
+func (d *DataPlane) exchange(ctx context.Context, route Route, body []byte) (*response, error) {
+	target := *d.base
+	target.Path = route.Path
+	request, err := http.NewRequestWithContext(ctx, route.Method, target.String(), bytes.NewReader(body))
+	if err != nil {
+		return nil, err
+	}
+	request.Header.Set("Content-Type", "application/json")
+	request.Header.Set("Accept", "application/json")
+	request.Header.Set("User-Agent", "gatehouse")
+	// An empty list is not sent, but tells net/http that a question is harmless to
+	// repeat: when the server has closed an idle connection meanwhile, it is put again
+	// on a new one. On a new connection nothing is ever sent twice.
+	request.Header["Idempotency-Key"] = []string{}
+	answer, err := d.client.Do(request)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = answer.Body.Close() }()
+	if answer.TLS == nil || len(answer.TLS.VerifiedChains) == 0 {
+		return nil, errors.New("the server was not verified") // cannot happen while https is forced; checked all the same
+	}
+	read, err := io.ReadAll(io.LimitReader(answer.Body, answerBytesMax+1))
+	if err != nil {
+		return nil, fmt.Errorf("the answer broke off: %w", err)
+	}
+	if len(read) > answerBytesMax {
+		return nil, errBodyTooLarge
+	}
+	return &response{status: answer.StatusCode, header: answer.Header, body: read}, nil
+}
+
+// Probe asks the endpoint for nothing in particular, and returns nil if the service
+// answers, whatever it says. It is what a Monitor calls.
+func (d *DataPlane) Probe(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, d.timeout)
+	defer cancel()
+	response, err := d.exchange(ctx, Route{Method: http.MethodGet, Path: "/"}, nil)
+	if err != nil {
+		return errors.New(adviceFor(err, d.base.Host, d.timeout))
+	}
+	if !response.fromService() {
+		return fmt.Errorf("HTTP %d from %s is not the service: check the endpoint, and for a proxy or captive portal", response.status, d.base.Host)
+	}
+	return nil
+}
