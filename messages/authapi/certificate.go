@@ -7,8 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-
-	"github.com/gatehouse-edge/gatehouse/messages"
 )
 
 // MaxCertificateBytes is the longest text of a certificate, PEM or base64.
