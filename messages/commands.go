@@ -83,10 +83,13 @@ type VerifyCertificate struct {
 // certificate it holds, without a device waiting. Answer: Verified.
 type RecheckCertificate struct{ Certificate CertificateID }
 
-// CloudAnswered brings the cloud's answer to the command that needed it.
+// CloudAnswered brings the cloud's answer to the command that needed it. AskedMs is
+// the trust time of the question: an answer to a question that is older than a later
+// "no" proves nothing.
 type CloudAnswered struct {
-	Answer CloudAnswer
-	Then   Command
+	Answer  CloudAnswer
+	AskedMs int64
+	Then    Command
 }
 
 // OpenSession orders the device entity to authenticate Thing by Certificate, which was
@@ -200,6 +203,13 @@ type Replaced struct {
 
 // Rejected answers ReplacePolicy and ReplaceConfig: the former document stays in force.
 type Rejected struct{ Errors []string }
+
+// ConnectDenied answers OpenSession when the device is who it says, and the policy does
+// not let it connect. There is no session.
+type ConnectDenied struct {
+	Thing       ThingName
+	Certificate CertificateID
+}
 
 // Done answers a command that has nothing to say.
 type Done struct{ Seq uint64 } // the last event's sequence number, 0 if there was none

@@ -1,0 +1,205 @@
+// Package device decides about client devices and their certificates: whether a
+// certificate is good, whether it belongs to the thing, which sessions are open. It is
+// pure: functions of a state, the facts, and one input.
+package device
+
+import (
+	"fmt"
+
+	"github.com/gatehouse-edge/gatehouse/messages"
+)
+
+// Facts is what an entity needs to know beyond its own stream, folded from the log by
+// the host at the moment of the decision.
+type Facts struct {
+	// NetworkUp is the state of the core's link to the cloud.
+	NetworkUp bool
+	// Trust is the rule by which stored answers count.
+	Trust messages.Trust
+	// CloseOnRevoke: withdrawn trust ends live sessions (sessions.closeOnRevoke).
+	CloseOnRevoke bool
+	// Holders are the things that hold the certificate; for a certificate entity.
+	Holders []messages.ThingName
+	// Certificate is the trust in the certificate a command names; for a device entity.
+	Certificate messages.CertificateTrust
+	// ConnectAllowed: the policy in force lets the thing connect; for a device entity.
+	ConnectAllowed bool
+	// PolicyRevision names that policy.
+	PolicyRevision string
+}
+
+// Certificate is the state of a certificate entity. The zero value is a certificate
+// that was never verified.
+type Certificate struct {
+	Trust     messages.CertificateTrust
+	DER       []byte // as verified; nil until then and after a refusal
+	Subject   string
+	RefusedMs int64 // when the last refusal was; 0: never
+}
+
+// DecideCertificate judges one command about a certificate. id is the certificate.
+func DecideCertificate(id messages.CertificateID, s Certificate, f Facts, in messages.Input) (messages.Decision, error) {
+	switch c := in.Command.(type) {
+	case messages.VerifyCertificate:
+		return verify(s, f, c, in.At), nil
+	case messages.RecheckCertificate:
+		return recheck(id, s, f, c, in.At), nil
+	case messages.CloudAnswered:
+		switch then := c.Then.(type) {
+		case messages.VerifyCertificate:
+			return verifyAnswered(id, s, f, c, then, in.At), nil
+		case messages.RecheckCertificate:
+			return recheckAnswered(id, s, f, c, then, in.At), nil
+		}
+		return messages.Decision{}, fmt.Errorf("certificate: unexpected answer for %T", c.Then)
+	default:
+		return messages.Decision{}, fmt.Errorf("certificate: unexpected command %T", c)
+	}
+}
+
+// verify is client-device-auth spec 5.1, steps 2 to 4: a certificate outside its
+// validity is refused without asking; a trusted one is good when the cloud cannot be
+// asked; everything else is the cloud's to say, also when the link is thought down.
+func verify(s Certificate, f Facts, c messages.VerifyCertificate, at messages.Instant) messages.Decision {
+	if !messages.ValidAt(c.NotBefore.UnixMilli(), c.NotAfter.UnixMilli(), at.TrustMs) {
+		return invalid(messages.Source_SOURCE_LOCAL, "the certificate is outside its validity (%s to %s)",
+			c.NotBefore.UTC().Format("2006-01-02"), c.NotAfter.UTC().Format("2006-01-02"))
+	}
+	if f.NetworkUp || !f.Trust.Trusted(s.Trust, at.TrustMs) {
+		return ask(messages.CloudQuestion{Certificate: c.Certificate, DER: c.DER}, c)
+	}
+	return valid(messages.Source_SOURCE_LOCAL, "verified before, within the trust duration; the cloud is away")
+}
+
+// verifyAnswered is spec 5.1, step 5.
+func verifyAnswered(id messages.CertificateID, s Certificate, f Facts, a messages.CloudAnswered, c messages.VerifyCertificate, at messages.Instant) messages.Decision {
+	if !messages.ValidAt(c.NotBefore.UnixMilli(), c.NotAfter.UnixMilli(), at.TrustMs) {
+		return invalid(messages.Source_SOURCE_LOCAL, "the certificate expired while the cloud was asked")
+	}
+	switch a.Answer.Verdict {
+	case messages.CloudConfirmed:
+		if stale(a.AskedMs, s.RefusedMs) {
+			return ask(messages.CloudQuestion{Certificate: id, DER: c.DER}, c)
+		}
+		d := valid(messages.Source_SOURCE_CLOUD, "the cloud vouches for the certificate")
+		e := &messages.CertificateVerified{
+			Source:      messages.Source_SOURCE_CLOUD,
+			NotBeforeMs: c.NotBefore.UnixMilli(),
+			NotAfterMs:  c.NotAfter.UnixMilli(),
+		}
+		if s.DER == nil {
+			e.Der, e.Subject = c.DER, c.Subject
+		}
+		d.Events = []messages.Event{e}
+		return d
+	case messages.CloudDenied:
+		return refuse(id, s, f, messages.Source_SOURCE_CLOUD, messages.CloseReason_CLOSE_CERTIFICATE_REFUSED,
+			"the cloud does not vouch for the certificate: "+a.Answer.Detail)
+	default:
+		if f.Trust.Trusted(s.Trust, at.TrustMs) {
+			return valid(messages.Source_SOURCE_LOCAL, "verified before, within the trust duration; the cloud gave no answer: "+a.Answer.Detail)
+		}
+		reason := "never verified, and the cloud gave no answer: "
+		if s.Trust.Verified {
+			reason = "trust lapsed, and the cloud gave no answer: "
+		}
+		return refuse(id, s, f, messages.Source_SOURCE_LOCAL, messages.CloseReason_CLOSE_TRUST_LAPSED, reason+a.Answer.Detail)
+	}
+}
+
+// recheck asks again about a certificate that is held; one that is not held is not
+// asked about.
+func recheck(id messages.CertificateID, s Certificate, f Facts, c messages.RecheckCertificate, at messages.Instant) messages.Decision {
+	if s.DER == nil {
+		return invalid(messages.Source_SOURCE_LOCAL, "no such certificate is held")
+	}
+	if at.TrustMs >= s.Trust.NotAfterMs {
+		return refuse(id, s, f, messages.Source_SOURCE_LOCAL, messages.CloseReason_CLOSE_CERTIFICATE_EXPIRED, "the certificate has expired")
+	}
+	return ask(messages.CloudQuestion{Certificate: id, DER: s.DER}, c)
+}
+
+// recheckAnswered settles a recheck. A yes is recorded only once a quarter of the trust
+// duration has passed since the last: asking often must not fill the log.
+func recheckAnswered(id messages.CertificateID, s Certificate, f Facts, a messages.CloudAnswered, c messages.RecheckCertificate, at messages.Instant) messages.Decision {
+	if s.DER == nil {
+		return invalid(messages.Source_SOURCE_LOCAL, "the certificate was refused meanwhile")
+	}
+	switch a.Answer.Verdict {
+	case messages.CloudConfirmed:
+		if stale(a.AskedMs, s.RefusedMs) {
+			return ask(messages.CloudQuestion{Certificate: id, DER: s.DER}, c)
+		}
+		d := valid(messages.Source_SOURCE_CLOUD, "the cloud vouches for the certificate")
+		if renewDue(f.Trust, s.Trust.VerifiedMs, at.TrustMs) {
+			d.Events = []messages.Event{&messages.CertificateVerified{
+				Source: messages.Source_SOURCE_CLOUD, NotBeforeMs: s.Trust.NotBeforeMs, NotAfterMs: s.Trust.NotAfterMs,
+			}}
+		}
+		return d
+	case messages.CloudDenied:
+		return refuse(id, s, f, messages.Source_SOURCE_CLOUD, messages.CloseReason_CLOSE_CERTIFICATE_REFUSED,
+			"the cloud no longer vouches for the certificate: "+a.Answer.Detail)
+	default:
+		if f.Trust.Trusted(s.Trust, at.TrustMs) {
+			return valid(messages.Source_SOURCE_LOCAL, "the cloud gave no answer: "+a.Answer.Detail)
+		}
+		return refuse(id, s, f, messages.Source_SOURCE_LOCAL, messages.CloseReason_CLOSE_TRUST_LAPSED,
+			"trust lapsed, and the cloud gave no answer: "+a.Answer.Detail)
+	}
+}
+
+// EvolveCertificate folds one event. It cannot fail: what is in the log happened.
+func EvolveCertificate(s Certificate, e messages.Event, at messages.Instant) Certificate {
+	switch e := e.(type) {
+	case *messages.CertificateVerified:
+		s.Trust = messages.CertificateTrust{
+			Verified: true, VerifiedMs: at.TrustMs, NotBeforeMs: e.NotBeforeMs, NotAfterMs: e.NotAfterMs,
+		}
+		if len(e.Der) > 0 {
+			s.DER, s.Subject = e.Der, e.Subject
+		}
+	case *messages.CertificateRefused:
+		s = Certificate{RefusedMs: at.TrustMs}
+	}
+	return s
+}
+
+// refuse says no, forgets a record that existed, and ends the sessions that rested on
+// it. A certificate that never was trusted leaves no trace here (design.md, section 4).
+func refuse(id messages.CertificateID, s Certificate, f Facts, source messages.Source, why messages.CloseReason, reason string) messages.Decision {
+	d := invalid(source, "%s", reason)
+	if !s.Trust.Verified {
+		return d
+	}
+	d.Events = []messages.Event{&messages.CertificateRefused{Source: source, Reason: reason}}
+	if f.CloseOnRevoke {
+		for _, thing := range f.Holders {
+			d.Effects = append(d.Effects, messages.Tell{Command: messages.CloseSessions{
+				Thing: thing, Certificate: id, Reason: why, Detail: reason,
+			}})
+		}
+	}
+	return d
+}
+
+func valid(source messages.Source, reason string) messages.Decision {
+	return messages.Decision{Reply: messages.Verified{Valid: true, Source: source, Reason: reason}}
+}
+
+func invalid(source messages.Source, format string, args ...any) messages.Decision {
+	return messages.Decision{Reply: messages.Verified{Source: source, Reason: fmt.Sprintf(format, args...)}}
+}
+
+func ask(q messages.CloudQuestion, then messages.Command) messages.Decision {
+	return messages.Decision{Effects: []messages.Effect{messages.AskCloud{Question: q, Then: then}}}
+}
+
+// stale reports whether a question from askedMs is older than a "no" from refusedMs, so
+// that its "yes" may be overtaken news.
+func stale(askedMs, refusedMs int64) bool { return refusedMs != 0 && askedMs <= refusedMs }
+
+// renewDue reports whether a repeated yes is worth an event.
+func renewDue(t messages.Trust, verifiedMs, nowMs int64) bool {
+	return verifiedMs < t.SinceMs || nowMs-verifiedMs >= t.DurationMs/4
+}

@@ -1,0 +1,309 @@
+package device
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/gatehouse-edge/gatehouse/messages"
+)
+
+// sessionsMax bounds the live sessions of one device; the oldest goes when another is
+// opened. The reference has only the bound over all devices, which lets one noisy
+// client log the others out (reliability spec, R9).
+const sessionsMax = 16
+
+// Session is one live session of a device.
+type Session struct {
+	Certificate messages.CertificateID
+	Broker      messages.BrokerID
+	OpenedMs    int64 // trust time
+}
+
+// Device is the state of a device entity. The zero value is a device nobody knows.
+// Its maps are never written to once they are part of a state.
+type Device struct {
+	Attachments map[messages.CertificateID]int64 // when last confirmed, trust ms
+	Sessions    map[messages.TokenDigest]Session
+	WithdrawnMs int64  // when an attachment was last withdrawn; 0: never
+	Quarantined string // why; empty: it is not
+}
+
+// DecideDevice judges one command about a device.
+func DecideDevice(thing messages.ThingName, s Device, f Facts, in messages.Input) (messages.Decision, error) {
+	switch c := in.Command.(type) {
+	case messages.OpenSession:
+		return open(s, f, c, in), nil
+	case messages.RecheckAttachment:
+		return recheckAttachment(s, c), nil
+	case messages.CloudAnswered:
+		switch then := c.Then.(type) {
+		case messages.OpenSession:
+			return openAnswered(s, f, c, then, in), nil
+		case messages.RecheckAttachment:
+			return recheckAttachmentAnswered(s, f, c, then, in.At), nil
+		}
+		return messages.Decision{}, fmt.Errorf("device: unexpected answer for %T", c.Then)
+	case messages.CloseSession:
+		return closeOne(s, c), nil
+	case messages.CloseSessions:
+		return messages.Decision{Events: closeAll(s, c.Certificate, c.Reason, c.Detail), Reply: messages.Done{}}, nil
+	case messages.QuarantineDevice:
+		return quarantine(s, c), nil
+	case messages.ReleaseDevice:
+		return release(s, c), nil
+	case messages.ForgetDevice:
+		return forget(s, c), nil
+	case messages.RecordDenial:
+		return messages.Decision{Events: []messages.Event{c.Denial}, Reply: messages.Done{}}, nil
+	default:
+		return messages.Decision{}, fmt.Errorf("device %s: unexpected command %T", thing, c)
+	}
+}
+
+// open is client-device-auth spec 5.2, steps 2 and 4. (Steps 1 and 3, the form of the
+// client id, are the parser's: a command holds a ThingName.)
+func open(s Device, f Facts, c messages.OpenSession, in messages.Input) messages.Decision {
+	if r := barred(s, f, in.At); r != nil {
+		return messages.Decision{Reply: r}
+	}
+	if f.NetworkUp {
+		return ask(messages.CloudQuestion{Certificate: c.Certificate, Thing: c.Thing}, c)
+	}
+	return openLocally(s, f, c, in, "the cloud is away")
+}
+
+// barred says why the device may not have a session whatever the attachment says.
+func barred(s Device, f Facts, at messages.Instant) *messages.Refusal {
+	switch {
+	case s.Quarantined != "":
+		return messages.Refuse(messages.RefusedInvalidCredential, "the device is quarantined: %s", s.Quarantined)
+	case !f.Certificate.Verified:
+		return messages.Refuse(messages.RefusedInvalidCredential, "the certificate is not verified")
+	case !f.Trust.Trusted(f.Certificate, at.TrustMs):
+		return messages.Refuse(messages.RefusedInvalidCredential, "trust in the certificate has lapsed, or the certificate has expired")
+	}
+	return nil
+}
+
+func openAnswered(s Device, f Facts, a messages.CloudAnswered, c messages.OpenSession, in messages.Input) messages.Decision {
+	if r := barred(s, f, in.At); r != nil {
+		return messages.Decision{Reply: r}
+	}
+	switch a.Answer.Verdict {
+	case messages.CloudConfirmed:
+		if stale(a.AskedMs, s.WithdrawnMs) {
+			return ask(messages.CloudQuestion{Certificate: c.Certificate, Thing: c.Thing}, c)
+		}
+		d := grant(s, f, c, in, messages.Source_SOURCE_CLOUD)
+		attached := &messages.AttachmentVerified{CertificateId: string(c.Certificate), Source: messages.Source_SOURCE_CLOUD}
+		d.Events = append([]messages.Event{attached}, d.Events...)
+		return d
+	case messages.CloudDenied:
+		d := withdraw(s, f, c.Certificate, "the cloud says the certificate does not belong to the thing: "+a.Answer.Detail)
+		d.Reply = messages.Refuse(messages.RefusedInvalidCredential,
+			"the certificate does not belong to the thing (the client id must be the thing name): %s", a.Answer.Detail)
+		return d
+	default:
+		return openLocally(s, f, c, in, "the cloud gave no answer: "+a.Answer.Detail)
+	}
+}
+
+// openLocally decides by the stored attachment alone.
+func openLocally(s Device, f Facts, c messages.OpenSession, in messages.Input, why string) messages.Decision {
+	confirmedMs, held := s.Attachments[c.Certificate]
+	switch {
+	case !held:
+		return messages.Decision{Reply: messages.Refuse(messages.RefusedInvalidCredential,
+			"the certificate was never confirmed to belong to the thing, and %s", why)}
+	case !f.Trust.Holds(confirmedMs, in.At.TrustMs):
+		return messages.Decision{Reply: messages.Refuse(messages.RefusedInvalidCredential,
+			"trust in the attachment lapsed (last confirmed %s), and %s", messages.Instant{TrustMs: confirmedMs}.Trust().Format("2006-01-02T15:04:05Z"), why)}
+	}
+	return grant(s, f, c, in, messages.Source_SOURCE_LOCAL)
+}
+
+// grant opens the session, or says that the policy does not let the device connect.
+func grant(s Device, f Facts, c messages.OpenSession, in messages.Input, source messages.Source) messages.Decision {
+	if c.Connect && !f.ConnectAllowed {
+		return messages.Decision{
+			Events: []messages.Event{&messages.AccessDenied{
+				Thing: string(c.Thing), CertificateId: string(c.Certificate), Broker: string(c.Broker),
+				Operation: "mqtt:connect", Resource: "mqtt:clientId:" + string(c.Thing),
+				PolicyRevision: f.PolicyRevision, Reason: "no statement of the device's groups lets it connect",
+			}},
+			Reply: messages.ConnectDenied{Thing: c.Thing, Certificate: c.Certificate},
+		}
+	}
+	var events []messages.Event
+	if len(s.Sessions) >= sessionsMax {
+		events = append(events, closed(oldest(s), messages.CloseReason_CLOSE_EVICTED, "the device opened too many sessions"))
+	}
+	token := messages.TokenFrom(in.Nonce)
+	digest := token.Digest()
+	events = append(events, &messages.SessionOpened{
+		Session: digest[:], CertificateId: string(c.Certificate), Broker: string(c.Broker), Source: source,
+	})
+	return messages.Decision{Events: events, Reply: messages.SessionReady{
+		Token: token, Thing: c.Thing, Certificate: c.Certificate, Source: source,
+	}}
+}
+
+// withdraw takes an attachment away, if it was held, and ends the sessions that rest
+// on it.
+func withdraw(s Device, f Facts, id messages.CertificateID, reason string) messages.Decision {
+	var d messages.Decision
+	if _, held := s.Attachments[id]; !held {
+		return d
+	}
+	d.Events = append(d.Events, &messages.AttachmentWithdrawn{
+		CertificateId: string(id), Source: messages.Source_SOURCE_CLOUD, Reason: reason,
+	})
+	if f.CloseOnRevoke {
+		d.Events = append(d.Events, closeAll(s, id, messages.CloseReason_CLOSE_ATTACHMENT_WITHDRAWN, reason)...)
+	}
+	return d
+}
+
+func recheckAttachment(s Device, c messages.RecheckAttachment) messages.Decision {
+	if _, held := s.Attachments[c.Certificate]; !held {
+		return messages.Decision{Reply: messages.Done{}}
+	}
+	return ask(messages.CloudQuestion{Certificate: c.Certificate, Thing: c.Thing}, c)
+}
+
+func recheckAttachmentAnswered(s Device, f Facts, a messages.CloudAnswered, c messages.RecheckAttachment, at messages.Instant) messages.Decision {
+	d := messages.Decision{Reply: messages.Done{}}
+	confirmedMs, held := s.Attachments[c.Certificate]
+	if !held {
+		return d
+	}
+	switch a.Answer.Verdict {
+	case messages.CloudConfirmed:
+		if stale(a.AskedMs, s.WithdrawnMs) {
+			return ask(messages.CloudQuestion{Certificate: c.Certificate, Thing: c.Thing}, c)
+		}
+		if renewDue(f.Trust, confirmedMs, at.TrustMs) {
+			d.Events = []messages.Event{&messages.AttachmentVerified{CertificateId: string(c.Certificate), Source: messages.Source_SOURCE_CLOUD}}
+		}
+	case messages.CloudDenied:
+		d = withdraw(s, f, c.Certificate, "the cloud says the certificate no longer belongs to the thing: "+a.Answer.Detail)
+		d.Reply = messages.Done{}
+	default:
+		if f.CloseOnRevoke && !f.Trust.Holds(confirmedMs, at.TrustMs) {
+			d.Events = closeAll(s, c.Certificate, messages.CloseReason_CLOSE_TRUST_LAPSED,
+				"trust in the attachment lapsed, and the cloud gave no answer: "+a.Answer.Detail)
+		}
+	}
+	return d
+}
+
+func closeOne(s Device, c messages.CloseSession) messages.Decision {
+	d := messages.Decision{Reply: messages.Done{}}
+	if _, live := s.Sessions[c.Session]; live {
+		d.Events = []messages.Event{closed(c.Session, c.Reason, c.Detail)}
+	}
+	return d
+}
+
+// closeAll ends the sessions opened with certificate, or all of them if it is empty,
+// oldest first.
+func closeAll(s Device, certificate messages.CertificateID, why messages.CloseReason, detail string) []messages.Event {
+	var events []messages.Event
+	for _, digest := range byAge(s) {
+		if certificate == "" || s.Sessions[digest].Certificate == certificate {
+			events = append(events, closed(digest, why, detail))
+		}
+	}
+	return events
+}
+
+func quarantine(s Device, c messages.QuarantineDevice) messages.Decision {
+	if s.Quarantined != "" {
+		return messages.Decision{Reply: messages.Done{}}
+	}
+	reason := c.Reason
+	if reason == "" {
+		reason = "no reason given"
+	}
+	events := []messages.Event{&messages.DeviceQuarantined{Source: c.Source, Reason: reason}}
+	events = append(events, closeAll(s, "", messages.CloseReason_CLOSE_QUARANTINED, reason)...)
+	return messages.Decision{Events: events, Reply: messages.Done{}}
+}
+
+func release(s Device, c messages.ReleaseDevice) messages.Decision {
+	d := messages.Decision{Reply: messages.Done{}}
+	if s.Quarantined != "" {
+		d.Events = []messages.Event{&messages.DeviceReleased{Source: c.Source, Reason: c.Reason}}
+	}
+	return d
+}
+
+func forget(s Device, c messages.ForgetDevice) messages.Decision {
+	d := messages.Decision{Reply: messages.Done{}}
+	if len(s.Attachments) == 0 && len(s.Sessions) == 0 {
+		return d
+	}
+	d.Events = closeAll(s, "", messages.CloseReason_CLOSE_FORGOTTEN, c.Reason)
+	d.Events = append(d.Events, &messages.DeviceForgotten{Source: c.Source, Reason: c.Reason})
+	return d
+}
+
+// EvolveDevice folds one event. It cannot fail: what is in the log happened.
+func EvolveDevice(s Device, e messages.Event, at messages.Instant) Device {
+	switch e := e.(type) {
+	case *messages.AttachmentVerified:
+		s.Attachments = cloned(s.Attachments)
+		s.Attachments[messages.CertificateID(e.CertificateId)] = at.TrustMs
+	case *messages.AttachmentWithdrawn:
+		s.Attachments = cloned(s.Attachments)
+		delete(s.Attachments, messages.CertificateID(e.CertificateId))
+		s.WithdrawnMs = at.TrustMs
+	case *messages.DeviceForgotten:
+		s = Device{WithdrawnMs: at.TrustMs, Quarantined: s.Quarantined}
+	case *messages.SessionOpened:
+		s.Sessions = cloned(s.Sessions)
+		s.Sessions[digestOf(e.Session)] = Session{
+			Certificate: messages.CertificateID(e.CertificateId), Broker: messages.BrokerID(e.Broker), OpenedMs: at.TrustMs,
+		}
+	case *messages.SessionClosed:
+		s.Sessions = cloned(s.Sessions)
+		delete(s.Sessions, digestOf(e.Session))
+	case *messages.DeviceQuarantined:
+		s.Quarantined = e.Reason
+	case *messages.DeviceReleased:
+		s.Quarantined = ""
+	}
+	return s
+}
+
+func closed(digest messages.TokenDigest, why messages.CloseReason, detail string) *messages.SessionClosed {
+	return &messages.SessionClosed{Session: digest[:], Reason: why, Detail: detail}
+}
+
+// byAge lists the live sessions, oldest first; the digest breaks ties, so that the same
+// state always gives the same list.
+func byAge(s Device) []messages.TokenDigest {
+	return slices.SortedFunc(maps.Keys(s.Sessions), func(a, b messages.TokenDigest) int {
+		if d := s.Sessions[a].OpenedMs - s.Sessions[b].OpenedMs; d != 0 {
+			return int(max(-1, min(1, d)))
+		}
+		return slices.Compare(a[:], b[:])
+	})
+}
+
+func oldest(s Device) messages.TokenDigest { return byAge(s)[0] }
+
+// digestOf reads a digest from an event. One of another length is no session's: it
+// becomes a digest that no token has in practice, and the fold goes on.
+func digestOf(b []byte) messages.TokenDigest {
+	var d messages.TokenDigest
+	copy(d[:], b)
+	return d
+}
+
+func cloned[K comparable, V any](m map[K]V) map[K]V {
+	c := make(map[K]V, len(m)+1)
+	maps.Copy(c, m)
+	return c
+}
