@@ -1,0 +1,113 @@
+package config
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"strings"
+	"testing"
+
+	"go.yaml.in/yaml/v3"
+)
+
+func TestDocumentsThatAreRefused(t *testing.T) {
+	bomb := "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n"
+	for i := range 9 {
+		bomb += fmt.Sprintf("a%d: &a%d [%s]\n", i+1, i+1, strings.TrimSuffix(strings.Repeat(fmt.Sprintf("*a%d, ", i), 10), ", "))
+	}
+	for _, c := range []struct{ name, doc, want string }{
+		{"too long", strings.Repeat(" ", DocumentBytesMax+1), "the document has 1048577 bytes, 1048576 are allowed; move the device groups to a file of their own (policyFile)"},
+		{"a NUL", "dir: a\nlog: \x00", "line 2, column 6: a NUL byte; save the file as UTF-8 text"},
+		{"invalid UTF-8", "dir: \"é\xff\"", "line 1, column 8: byte 0xff is not UTF-8; save the file as UTF-8 (UTF-16 is not read)"},
+		{"UTF-16", "\xff\xfed\x00", "line 1, column 1: byte 0xff is not UTF-8; save the file as UTF-8 (UTF-16 is not read)"},
+		{"two documents", "dir: a\n---\ndir: b\n", "line 2, column 1: a second YAML document, want one document; remove the line \"---\" and what follows it"},
+		{"a bomb", bomb, "line 1, column 31: more than 131072 values once aliases are expanded"},
+		{"an alias inside its anchor", "a: &x [*x]", "line 1, column 4: nested deeper than 32 levels"},
+		{"deep YAML", strings.Repeat("[", 40) + strings.Repeat("]", 40) + " # YAML", "line 1, column 34: nested deeper than 32 levels"},
+		{"deep JSON", strings.Repeat("[", 40) + strings.Repeat("]", 40), "line 1, column 34: more than 131072 values, or nested deeper than 32 levels"},
+		{"a merge key", "a: &x {b: 1}\nc: {<<: *x}", "line 2, column 5: a merge key (<<); write the keys out, or use an alias for the whole value"},
+		{"broken YAML", "dir: a\n  b: : c\n", "line 2: not YAML: mapping values are not allowed in this context; check indentation (spaces, not tabs), colons and quotes near this line"},
+		{"broken JSON", "{\n  \"dir\": \"a\"\n  \"log\": 1}", "line 3, column 3: not JSON: invalid character '\"' after object key:value pair; check quotes, commas and brackets just before this place"},
+		{"half a JSON", "{\"dir\": ", "line 1, column 8: not JSON: unexpected end of JSON input; check quotes, commas and brackets just before this place"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			_, err := readDocument([]byte(c.doc))
+			if err == nil || err.Error() != c.want {
+				t.Errorf("got  %v\nwant %s", err, c.want)
+			}
+		})
+	}
+}
+
+func TestDocumentsThatAreRead(t *testing.T) {
+	for _, c := range []struct{ name, doc, want string }{
+		{"nothing", "", `{}`},
+		{"a comment", "# nothing yet\n", `{}`},
+		{"a byte order mark", "\xef\xbb\xbfdir: a", `{"dir":"a"}`},
+		{"Windows lines", "dir: a\r\nlog:\r\n  level: b\r\n", `{"dir":"a","log":{"level":"b"}}`},
+		{"an alias", "a: &x [1]\nb: *x", `{"a":[1],"b":[1]}`},
+		{"dates and odd numbers stay text", "a: 2021-03-05\nb: 0x10\nc: .inf\nd: 1_000", `{"a":"2021-03-05","b":"0x10","c":".inf","d":"1_000"}`},
+		{"JSON with escapes", `{"a": "\ud83d\ude00\u0041", "b": [1e3, -0.5, null, true]}`, `{"a":"😀A","b":[1e3,-0.5,null,true]}`},
+		{"JSON with a trailing comma is YAML", `{"a": [1,],}`, `{"a":[1]}`},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			n, err := readDocument([]byte(c.doc))
+			if err != nil {
+				t.Fatal(err)
+			}
+			var b bytes.Buffer
+			if appendJSON(&b, n); b.String() != c.want {
+				t.Errorf("got %s, want %s", b.String(), c.want)
+			}
+		})
+	}
+}
+
+func TestJSONPositions(t *testing.T) {
+	n, err := readDocument([]byte("{\n  \"é\": [1,\n\t\t{\"b\" :\n\n true}]\n}"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	var walk func(*yaml.Node)
+	walk = func(n *yaml.Node) {
+		got = append(got, fmt.Sprintf("%s%s@%d:%d", n.Tag, n.Value, n.Line, n.Column))
+		for _, child := range n.Content {
+			walk(child)
+		}
+	}
+	walk(n)
+	const want = "!!map@1:1 !!stré@2:3 !!seq@2:8 !!int1@2:9 !!map@3:3 !!strb@3:4 !!booltrue@5:2"
+	if strings.Join(got, " ") != want {
+		t.Errorf("got  %v\nwant %s", got, want)
+	}
+}
+
+// FuzzReadDocument holds that whatever is read can be printed as JSON and read again
+// to the same values, and that reading never panics.
+func FuzzReadDocument(f *testing.F) {
+	for _, seed := range []string{"", "a: 1", "{\"a\": [1, 2.5, null, \"x\"]}", "a: &x [1]\nb: *x", "a: &x [*x]", "? [1]\n: 2", "a: |\n  b\n", "<<: {a: 1}", "- 2021-03-05"} {
+		f.Add([]byte(seed))
+	}
+	f.Fuzz(func(t *testing.T, doc []byte) {
+		n, err := readDocument(doc)
+		if err != nil {
+			return
+		}
+		var first, second bytes.Buffer
+		appendJSON(&first, n)
+		if !json.Valid(first.Bytes()) {
+			t.Fatalf("%q became %q, no JSON", doc, first.Bytes())
+		}
+		again, err := readDocument(first.Bytes())
+		if err != nil {
+			if first.Len() > DocumentBytesMax {
+				return
+			}
+			t.Fatalf("%q: %v", first.Bytes(), err)
+		}
+		if appendJSON(&second, again); !bytes.Equal(first.Bytes(), second.Bytes()) {
+			t.Fatalf("%q is read as %q", first.Bytes(), second.Bytes())
+		}
+	})
+}

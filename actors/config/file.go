@@ -1,0 +1,252 @@
+package config
+
+import (
+	"path/filepath"
+	"time"
+
+	"go.yaml.in/yaml/v3"
+)
+
+// File is gatehouse.yaml, read and checked. Its zero fields mean what their comments
+// say; ParseFile fills in the defaults.
+type File struct {
+	Dir   string `json:"dir"` // data directory: log, keys, snapshots
+	Keys  Keys   `json:"keys"`
+	NATS  NATS   `json:"nats"`
+	MQTT  MQTT   `json:"mqtt"`
+	Cloud Cloud  `json:"cloud"`
+	HTTP  HTTP   `json:"http"`
+	Log   Log    `json:"log"`
+
+	// PolicyFile names a file that holds only the device groups and is reloaded when
+	// it changes. Empty: the groups stand in ClientDeviceAuth. Never both.
+	PolicyFile       string  `json:"policyFile,omitempty"`
+	ClientDeviceAuth Section `json:"clientDeviceAuth"`
+}
+
+// Keys says how the key store is opened.
+type Keys struct {
+	// PassphraseFile names the file whose first line encrypts the authority's key at
+	// rest: best a systemd credential. Empty: the key lies in a file of mode 0400.
+	PassphraseFile string `json:"passphraseFile,omitempty"`
+}
+
+// NATS says where brokers meet Gatehouse: an embedded server (Listen) or an external
+// one (URL). With neither, the embedded one listens on DefaultNATSListen.
+type NATS struct {
+	Listen string `json:"listen,omitempty"` // address of the embedded server
+	URL    string `json:"url,omitempty"`    // external server: nats:// or tls://
+	Creds  string `json:"creds,omitempty"`  // credentials file for the external server
+	TLS    TLS    `json:"tls"`              // embedded: what it serves (needed off loopback); external: what it is asked with
+}
+
+// TLS names the files of a TLS end.
+type TLS struct {
+	CA          string `json:"ca,omitempty"`          // PEM of the authorities that the other end is checked against
+	Certificate string `json:"certificate,omitempty"` // PEM, leaf first
+	PrivateKey  string `json:"privateKey,omitempty"`  // PEM of the certificate's key
+}
+
+// MQTT is the embedded broker. With no Listen there is none.
+type MQTT struct {
+	Listen        string   `json:"listen,omitempty"`        // TLS with client certificates; 8883 by custom
+	TLSMinVersion string   `json:"tlsMinVersion"`           // "1.2" or "1.3"
+	HostAddresses []string `json:"hostAddresses,omitempty"` // names and addresses devices dial, for the server certificate; localhost is always there
+}
+
+// Cloud says how AWS is reached. With no Endpoint Gatehouse is offline: only what it
+// already trusts is let in.
+type Cloud struct {
+	Endpoint       string        `json:"endpoint,omitempty"` // host or host:port of the Greengrass data plane; 8443 if no port is given
+	Region         string        `json:"region,omitempty"`
+	ThingName      string        `json:"thingName,omitempty"` // the core's own
+	Certificate    string        `json:"certificate,omitempty"`
+	PrivateKey     string        `json:"privateKey,omitempty"`
+	CA             string        `json:"ca,omitempty"` // PEM of the roots the endpoint is checked against; empty: the system's
+	ConnectTimeout time.Duration `json:"-"`
+	RequestTimeout time.Duration `json:"-"`
+	Operations     Operations    `json:"operations"`
+}
+
+// Operations overrides the paths of the data-plane operations that AWS does not
+// publish (cloud spec 1.2). Empty: the built-in path, which is refused against real
+// AWS hosts.
+type Operations struct {
+	VerifyClientDeviceIdentity                  string `json:"verifyClientDeviceIdentity,omitempty"`
+	VerifyClientDeviceIoTCertificateAssociation string `json:"verifyClientDeviceIoTCertificateAssociation,omitempty"`
+	PutCertificateAuthorities                   string `json:"putCertificateAuthorities,omitempty"`
+}
+
+// HTTP is the dashboard, metrics and health. With no Listen there is none.
+type HTTP struct {
+	Listen string `json:"listen,omitempty"`
+}
+
+// Log is the operator's log, not the event log.
+type Log struct {
+	Level  string `json:"level"`  // debug, info, warn or error
+	Format string `json:"format"` // text or json
+}
+
+// Defaults of gatehouse.yaml.
+const (
+	DefaultDir            = "/var/lib/gatehouse"
+	DefaultNATSListen     = "127.0.0.1:4222"
+	DefaultConnectTimeout = 5 * time.Second
+	DefaultRequestTimeout = 10 * time.Second
+	timeoutMax            = 5 * time.Minute
+)
+
+// ParseFile reads gatehouse.yaml (YAML or JSON). previous is the section in force, as
+// for Parse. Unknown keys outside clientDeviceAuth are errors. Paths are returned as
+// written: Resolve makes them absolute.
+func ParseFile(doc []byte, previous *Section) (File, Warnings, error) {
+	root, err := readDocument(doc)
+	if err != nil {
+		return File{}, nil, err
+	}
+	r := &reader{}
+	file := r.file(root, previous)
+	warnings, err := r.result()
+	return file, warnings, err
+}
+
+// ParseAny reads either gatehouse.yaml or a bare clientDeviceAuth section, as people
+// paste it from a deployment. A document is a section if every key of its top level
+// is one of the section's.
+func ParseAny(doc []byte, previous *Section) (File, Warnings, error) {
+	root, err := readDocument(doc)
+	if err != nil {
+		return File{}, nil, err
+	}
+	r := &reader{}
+	if isSection(root) {
+		file := defaultFile()
+		file.NATS.Listen = DefaultNATSListen
+		file.ClientDeviceAuth = r.section(root, "", previous)
+		warnings, err := r.result()
+		return file, warnings, err
+	}
+	file := r.file(root, previous)
+	warnings, err := r.result()
+	return file, warnings, err
+}
+
+func isSection(root *yaml.Node) bool {
+	if root.Kind != yaml.MappingNode || len(root.Content) == 0 {
+		return false
+	}
+	for i := 0; i+1 < len(root.Content); i += 2 {
+		if !contains(sectionKeys, lenient, root.Content[i].Value) {
+			return false
+		}
+	}
+	return true
+}
+
+func defaultFile() File {
+	return File{
+		Dir:              DefaultDir,
+		MQTT:             MQTT{TLSMinVersion: "1.2"},
+		Cloud:            Cloud{ConnectTimeout: DefaultConnectTimeout, RequestTimeout: DefaultRequestTimeout},
+		Log:              Log{Level: "info", Format: "text"},
+		ClientDeviceAuth: DefaultSection(),
+	}
+}
+
+func (r *reader) file(n *yaml.Node, previous *Section) File {
+	f := defaultFile()
+	root := r.object(n, "", strict, "dir", "keys", "nats", "mqtt", "cloud", "http", "log", "policyFile", "clientDeviceAuth")
+	root.string("dir", &f.Dir)
+	root.child("keys", "passphraseFile").string("passphraseFile", &f.Keys.PassphraseFile)
+	r.nats(root.child("nats", "listen", "url", "creds", "tls"), &f.NATS)
+	r.mqtt(root.child("mqtt", "listen", "tlsMinVersion", "hostAddresses"), &f.MQTT)
+	r.cloud(root.child("cloud", "endpoint", "region", "thingName", "certificate", "privateKey", "ca", "connectTimeout", "requestTimeout", "operations"), &f.Cloud)
+	root.child("http", "listen").address("listen", &f.HTTP.Listen)
+	log := root.child("log", "level", "format")
+	log.choice("level", &f.Log.Level, "debug", "info", "warn", "error")
+	log.choice("format", &f.Log.Format, "text", "json")
+	root.string("policyFile", &f.PolicyFile)
+
+	section, path := root.get("clientDeviceAuth")
+	f.ClientDeviceAuth = r.section(section, path, previous)
+	if policyFile, at := root.get("policyFile"); policyFile != nil && section != nil {
+		inner := (&reader{}).object(section, path, lenient, sectionKeys...)
+		if groups, groupsPath := inner.get("deviceGroups"); groups != nil {
+			r.fail(policyFile, at, "the device groups are given twice: here and in "+groupsPath, "one of the two", "remove policyFile, or move deviceGroups into that file")
+		}
+	}
+	return f
+}
+
+func (r *reader) nats(o object, c *NATS) {
+	o.address("listen", &c.Listen)
+	o.url("url", &c.URL, "nats", "tls")
+	o.string("creds", &c.Creds)
+	tls := o.child("tls", "ca", "certificate", "privateKey")
+	tls.string("ca", &c.TLS.CA)
+	tls.string("certificate", &c.TLS.Certificate)
+	tls.string("privateKey", &c.TLS.PrivateKey)
+	tls.both("certificate", "privateKey")
+	switch {
+	case c.Listen != "" && c.URL != "":
+		r.fail(o.node, o.path, "listen and url are both given", "listen for the embedded server, or url for an external one", "remove one")
+	case c.URL == "" && c.Creds != "":
+		r.fail(o.node, o.path, "creds without url", "url of the external server the credentials are for", "the embedded server needs none")
+	case c.URL == "" && !loopback(orDefault(c.Listen, DefaultNATSListen)) && c.TLS.Certificate == "":
+		n, path := o.get("listen")
+		r.fail(n, path, "an address beyond this machine without tls", "tls.certificate and tls.privateKey, or 127.0.0.1", "device tokens would cross the network in the clear")
+	}
+	if c.URL == "" {
+		c.Listen = orDefault(c.Listen, DefaultNATSListen)
+	}
+}
+
+func (r *reader) mqtt(o object, c *MQTT) {
+	o.address("listen", &c.Listen)
+	o.choice("tlsMinVersion", &c.TLSMinVersion, "1.2", "1.3")
+	o.list("hostAddresses", &c.HostAddresses)
+}
+
+func (r *reader) cloud(o object, c *Cloud) {
+	o.host("endpoint", &c.Endpoint)
+	o.string("region", &c.Region)
+	o.thing("thingName", &c.ThingName)
+	o.string("certificate", &c.Certificate)
+	o.string("privateKey", &c.PrivateKey)
+	o.string("ca", &c.CA)
+	o.duration("connectTimeout", &c.ConnectTimeout)
+	o.duration("requestTimeout", &c.RequestTimeout)
+	operations := o.child("operations", "verifyClientDeviceIdentity", "verifyClientDeviceIoTCertificateAssociation", "putCertificateAuthorities")
+	operations.urlPath("verifyClientDeviceIdentity", &c.Operations.VerifyClientDeviceIdentity)
+	operations.urlPath("verifyClientDeviceIoTCertificateAssociation", &c.Operations.VerifyClientDeviceIoTCertificateAssociation)
+	operations.urlPath("putCertificateAuthorities", &c.Operations.PutCertificateAuthorities)
+	o.both("certificate", "privateKey")
+	if c.Endpoint == "" {
+		return
+	}
+	for _, needed := range []string{"thingName", "certificate", "privateKey"} {
+		if n, path := o.get(needed); n == nil {
+			r.fail(o.node, path, "missing", "a value, since cloud.endpoint is set", "the core speaks to the cloud with its own certificate")
+		}
+	}
+}
+
+// Resolve returns f with every relative path made relative to base, the directory of
+// the file f was read from.
+func (f File) Resolve(base string) File {
+	for _, path := range []*string{&f.Dir, &f.PolicyFile, &f.Keys.PassphraseFile, &f.NATS.Creds, &f.NATS.TLS.CA,
+		&f.NATS.TLS.Certificate, &f.NATS.TLS.PrivateKey, &f.Cloud.Certificate, &f.Cloud.PrivateKey, &f.Cloud.CA} {
+		if *path != "" && !filepath.IsAbs(*path) {
+			*path = filepath.Join(base, *path)
+		}
+	}
+	return f
+}
+
+func orDefault(value, otherwise string) string {
+	if value == "" {
+		return otherwise
+	}
+	return value
+}

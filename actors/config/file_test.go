@@ -1,0 +1,186 @@
+package config
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+)
+
+func readExample(t testing.TB, name string) []byte {
+	t.Helper()
+	doc, err := os.ReadFile(filepath.Join("testdata", "examples", name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return doc
+}
+
+func TestEveryKeyIsRead(t *testing.T) {
+	got, warnings, err := ParseFile(readExample(t, "full.yaml"), nil)
+	if err != nil || len(warnings) != 0 {
+		t.Fatalf("error %v, warnings %v", err, warnings)
+	}
+	want := File{
+		Dir:  "/var/lib/gatehouse",
+		Keys: Keys{PassphraseFile: "/run/credentials/gatehouse.service/ca-pass"},
+		NATS: NATS{Listen: "0.0.0.0:4222", TLS: TLS{CA: "tls/brokers-ca.pem", Certificate: "tls/nats.pem", PrivateKey: "tls/nats-key.pem"}},
+		MQTT: MQTT{Listen: ":8883", TLSMinVersion: "1.3", HostAddresses: []string{"core.local", "192.168.1.4", "FE80::1"}},
+		Cloud: Cloud{Endpoint: "greengrass-ats.iot.eu-central-1.amazonaws.com:8443", Region: "eu-central-1", ThingName: "core-17",
+			Certificate: "cloud/core.pem", PrivateKey: "cloud/core-key.pem", CA: "cloud/AmazonRootCA1.pem",
+			ConnectTimeout: 5 * time.Second, RequestTimeout: 90 * time.Second,
+			Operations: Operations{VerifyClientDeviceIdentity: "/greengrass/v2/verify",
+				VerifyClientDeviceIoTCertificateAssociation: "/greengrass/v2/associated", PutCertificateAuthorities: "/greengrass/v2/authorities"}},
+		HTTP: HTTP{Listen: "127.0.0.1:8480"},
+		Log:  Log{Level: "debug", Format: "json"},
+	}
+	want.ClientDeviceAuth = got.ClientDeviceAuth // its own tests
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("got  %+v\nwant %+v", got, want)
+	}
+	section := got.ClientDeviceAuth
+	if section.Security.TrustDuration() != time.Hour || section.Certificates.ServerValidity() != 7*24*time.Hour ||
+		section.Certificates.ClientValidity() != 7*24*time.Hour || section.Metrics.AggregatePeriod() != time.Hour ||
+		!section.CertificateAuthority.Custom() || section.CertificateAuthority.HSM() || !strings.Contains(string(section.DeviceGroups), "thingName: sensor-*") {
+		t.Errorf("section %+v is not the one written", section)
+	}
+}
+
+func TestEmptyFileHasDefaults(t *testing.T) {
+	got, warnings, err := ParseFile(readExample(t, "empty.yaml"), nil)
+	if err != nil || len(warnings) != 0 {
+		t.Fatalf("error %v, warnings %v", err, warnings)
+	}
+	want := defaultFile()
+	want.NATS.Listen = DefaultNATSListen
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("got  %+v\nwant %+v", got, want)
+	}
+}
+
+// What "config check --json" prints can be pasted back and means the same.
+func TestFileRoundTrip(t *testing.T) {
+	for _, name := range []string{"full.yaml", "policy-file.yaml", "pasted.json", "empty.yaml"} {
+		first, _, err := ParseFile(readExample(t, name), nil)
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		printed, err := json.Marshal(first)
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		second, _, err := ParseFile(printed, nil)
+		if err != nil || !reflect.DeepEqual(first, second) {
+			t.Errorf("%s: reading %s: %v\n got %+v\nwant %+v", name, printed, err, second, first)
+		}
+	}
+}
+
+func TestFileErrors(t *testing.T) {
+	for _, c := range []struct{ name, doc, want string }{
+		{"a misspelt key", "mqtt:\n  lisetn: :8883", "line 2, column 3: mqtt.lisetn: unknown key; did you mean listen?"},
+		{"a key in another case", "Dir: a", "line 1, column 1: Dir: unknown key; did you mean dir?"},
+		{"a key nobody knows", "http: {gopher: true}", "line 1, column 8: http.gopher: unknown key; known here: listen"},
+		{"a section of the component at the top", "deviceGroups: {}", "line 1, column 1: deviceGroups: unknown key; indent it under clientDeviceAuth"},
+		{"a key twice", "dir: a\ndir: b", "line 2, column 1: dir: this key was given before, want each key once; remove one of the two; which one counts is not guessed"},
+		{"an address without port", "mqtt: {listen: localhost}", `line 1, column 16: mqtt.listen: "localhost" cannot be used, want host:port, such as 127.0.0.1:8883`},
+		{"a port out of range", "mqtt: {listen: ':70000'}", `line 1, column 16: mqtt.listen: ":70000" cannot be used, want host:port, such as 127.0.0.1:8883`},
+		{"IPv6 without brackets", "mqtt: {listen: '::1:8883'}", `line 1, column 16: mqtt.listen: "::1:8883" cannot be used, want host:port, such as 127.0.0.1:8883`},
+		{"a URL for a host", "cloud: {endpoint: 'https://x'}",
+			`line 1, column 19: cloud.endpoint: "https://x" cannot be used, want a host name without scheme and path, such as greengrass-ats.iot.eu-central-1.amazonaws.com`},
+		{"two NATS servers", "nats: {url: 'nats://a', listen: '127.0.0.1:1'}",
+			"line 1, column 7: nats: listen and url are both given, want listen for the embedded server, or url for an external one; remove one"},
+		{"credentials in a URL", "nats: {url: 'nats://a:b@c'}", `line 1, column 13: nats.url: "nats://a:b@c" cannot be used, want a URL starting with nats:// or tls://`},
+		{"NATS in the clear beyond this machine", "nats: {listen: '0.0.0.0:4222'}",
+			"line 1, column 16: nats.listen: an address beyond this machine without tls, want tls.certificate and tls.privateKey, or 127.0.0.1; device tokens would cross the network in the clear"},
+		{"half a key pair", "nats: {tls: {certificate: a}}", "line 1, column 27: nats.tls.privateKey: missing, want a value, since certificate is set"},
+		{"a number for a duration", "cloud: {requestTimeout: 5}", `line 1, column 25: cloud.requestTimeout: "5" cannot be used, want a duration with its unit, such as 5s, up to 5m0s; did you mean 5s?`},
+		{"a cloud without identity", "cloud: {endpoint: x, certificate: c, privateKey: k}",
+			"line 1, column 8: cloud.thingName: missing, want a value, since cloud.endpoint is set; the core speaks to the cloud with its own certificate"},
+		{"a thing with a dot", "cloud: {thingName: a.b}", `line 1, column 20: cloud.thingName: "a.b" cannot be used, want 1 to 128 of A-Z a-z 0-9 : _ -`},
+		{"a relative operation path", "cloud: {operations: {putCertificateAuthorities: x}}", `line 1, column 49: cloud.operations.putCertificateAuthorities: "x" cannot be used, want a path starting with /`},
+		{"an unknown level", "log: {level: warning}", `line 1, column 14: log.level: "warning" is not known, want one of debug, info, warn, error; did you mean warn?`},
+		{"groups twice", "policyFile: p.yaml\nclientDeviceAuth: {DeviceGroups: {}}",
+			"line 1, column 13: policyFile: the device groups are given twice: here and in clientDeviceAuth.deviceGroups, want one of the two; remove policyFile, or move deviceGroups into that file"},
+		{"an error in the section", "clientDeviceAuth:\n  certificateAuthority: {caType: EC}",
+			`line 2, column 34: clientDeviceAuth.certificateAuthority.caType: "EC" is no type of authority, want one of RSA_2048, ECDSA_P256 (exactly so)`},
+		{"an empty path", "dir: ''", `line 1, column 6: dir: "" is empty or holds control characters, want text; remove the key to use its default`},
+		{"a blank in a name", "mqtt: {hostAddresses: [a, 'b c']}", `line 1, column 27: mqtt.hostAddresses[1]: "b c" is no name or address, want text without blanks`},
+		{"too many names", "mqtt: {hostAddresses: [" + strings.Repeat("a, ", 32) + "a]}", "line 1, column 23: mqtt.hostAddresses: 33 values, want at most 32"},
+		{"two errors, in order", "log: {level: x}\ndirr: a",
+			"line 1, column 14: log.level: \"x\" is not known, want one of debug, info, warn, error\nline 2, column 1: dirr: unknown key; did you mean dir?"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			_, _, err := ParseFile([]byte(c.doc), nil)
+			if err == nil || err.Error() != c.want {
+				t.Errorf("%q:\n got %v\nwant %s", c.doc, err, c.want)
+			}
+		})
+	}
+}
+
+func TestParseAnyTakesABareSection(t *testing.T) {
+	for _, c := range []struct {
+		doc   string
+		token int
+	}{
+		{`{"performance": {"maxActiveAuthTokens": 3}}`, 3},
+		{"clientDeviceAuth: {performance: {maxActiveAuthTokens: 4}}", 4},
+	} {
+		file, _, err := ParseAny([]byte(c.doc), nil)
+		if err != nil || file.ClientDeviceAuth.Performance.MaxActiveAuthTokens != c.token {
+			t.Errorf("%s: %d tokens, error %v, want %d", c.doc, file.ClientDeviceAuth.Performance.MaxActiveAuthTokens, err, c.token)
+		}
+	}
+	if _, _, err := ParseAny([]byte("performance: {}\nmqtt: {}"), nil); err == nil {
+		t.Error("a mixture of the two is accepted")
+	}
+}
+
+func TestResolveMakesPathsAbsolute(t *testing.T) {
+	file, _, err := ParseFile(readExample(t, "policy-file.yaml"), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := file.Resolve("/etc/gatehouse")
+	if got.Dir != "/etc/gatehouse/data" || got.PolicyFile != "/etc/gatehouse/policy.yaml" || got.NATS.Creds != "/etc/gatehouse/gatehouse.creds" || got.Cloud.CA != "" {
+		t.Errorf("resolved to %+v", got)
+	}
+	if file.Dir != "data" {
+		t.Error("Resolve changed its receiver")
+	}
+}
+
+// FuzzParseFile holds that any document is read or refused without a panic, that an
+// accepted one has values in their bounds, and that it survives being printed.
+func FuzzParseFile(f *testing.F) {
+	for _, name := range []string{"full.yaml", "policy-file.yaml", "pasted.json", "empty.yaml"} {
+		f.Add(readExample(f, name))
+	}
+	f.Add([]byte("performance: {maxActiveAuthTokens: -0x1}\ncertificateAuthority: {caType: [x]}"))
+	f.Fuzz(func(t *testing.T, doc []byte) {
+		file, _, err := ParseAny(doc, nil)
+		if err != nil {
+			return
+		}
+		s := file.ClientDeviceAuth
+		if v := s.Certificates.ServerCertificateValiditySeconds; v < validitySecondsMin || v > validitySecondsMax {
+			t.Errorf("server validity %d", v)
+		}
+		if s.Performance.MaxActiveAuthTokens < 1 || s.Performance.CloudRequestQueueSize < 1 || s.Performance.MaxConcurrentCloudRequests < 1 ||
+			s.Security.ClientDeviceTrustDurationMinutes < 1 || s.Metrics.AggregatePeriodSeconds < 1 {
+			t.Errorf("out of bounds: %+v", s)
+		}
+		printed, err := json.Marshal(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		again, _, err := ParseFile(printed, nil)
+		if err != nil || !reflect.DeepEqual(file, again) {
+			t.Errorf("%q printed as %s is read as %+v (%v), want %+v", doc, printed, again, err, file)
+		}
+	})
+}
