@@ -49,7 +49,7 @@ func DecodeEvent(r *Record) (Event, error) {
 	}
 	body, err := upcast(r.Kind, r.Schema, info.schema, r.Body)
 	if err != nil {
-		return nil, fmt.Errorf("decode record %d: upcast %s from schema %d: %w", r.Seq, info.name, r.Schema, err)
+		return nil, fmt.Errorf("decode record %d: %w: upcast %s from schema %d: %w", r.Seq, ErrEvent, info.name, r.Schema, err)
 	}
 	e := info.fresh()
 	if err := e.UnmarshalVT(body); err != nil {

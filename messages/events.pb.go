@@ -6,7 +6,7 @@
 
 // The events of Gatehouse: past facts, the only thing the log holds. Rules of
 // evolution: fields are only ever added; a number is never reused; a change of
-// meaning is a new schema version with an upcast (upcast.go). Times are milliseconds
+// meaning is a new schema version with an upcast (codec.go). Times are milliseconds
 // since the Unix epoch, UTC. Secrets never appear: a token is its SHA-256.
 //
 // The comment on each message says who emits it and whether it restricts, grants or

@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"strings"
 )
@@ -114,6 +115,15 @@ func (t Token) LogValue() slog.Value { return slog.StringValue(t.Digest().Short(
 // String keeps the secret out of error texts; convert with string(t) to spell it.
 func (t Token) String() string { return "token " + t.Digest().Short() }
 
+// Format keeps the secret out of what fmt prints, whatever the verb: %#v and a wrong
+// verb (%d) would spell a mere Stringer's value. What no method can keep is a Token in
+// an unexported field of a struct that is printed whole.
+func (t Token) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, t.String()) }
+
+// MarshalText keeps the secret out of JSON, above all out of structs that a JSON log
+// handler spells. The wire's types (authapi) carry tokens as plain strings.
+func (t Token) MarshalText() ([]byte, error) { return []byte(t.String()), nil }
+
 // Short names the digest in twelve hex digits, for people.
 func (d TokenDigest) Short() string { return hex.EncodeToString(d[:6]) }
 
@@ -166,13 +176,13 @@ func (s StreamID) Device() (ThingName, bool) {
 func ParseStreamID(s string) (StreamID, error) {
 	if rest, ok := strings.CutPrefix(s, certificatePrefix); ok {
 		if _, err := ParseCertificateID(rest); err != nil {
-			return "", fmt.Errorf("stream %q: %w", s, err)
+			return "", fmt.Errorf("stream %.80q: %w", s, err)
 		}
 		return StreamID(s), nil
 	}
 	if rest, ok := strings.CutPrefix(s, devicePrefix); ok {
 		if _, err := ParseThingName(rest); err != nil {
-			return "", fmt.Errorf("stream %q: %w", s, err)
+			return "", fmt.Errorf("stream %.80q: %w", s, err)
 		}
 		return StreamID(s), nil
 	}

@@ -1,6 +1,7 @@
 package messages
 
 import (
+	"crypto/sha256"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -145,4 +146,15 @@ func ParseRecord(b []byte) (Record, error) {
 	r.Cause.Broker, rest = BrokerID(rest[:brokerBytes]), rest[brokerBytes:]
 	r.Body = rest[:len(rest):len(rest)]
 	return r, nil
+}
+
+// DeriveEventID names the i-th event of the decision whose input carried nonce. The
+// nonce stays secret: tokens are made of it.
+func DeriveEventID(nonce [32]byte, i int) EventID {
+	b := make([]byte, 0, len("gatehouse event")+len(nonce)+8)
+	b = append(b, "gatehouse event"...)
+	b = append(b, nonce[:]...)
+	b = binary.BigEndian.AppendUint64(b, uint64(i))
+	sum := sha256.Sum256(b)
+	return EventID(sum[:16])
 }
