@@ -1,0 +1,337 @@
+package eventlog
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"iter"
+	"slices"
+	"sync"
+
+	"golang.org/x/mod/sumdb/tlog"
+
+	"github.com/gatehouse-edge/gatehouse/messages"
+)
+
+// Memory is a Log that keeps everything in memory, for tests and the simulator. On
+// one goroutine it is deterministic: Append commits, and calls done, before it
+// returns, unless Hold was called. Close, Crash and Reopen play a process that ends.
+type Memory struct {
+	o       Options
+	streams *streams
+	pulse   pulse
+
+	mu        sync.Mutex // guards what follows
+	seq       sequencer
+	recs      []messages.Record // append-only: readers keep prefixes of it
+	hashes    []tlog.Hash
+	index     map[messages.StreamID][]uint64 // sequence numbers
+	snapshots map[string]Snapshot
+	head      Head
+	queue     []pending
+	draining  bool // somebody is committing
+	held      bool
+	fail      error // what the next commit fails with
+	landed    bool  // whether that commit's events are in the log all the same
+	failed    error
+	closed    bool
+	groups    uint64
+	unknown   uint64
+}
+
+var _ Log = (*Memory)(nil)
+
+// NewMemory returns an empty log. It uses Options.Applied, KnownKind, Signer,
+// Verifier, Origin, Fatal and QueueMax.
+func NewMemory(o Options) *Memory {
+	o, err := o.withDefaults()
+	if err != nil {
+		panic(fmt.Sprintf("eventlog.NewMemory: %v", err))
+	}
+	m := &Memory{
+		o: o, streams: newStreams(), index: map[messages.StreamID][]uint64{}, snapshots: map[string]Snapshot{},
+	}
+	m.seq = sequencer{streams: m.streams, earlier: m.earlier}
+	m.head = Head{Root: m.seq.tree.root()}
+	return m
+}
+
+// Append implements Log.
+func (m *Memory) Append(b Batch, done func([]messages.Record, error)) {
+	size, err := checkBatch(&b)
+	m.mu.Lock()
+	switch {
+	case m.failed != nil:
+		err = m.failed
+	case m.closed:
+		err = ErrClosed
+	case err == nil && len(m.queue) >= m.o.QueueMax:
+		err = ErrBusy
+	}
+	if err != nil {
+		m.mu.Unlock()
+		done(nil, err)
+		return
+	}
+	m.queue = append(m.queue, pending{batch: b, done: done, bytes: size})
+	held := m.held
+	m.mu.Unlock()
+	if !held {
+		m.drain()
+	}
+}
+
+// Hold lets appends wait until Commit.
+func (m *Memory) Hold() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.held = true
+}
+
+// Commit commits what waits and returns how many batches that were.
+func (m *Memory) Commit() int { return m.drain() }
+
+// Fail makes the next commit fail with err, as a disk would. landed says whether its
+// events will be found by Reopen all the same: a failed append has an unknown outcome.
+func (m *Memory) Fail(err error, landed bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.fail, m.landed = err, landed
+}
+
+// drain commits groups until the queue is empty. Only one caller does it at a time;
+// the batches of others, and those that callbacks append, are committed by that one.
+func (m *Memory) drain() int {
+	n := 0
+	for {
+		m.mu.Lock()
+		if m.draining || len(m.queue) == 0 || m.failed != nil {
+			m.mu.Unlock()
+			return n
+		}
+		m.draining = true
+		g := m.seq.newGroup()
+		took := 0
+		for took < len(m.queue) && g.fits(&m.queue[took], GroupBytesMax) {
+			m.seq.add(g, &m.queue[took])
+			took++
+		}
+		m.queue = slices.Clone(m.queue[took:])
+		n += took
+		failure := m.commit(g)
+		m.mu.Unlock()
+
+		m.pulse.wake()
+		if failure == nil && len(g.recs) > 0 {
+			m.o.Applied(g.recs)
+		}
+		g.answerAll(failure)
+		if failure != nil {
+			m.abandon(failure)
+			return n
+		}
+		m.mu.Lock()
+		m.draining = false
+		m.mu.Unlock()
+	}
+}
+
+// commit makes g part of the log, or fails it. Called with mu held.
+func (m *Memory) commit(g *group) error {
+	failure := m.fail
+	if failure != nil {
+		m.failed = fmt.Errorf("%w: %w", ErrFailed, failure)
+		if !m.landed {
+			return m.failed
+		}
+	}
+	m.recs = append(m.recs, g.recs...)
+	m.hashes = append(m.hashes, g.hashes...)
+	for i := range g.recs {
+		r := &g.recs[i]
+		m.index[r.Stream] = append(m.index[r.Stream], r.Seq)
+		if !m.o.KnownKind(r.Kind, r.Schema) {
+			m.unknown++
+		}
+	}
+	m.streams.set(g.streams)
+	m.head = Head{Seq: uint64(len(m.recs)), Root: m.seq.tree.root()}
+	m.groups++
+	return m.failed
+}
+
+// abandon fails what still waits and reports the failure.
+func (m *Memory) abandon(failure error) {
+	m.mu.Lock()
+	queue := m.queue
+	m.queue, m.draining = nil, false
+	m.mu.Unlock()
+	for i := range queue {
+		queue[i].done(nil, failure)
+	}
+	m.o.Fatal(failure)
+}
+
+// Crash ends the log as SIGKILL would: what waits is forgotten and its done is never
+// called.
+func (m *Memory) Crash() {
+	m.mu.Lock()
+	m.closed, m.queue = true, nil
+	m.mu.Unlock()
+	m.pulse.wake()
+}
+
+// Reopen ends the log, if that did not happen before, and returns one with the same
+// records, as a new process would find it. It refuses, like Open, critical records
+// that o does not know.
+func (m *Memory) Reopen(o Options) (*Memory, error) {
+	m.Crash()
+	n := NewMemory(o)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for i := range m.recs {
+		r := m.recs[i]
+		if r.Critical && !n.o.KnownKind(r.Kind, r.Schema) {
+			return nil, fmt.Errorf("%w: record %d has critical kind %d, schema %d", ErrNewer, r.Seq, r.Kind, r.Schema)
+		}
+		entry, err := messages.AppendRecord([]byte{leafPrefix}, &r)
+		if err != nil {
+			return nil, corrupt(r.Seq, err, "record cannot be written")
+		}
+		n.hashes = n.seq.tree.add(leafHash(entry), n.hashes)
+		n.index[r.Stream] = append(n.index[r.Stream], r.Seq)
+		n.streams.m[n.streams.key(r.Stream)] = r.Version
+	}
+	n.recs = slices.Clone(m.recs)
+	n.head = Head{Seq: uint64(len(n.recs)), Root: n.seq.tree.root()}
+	for k, s := range m.snapshots {
+		n.snapshots[k] = s
+	}
+	return n, nil
+}
+
+// Close implements Log.
+func (m *Memory) Close() error {
+	m.drain()
+	m.mu.Lock()
+	m.closed = true
+	m.mu.Unlock()
+	m.pulse.wake()
+	return nil
+}
+
+// Read implements Log.
+func (m *Memory) Read(ctx context.Context, stream messages.StreamID, fromVersion uint64) iter.Seq2[messages.Record, error] {
+	return func(yield func(messages.Record, error) bool) {
+		m.mu.Lock()
+		seqs, recs := m.index[stream], m.recs
+		m.mu.Unlock()
+		from := min(max(fromVersion, 1)-1, uint64(len(seqs)))
+		for _, seq := range seqs[from:] {
+			if err := ctx.Err(); err != nil {
+				yield(messages.Record{}, fmt.Errorf("read %q: %w", stream, err))
+				return
+			}
+			if !yield(recs[seq-1], nil) {
+				return
+			}
+		}
+	}
+}
+
+// Scan implements Log.
+func (m *Memory) Scan(ctx context.Context, from, to uint64) iter.Seq2[messages.Record, error] {
+	return func(yield func(messages.Record, error) bool) {
+		m.mu.Lock()
+		recs := m.recs
+		m.mu.Unlock()
+		for seq := max(from, 1); seq <= min(to, uint64(len(recs))); seq++ {
+			if err := ctx.Err(); err != nil {
+				yield(messages.Record{}, fmt.Errorf("scan from %d: %w", seq, err))
+				return
+			}
+			if !yield(recs[seq-1], nil) {
+				return
+			}
+		}
+	}
+}
+
+// Follow implements Log.
+func (m *Memory) Follow(ctx context.Context, from uint64) iter.Seq2[messages.Record, error] {
+	return follow(ctx, m, from)
+}
+
+func (m *Memory) grown() <-chan struct{} { return m.pulse.next() }
+
+func (m *Memory) stopped() error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.failed == nil && m.closed {
+		return ErrClosed
+	}
+	return m.failed
+}
+
+// earlier is called by the sequencer, which runs with mu held.
+func (m *Memory) earlier(stream messages.StreamID, from uint64, n int) ([]messages.Record, error) {
+	var recs []messages.Record
+	seqs := m.index[stream]
+	for v := from; v < from+uint64(n) && v <= uint64(len(seqs)); v++ {
+		recs = append(recs, m.recs[seqs[v-1]-1])
+	}
+	return recs, nil
+}
+
+// Head implements Log.
+func (m *Memory) Head() Head {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.head
+}
+
+// Version implements Log.
+func (m *Memory) Version(stream messages.StreamID) (uint64, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return uint64(len(m.index[stream])), nil
+}
+
+// PutSnapshot implements Log.
+func (m *Memory) PutSnapshot(key string, s Snapshot) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.closed {
+		return fmt.Errorf("snapshot %q: %w", key, ErrClosed)
+	}
+	if err := checkSnapshot(key, s, m.head); err != nil {
+		return err
+	}
+	s.Data = bytes.Clone(s.Data)
+	m.snapshots[key] = s
+	return nil
+}
+
+// Snapshot implements Log.
+func (m *Memory) Snapshot(key string) (Snapshot, bool, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	s, ok := m.snapshots[key]
+	if !ok || s.Seq > m.head.Seq {
+		return Snapshot{}, false, nil
+	}
+	s.Data = bytes.Clone(s.Data)
+	return s, true, nil
+}
+
+// checkSnapshot refuses a snapshot that could not be used.
+func checkSnapshot(key string, s Snapshot, h Head) error {
+	if key == "" || len(key) > SnapshotKeyBytesMax || len(s.Data) > SnapshotBytesMax {
+		return fmt.Errorf("snapshot %.80q: %w: key of %d, data of %d bytes, want at most %d and %d", key, ErrRange,
+			len(key), len(s.Data), SnapshotKeyBytesMax, SnapshotBytesMax)
+	}
+	if s.Seq > h.Seq {
+		return fmt.Errorf("snapshot %q: %w: of record %d, the log has %d", key, ErrRange, s.Seq, h.Seq)
+	}
+	return nil
+}
