@@ -47,7 +47,7 @@ func TestSubjectsOutsideTheProtocolAreRefused(t *testing.T) {
 		"", "gatehouse.v1", "gatehouse.v1.", "gatehouse.v1.a", "gatehouse.v1.a.", "gatehouse.v1..verify",
 		"gatehouse.v1.a.verify.x", "gatehouse.v1.a.verify ", "gatehouse.v1.a.Verify", "gatehouse.v2.a.verify",
 		"gatehouse.v1.*.verify", "gatehouse.v1.>", "gatehouse.v1.a b.verify", "gatehouse.v1.a\x00.verify",
-		"gatehouse.v1.push.verify", "gatehouse.v1.admin.verify", "gatehouse.v1.audit.close", "gatehouse.v1.events.token",
+		"gatehouse.v1.push.verify", "gatehouse.v1.admin.verify", "gatehouse.v1.audit.close", "gatehouse.v1.events.token", "gatehouse.v1.auditor.token",
 		"gatehouse.v1." + strings.Repeat("a", 65) + ".verify", "gatehouse.v1.a.certificates",
 	} {
 		if broker, op, err := ParseSubject(s); err == nil {
@@ -67,6 +67,26 @@ func TestReplySubjectMustLieInTheBrokersInbox(t *testing.T) {
 	} {
 		if err := CheckReply("a", reply); (err == nil) != ok {
 			t.Errorf("%q: got %v, want ok=%v", reply, err, ok)
+		}
+	}
+}
+
+func TestDiscoveryRepliesGoToOperatorsOnly(t *testing.T) {
+	for reply, ok := range map[string]bool{
+		"_INBOX.x": true, "_INBOX_admin.x.y": true, "_INBOX_auditor.x": true,
+		"_INBOX_a.x": false, "_INBOX": false, "_INBOX.": false, "_INBOX..x": false, "_INBOX_administrator.x": false,
+		"gatehouse.v1.push.b.heartbeat": false, "$SRV.PING": false, "$SYS.x": false, "": false, "_INBOX.>": false,
+	} {
+		if err := CheckOperatorReply(reply); (err == nil) != ok {
+			t.Errorf("%q: got %v, want ok=%v", reply, err, ok)
+		}
+	}
+}
+
+func TestRequestIDIsPlain(t *testing.T) {
+	for header, ok := range map[string]bool{"": true, "r-1_A": true, "a b": false, "a\nb": false, strings.Repeat("a", 65): false} {
+		if got, err := RequestID(header); (err == nil) != ok || (ok && got != header) {
+			t.Errorf("%q: got %q, %v", header, got, err)
 		}
 	}
 }

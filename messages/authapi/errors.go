@@ -8,8 +8,10 @@ import (
 	"github.com/gatehouse-edge/gatehouse/messages"
 )
 
-// Headers of an error reply. The last two are those of every NATS micro service.
+// Headers. The request id is a broker's to send if it likes; the others come with an
+// error reply, the last two as those of every NATS micro service.
 const (
+	HeaderRequestID = "Gatehouse-Request-Id"
 	HeaderError     = "Gatehouse-Error" // the Greengrass name of the error, as messages.RefusalCode spells it
 	HeaderMicroText = "Nats-Service-Error"
 	HeaderMicroCode = "Nats-Service-Error-Code"

@@ -21,6 +21,12 @@ const (
 	replyMaxBytes = 256
 )
 
+// The people beside the brokers, each with an inbox of its own, as brokers have.
+const (
+	OperatorAdmin   = "admin"
+	OperatorAuditor = "auditor"
+)
+
 // Op is a request a broker may make; its value is the last token of the subject.
 type Op string
 
@@ -62,7 +68,7 @@ func Pushes() []Push {
 // own subjects, lest a broker named "admin" may publish on gatehouse.v1.admin.*.
 func ParseBroker(s string) (messages.BrokerID, error) {
 	switch s {
-	case "push", "events", "admin", "audit":
+	case "push", "events", "audit", OperatorAdmin, OperatorAuditor:
 		return "", fmt.Errorf("broker id: %w: %q is a word of the protocol, choose another name", messages.ErrInvalidID, s)
 	}
 	return messages.ParseBrokerID(s)
@@ -137,18 +143,34 @@ func InboxPrefix(broker messages.BrokerID) string { return inboxPrefix + string(
 // this check a broker would have the daemon write into another broker's inbox or onto
 // its pushes (reliability spec R11).
 func CheckReply(broker messages.BrokerID, reply string) error {
+	head := len(inboxPrefix) + len(broker)
+	if len(reply) <= head || reply[:len(inboxPrefix)] != inboxPrefix || reply[len(inboxPrefix):head] != string(broker) {
+		return fmt.Errorf("reply subject %.120q: want one inside %s%s.", reply, inboxPrefix, broker)
+	}
+	return checkTail(reply, head)
+}
+
+// CheckOperatorReply is CheckReply for what is asked of the daemon by others than
+// brokers, such as discovery: the reply must go to the administrator's inbox, the
+// auditor's, or the default inbox of a NATS client, which no broker may hear.
+func CheckOperatorReply(reply string) error {
+	for _, inbox := range []string{"_INBOX", inboxPrefix + OperatorAdmin, inboxPrefix + OperatorAuditor} {
+		if len(reply) > len(inbox) && reply[:len(inbox)] == inbox && reply[len(inbox)] == '.' {
+			return checkTail(reply, len(inbox))
+		}
+	}
+	return fmt.Errorf("reply subject %.120q: want one inside an operator's inbox", reply)
+}
+
+// checkTail checks that from byte at on, reply is a dot and one or more plain tokens.
+func checkTail(reply string, at int) error {
 	if len(reply) > replyMaxBytes {
 		return fmt.Errorf("reply subject: %d bytes, want at most %d", len(reply), replyMaxBytes)
 	}
-	head := len(inboxPrefix) + len(broker)
-	if len(reply) <= head+1 || reply[:len(inboxPrefix)] != inboxPrefix ||
-		reply[len(inboxPrefix):head] != string(broker) || reply[head] != '.' {
-		return fmt.Errorf("reply subject %.120q: want one inside %s%s.", reply, inboxPrefix, broker)
-	}
-	dot := true // so that an empty token right after the prefix is seen
-	for i := head + 1; i < len(reply); i++ {
+	dot := false
+	for i := at; i < len(reply); i++ {
 		c := reply[i]
-		if c <= ' ' || c >= 0x7f || c == '*' || c == '>' || (c == '.' && dot) {
+		if c <= ' ' || c >= 0x7f || c == '*' || c == '>' || (i == at && c != '.') || (c == '.' && dot) {
 			return fmt.Errorf("reply subject %.120q: byte %d is %q: want plain tokens", reply, i, c)
 		}
 		dot = c == '.'
@@ -157,4 +179,18 @@ func CheckReply(broker messages.BrokerID, reply string) error {
 		return fmt.Errorf("reply subject %.120q: ends in a dot", reply)
 	}
 	return nil
+}
+
+const requestIDMaxBytes = 64
+
+// RequestID reads the header Gatehouse-Request-Id, with which a broker may name its
+// request: 1 to 64 of [A-Za-z0-9_-]. Empty means that it did not.
+func RequestID(header string) (string, error) {
+	if header == "" {
+		return "", nil
+	}
+	if _, err := messages.ParseBrokerID(header); err != nil { // the same alphabet and length
+		return "", invalid(fmt.Errorf("header %s: want 1 to %d letters, digits, '_' or '-'", HeaderRequestID, requestIDMaxBytes))
+	}
+	return header, nil
 }
