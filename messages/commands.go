@@ -180,6 +180,14 @@ type Note struct {
 	Event  Event
 }
 
+// DueWork is what there is to do about live sessions at one moment: whose trust to
+// renew, and what to close because it has ended.
+type DueWork struct {
+	Certificates []RecheckCertificate
+	Attachments  []RecheckAttachment
+	Lapsed       []CloseSessions
+}
+
 // Verified answers VerifyCertificate and RecheckCertificate.
 type Verified struct {
 	Valid  bool

@@ -192,3 +192,6 @@ func ParseStreamID(s string) (StreamID, error) {
 	}
 	return "", fmt.Errorf("stream %.80q: %w: want certificate/<id>, device/<thing> or core/<name>", s, ErrInvalidID)
 }
+
+// DigestOf is the digest of a token as it came over the wire: any bytes.
+func DigestOf(token []byte) TokenDigest { return sha256.Sum256(token) }

@@ -1,0 +1,209 @@
+package actors
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/rsa"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/gatehouse-edge/gatehouse/messages"
+)
+
+// Access is how a broker's requests about its clients reach the entities: verify,
+// open, close, in the order the reference has them (client-device-auth spec 5), with
+// each refusal on record. Safe for concurrent use; replies are called once and must not
+// block.
+type Access struct {
+	sys     *System
+	denials *Denials
+}
+
+// NewAccess puts the way in before sys.
+func NewAccess(sys *System, denials *Denials) *Access { return &Access{sys: sys, denials: denials} }
+
+// Limits of what a client may present (reliability spec 1.3, "crypto parser DoS").
+const (
+	rsaBitsMax   = 4096
+	subjectBytes = 256
+)
+
+// ErrCertificate is wrapped when a certificate cannot be taken at all.
+var ErrCertificate = errors.New("certificate cannot be read")
+
+// readCertificate reads what verification needs of a certificate. A parser that panics
+// on what a stranger sent has refused it.
+func readCertificate(der []byte) (c messages.VerifyCertificate, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("%w: its parser failed: %v", ErrCertificate, p)
+		}
+	}()
+	cert, err := x509.ParseCertificate(der)
+	if err != nil {
+		return c, fmt.Errorf("%w: %w", ErrCertificate, err)
+	}
+	switch key := cert.PublicKey.(type) {
+	case *rsa.PublicKey:
+		if key.N.BitLen() > rsaBitsMax {
+			return c, fmt.Errorf("%w: RSA key of %d bits, at most %d", ErrCertificate, key.N.BitLen(), rsaBitsMax)
+		}
+	case *ecdsa.PublicKey, ed25519.PublicKey:
+	default:
+		return c, fmt.Errorf("%w: unknown type of key", ErrCertificate)
+	}
+	return messages.VerifyCertificate{
+		Certificate: messages.CertificateIDOf(der), DER: der,
+		NotBefore: cert.NotBefore, NotAfter: cert.NotAfter,
+		Subject: clip(cert.Subject.String(), subjectBytes),
+	}, nil
+}
+
+// Verify says whether der is a good certificate. A bad one is an answer, not an error.
+func (a *Access) Verify(ctx context.Context, cause messages.Cause, der []byte, reply func(messages.Verified, error)) {
+	c, err := readCertificate(der)
+	if err != nil {
+		a.denials.Note(Denial{Certificate: messages.CertificateIDOf(der), Broker: cause.Broker, Operation: "verify", Reason: err.Error()}, cause)
+		reply(messages.Verified{Source: messages.Source_SOURCE_LOCAL, Reason: err.Error()}, nil)
+		return
+	}
+	a.sys.Submit(ctx, c, cause, func(r messages.Reply) {
+		switch r := r.(type) {
+		case messages.Verified:
+			if !r.Valid {
+				a.denials.Note(Denial{Certificate: c.Certificate, Broker: cause.Broker, Operation: "verify", Reason: r.Reason}, cause)
+			}
+			reply(r, nil)
+		default:
+			reply(messages.Verified{}, refusalOf(r))
+		}
+	})
+}
+
+// Open opens a session for the client that presented der, which must have been
+// verified before (spec 5.2): the cloud is not asked about the certificate here.
+func (a *Access) Open(ctx context.Context, cause messages.Cause, clientID string, der []byte, reply func(messages.SessionReady, error)) {
+	thing, err := a.clientID(clientID)
+	if err != nil {
+		a.denied(cause, clientID, messages.CertificateIDOf(der), err)
+		reply(messages.SessionReady{}, err)
+		return
+	}
+	c := messages.OpenSession{Thing: thing, Certificate: messages.CertificateIDOf(der), Broker: cause.Broker}
+	a.open(ctx, cause, c, reply, func() {
+		reply(messages.SessionReady{}, messages.Refuse(messages.RefusedService, "open: connect was judged unasked"))
+	})
+}
+
+// Authenticate is verify, the connect decision and a session in one. reply gets
+// ok = false without an error when the device is who it says and the policy does not
+// let it connect.
+func (a *Access) Authenticate(ctx context.Context, cause messages.Cause, clientID string, der []byte, reply func(s messages.SessionReady, ok bool, err error)) {
+	id := messages.CertificateIDOf(der)
+	refuse := func(err error) {
+		a.denied(cause, clientID, id, err)
+		reply(messages.SessionReady{}, false, err)
+	}
+	if len(der) == 0 {
+		refuse(messages.Refuse(messages.RefusedInvalidCredential, "the client presented no certificate"))
+		return
+	}
+	thing, err := a.clientID(clientID)
+	if err != nil {
+		refuse(err)
+		return
+	}
+	c, err := readCertificate(der)
+	if err != nil {
+		refuse(&messages.Refusal{Code: messages.RefusedInvalidCredential, Reason: err.Error()})
+		return
+	}
+	a.sys.Submit(ctx, c, cause, func(r messages.Reply) {
+		v, answered := r.(messages.Verified)
+		switch {
+		case !answered:
+			reply(messages.SessionReady{}, false, refusalOf(r))
+		case !v.Valid:
+			refuse(&messages.Refusal{Code: messages.RefusedInvalidCredential, Reason: v.Reason})
+		default:
+			open := messages.OpenSession{Thing: thing, Certificate: id, Broker: cause.Broker, Connect: true}
+			a.open(ctx, cause, open,
+				func(s messages.SessionReady, err error) { reply(s, err == nil, err) },
+				func() { reply(messages.SessionReady{}, false, nil) })
+		}
+	})
+}
+
+func (a *Access) open(ctx context.Context, cause messages.Cause, c messages.OpenSession, reply func(messages.SessionReady, error), connectDenied func()) {
+	a.sys.Submit(ctx, c, cause, func(r messages.Reply) {
+		switch r := r.(type) {
+		case messages.SessionReady:
+			reply(r, nil)
+		case messages.ConnectDenied:
+			connectDenied()
+		default:
+			err := refusalOf(r)
+			a.denied(cause, string(c.Thing), c.Certificate, err)
+			reply(messages.SessionReady{}, err)
+		}
+	})
+}
+
+// clientID reads a client id as a thing name. Over 128 bytes it is a bad credential,
+// with other characters the reference fails inside (spec 5.2, rules 1 and 3; the
+// vectors pin the difference).
+func (a *Access) clientID(s string) (messages.ThingName, error) {
+	thing, err := messages.ParseThingName(s)
+	switch {
+	case err == nil:
+		return thing, nil
+	case len(s) > 128:
+		return "", messages.Refuse(messages.RefusedInvalidCredential, "client id: %v", err)
+	default:
+		return "", messages.Refuse(messages.RefusedService, "client id: %v", err)
+	}
+}
+
+// denied puts a refused authentication on record, if it is about the device.
+func (a *Access) denied(cause messages.Cause, clientID string, id messages.CertificateID, err error) {
+	r, ok := errors.AsType[*messages.Refusal](err)
+	if !ok || r.Code != messages.RefusedInvalidCredential && r.Code != messages.RefusedService {
+		return
+	}
+	a.denials.Note(Denial{Thing: clientID, Certificate: id, Broker: cause.Broker, Operation: "authenticate", Reason: r.Reason}, cause)
+}
+
+// Close ends a session.
+func (a *Access) Close(ctx context.Context, cause messages.Cause, thing messages.ThingName, session messages.TokenDigest, reply func(error)) {
+	c := messages.CloseSession{Thing: thing, Session: session, Reason: messages.CloseReason_CLOSE_BY_BROKER, Detail: "closed by broker " + string(cause.Broker)}
+	a.sys.Submit(ctx, c, cause, func(r messages.Reply) {
+		if _, ok := r.(messages.Done); ok {
+			reply(nil)
+			return
+		}
+		reply(refusalOf(r))
+	})
+}
+
+// refusalOf makes an error of any reply that was not the one hoped for: an unknown one
+// is a failure inside.
+func refusalOf(r messages.Reply) error {
+	if refusal, ok := r.(*messages.Refusal); ok {
+		return refusal
+	}
+	return messages.Refuse(messages.RefusedService, "unexpected reply %T", r)
+}
+
+// deadline is how long a device may wait for its answer when its broker set none.
+const deadline = 5 * time.Second
+
+// WithDeadline bounds a request that came without a bound.
+func WithDeadline(ctx context.Context) (context.Context, context.CancelFunc) {
+	if _, ok := ctx.Deadline(); ok {
+		return ctx, func() {}
+	}
+	return context.WithTimeout(ctx, deadline)
+}

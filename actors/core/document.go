@@ -1,0 +1,115 @@
+package core
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"strings"
+
+	"github.com/gatehouse-edge/gatehouse/actors/config"
+	"github.com/gatehouse-edge/gatehouse/actors/policy"
+	"github.com/gatehouse-edge/gatehouse/messages"
+)
+
+// Document is the state of the entities that hold a document in force: the policy and
+// the configuration.
+type Document struct {
+	Revision string // in force; empty: none was ever
+	Rejected string // digest of the last bytes that were refused
+}
+
+// Bounds of what a rejection records.
+const (
+	errorsMax     = 20
+	errorMaxBytes = 500
+)
+
+// DecideDocument takes a document into force, or says why not and leaves the former one
+// in force (design.md, section 7). The same bytes twice make no event.
+func DecideDocument(stream messages.StreamID, s Document, in messages.Input) (messages.Decision, error) {
+	switch c := in.Command.(type) {
+	case messages.ReplacePolicy:
+		return replacePolicy(s, c), nil
+	case messages.ReplaceConfig:
+		return replaceConfig(s, c), nil
+	default:
+		return messages.Decision{}, fmt.Errorf("%s: unexpected command %T", stream, c)
+	}
+}
+
+func replacePolicy(s Document, c messages.ReplacePolicy) messages.Decision {
+	doc, err := policy.Parse(c.Document, policy.Options{File: c.Origin})
+	if err != nil {
+		return reject(s, "deviceGroups", c.Document, c.Origin, err)
+	}
+	if doc.Revision() == s.Revision {
+		return inForce(s)
+	}
+	return messages.Decision{
+		Events: []messages.Event{&messages.PolicyReplaced{
+			Document: doc.Canonical(), Revision: doc.Revision(), Source: c.Source, Origin: c.Origin,
+		}},
+		Reply: messages.Replaced{Revision: doc.Revision(), Changed: true},
+	}
+}
+
+func replaceConfig(s Document, c messages.ReplaceConfig) messages.Decision {
+	if _, _, err := config.Parse(c.Document, nil); err != nil {
+		return reject(s, "clientDeviceAuth", c.Document, c.Origin, err)
+	}
+	revision := digest(c.Document)
+	if revision == s.Revision {
+		return inForce(s)
+	}
+	return messages.Decision{
+		Events: []messages.Event{&messages.ConfigReplaced{
+			Document: c.Document, Revision: revision, Source: c.Source, Origin: c.Origin,
+		}},
+		Reply: messages.Replaced{Revision: revision, Changed: true},
+	}
+}
+
+func inForce(s Document) messages.Decision {
+	return messages.Decision{Reply: messages.Replaced{Revision: s.Revision}}
+}
+
+func reject(s Document, section string, doc []byte, origin string, err error) messages.Decision {
+	lines := strings.Split(err.Error(), "\n")
+	if len(lines) > errorsMax {
+		lines = lines[:errorsMax]
+	}
+	for i, line := range lines {
+		lines[i] = clip(line)
+	}
+	d := messages.Decision{Reply: messages.Rejected{Errors: lines}}
+	if revision := digest(doc); revision != s.Rejected {
+		d.Events = []messages.Event{&messages.ConfigRejected{Section: section, Revision: revision, Origin: origin, Errors: lines}}
+	}
+	return d
+}
+
+// clip bounds a line, without cutting a character in two.
+func clip(line string) string {
+	if len(line) > errorMaxBytes {
+		line = line[:errorMaxBytes]
+	}
+	return strings.ToValidUTF8(line, "")
+}
+
+func digest(doc []byte) string {
+	sum := sha256.Sum256(doc)
+	return hex.EncodeToString(sum[:])
+}
+
+// EvolveDocument folds one event.
+func EvolveDocument(s Document, e messages.Event, _ messages.Instant) Document {
+	switch e := e.(type) {
+	case *messages.PolicyReplaced:
+		return Document{Revision: e.Revision}
+	case *messages.ConfigReplaced:
+		return Document{Revision: e.Revision}
+	case *messages.ConfigRejected:
+		s.Rejected = e.Revision
+	}
+	return s
+}

@@ -1,0 +1,55 @@
+// Package core decides about the core's own streams: the documents in force (policy and
+// configuration), and the journals of facts that need no judgement (clock, network,
+// life cycle, authority, strangers). It is pure.
+package core
+
+import (
+	"fmt"
+
+	"github.com/gatehouse-edge/gatehouse/messages"
+)
+
+// Journal is the state of a journal entity: it has none, its events stand for
+// themselves.
+type Journal struct{}
+
+// allowed lists which kinds each journal takes: nothing else ever enters it.
+var allowed = map[messages.StreamID][]messages.Kind{
+	messages.StreamCA: {
+		messages.KindAuthorityCreated, messages.KindAuthorityImported, messages.KindAuthorityUploaded,
+		messages.KindAuthorityRetired, messages.KindCertificateOrdered, messages.KindCertificateIssued,
+		messages.KindCertificateDelivered, messages.KindHostAddressesChanged,
+	},
+	messages.StreamSync: {
+		messages.KindNetworkChanged, messages.KindRefreshStarted, messages.KindRefreshCompleted,
+		messages.KindRefreshFailed, messages.KindAssociationChanged,
+	},
+	messages.StreamClock:       {messages.KindClockMarked, messages.KindClockReanchored, messages.KindTrustVoided},
+	messages.StreamCredentials: {messages.KindCredentialsServed},
+	messages.StreamLifecycle:   {messages.KindStarted, messages.KindStopped},
+	messages.StreamStrangers:   {messages.KindAccessDenied},
+}
+
+// DecideJournal records a fact on the stream it belongs to.
+func DecideJournal(stream messages.StreamID, _ Journal, in messages.Input) (messages.Decision, error) {
+	var event messages.Event
+	switch c := in.Command.(type) {
+	case messages.Note:
+		event = c.Event
+	case messages.MarkClock:
+		event = c.Mark
+	case messages.RecordDenial:
+		event = c.Denial
+	default:
+		return messages.Decision{}, fmt.Errorf("%s: unexpected command %T", stream, c)
+	}
+	for _, kind := range allowed[stream] {
+		if kind == event.Kind() {
+			return messages.Decision{Events: []messages.Event{event}, Reply: messages.Done{}}, nil
+		}
+	}
+	return messages.Decision{}, fmt.Errorf("%s: %s does not belong here", stream, event.Kind())
+}
+
+// EvolveJournal folds one event.
+func EvolveJournal(s Journal, _ messages.Event, _ messages.Instant) Journal { return s }

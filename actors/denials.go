@@ -1,0 +1,127 @@
+package actors
+
+import (
+	"strings"
+	"sync"
+
+	"github.com/gatehouse-edge/gatehouse/messages"
+)
+
+// Denial is something that was refused, as it goes on record.
+type Denial struct {
+	Thing       string // as claimed
+	Certificate messages.CertificateID
+	Session     messages.TokenDigest // zero if there was none
+	Broker      messages.BrokerID
+	Operation   string
+	Resource    string
+	Revision    string // of the policy
+	Reason      string
+}
+
+// Denials puts refusals on record without letting those who are refused fill the disk:
+// the first of its kind is recorded, repeats are counted, and each device and all
+// strangers together have a bound per minute. Safe for concurrent use.
+type Denials struct {
+	sys   *System
+	known func(messages.ThingName) bool
+
+	mu         sync.Mutex
+	minute     int64             // guarded by mu, as all below
+	seen       map[string]uint64 // kind of denial → repeats in this minute
+	recorded   map[string]int    // thing → records in this minute
+	suppressed map[string]uint64 // thing → refusals that were only counted, since its last record
+	total      uint64
+}
+
+// Bounds per minute, and of the memory kept.
+const (
+	denialsPerThing     = 10
+	denialsOfStrangers  = 60
+	denialKindsMax      = 8192
+	suppressedMax       = 8192
+	operationMaxBytes   = 256
+	resourceMaxBytes    = 1024
+	claimedNameMaxBytes = 256
+)
+
+// stranger is the pseudo-thing under which strangers are counted together.
+const stranger = ""
+
+// NewDenials makes the record keeper; known says whether a thing has an entity.
+func NewDenials(sys *System, known func(messages.ThingName) bool) *Denials {
+	return &Denials{sys: sys, known: known, seen: map[string]uint64{}, recorded: map[string]int{}, suppressed: map[string]uint64{}}
+}
+
+// Note puts d on record, or counts it. It never blocks on the log.
+func (n *Denials) Note(d Denial, cause messages.Cause) {
+	name, err := messages.ParseThingName(d.Thing)
+	known := err == nil && n.known(name)
+	account := stranger
+	if known {
+		account = d.Thing
+	}
+	repeats, record := n.count(account, d)
+	if !record {
+		return
+	}
+	e := &messages.AccessDenied{
+		Thing: clip(d.Thing, claimedNameMaxBytes), CertificateId: string(d.Certificate), Broker: string(d.Broker),
+		Operation: clip(d.Operation, operationMaxBytes), Resource: clip(d.Resource, resourceMaxBytes),
+		PolicyRevision: d.Revision, Reason: clip(d.Reason, resourceMaxBytes), Repeats: repeats,
+	}
+	if d.Session != (messages.TokenDigest{}) {
+		e.Session = d.Session[:]
+	}
+	n.sys.tell(messages.RecordDenial{Known: known, Denial: e}, cause)
+}
+
+// count decides whether d is recorded, and how many went uncounted before it.
+func (n *Denials) count(account string, d Denial) (repeats uint64, record bool) {
+	key := strings.Join([]string{d.Thing, string(d.Certificate), string(d.Session[:]), d.Operation, d.Resource}, "\x00")
+	minute := n.sys.clock.NowMs() / 60_000
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.total++
+	if minute != n.minute {
+		n.minute = minute
+		clear(n.seen)
+		clear(n.recorded)
+		if len(n.suppressed) > suppressedMax {
+			clear(n.suppressed)
+		}
+	}
+	limit := denialsPerThing
+	if account == stranger {
+		limit = denialsOfStrangers
+	}
+	_, again := n.seen[key]
+	if again || n.recorded[account] >= limit || len(n.seen) >= denialKindsMax {
+		if again {
+			n.seen[key]++
+		}
+		n.suppressed[account]++
+		return 0, false
+	}
+	n.seen[key] = 0
+	n.recorded[account]++
+	repeats = n.suppressed[account]
+	delete(n.suppressed, account)
+	return repeats, true
+}
+
+// Total counts all refusals noted since the start.
+func (n *Denials) Total() uint64 {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.total
+}
+
+// clip bounds a text that a stranger may have chosen, without cutting a character in
+// two.
+func clip(s string, max int) string {
+	if len(s) > max {
+		s = s[:max]
+	}
+	return strings.ToValidUTF8(s, "\uFFFD")
+}

@@ -1,0 +1,98 @@
+package actors
+
+import (
+	"fmt"
+
+	"github.com/gatehouse-edge/gatehouse/actors/core"
+	"github.com/gatehouse-edge/gatehouse/actors/device"
+	"github.com/gatehouse-edge/gatehouse/messages"
+)
+
+// family is a kind of entity: how its fresh state, its decisions and its fold are made.
+// The state is the decider's own type behind any: the host never looks inside.
+type family struct {
+	fresh  func() any
+	decide func(stream messages.StreamID, state any, f device.Facts, in messages.Input) (messages.Decision, error)
+	evolve func(state any, e messages.Event, at messages.Instant) any
+}
+
+// pure makes a family of a decider and its fold.
+func pure[S any](
+	decide func(messages.StreamID, S, device.Facts, messages.Input) (messages.Decision, error),
+	evolve func(S, messages.Event, messages.Instant) S,
+) family {
+	return family{
+		fresh: func() any { var s S; return s },
+		decide: func(stream messages.StreamID, state any, f device.Facts, in messages.Input) (messages.Decision, error) {
+			return decide(stream, state.(S), f, in)
+		},
+		evolve: func(state any, e messages.Event, at messages.Instant) any { return evolve(state.(S), e, at) },
+	}
+}
+
+var (
+	certificates = pure(func(stream messages.StreamID, s device.Certificate, f device.Facts, in messages.Input) (messages.Decision, error) {
+		id, _ := stream.Certificate()
+		return device.DecideCertificate(id, s, f, in)
+	}, device.EvolveCertificate)
+
+	devices = pure(func(stream messages.StreamID, s device.Device, f device.Facts, in messages.Input) (messages.Decision, error) {
+		thing, _ := stream.Device()
+		return device.DecideDevice(thing, s, f, in)
+	}, device.EvolveDevice)
+
+	documents = pure(func(stream messages.StreamID, s core.Document, _ device.Facts, in messages.Input) (messages.Decision, error) {
+		return core.DecideDocument(stream, s, in)
+	}, core.EvolveDocument)
+
+	journals = pure(func(stream messages.StreamID, s core.Journal, _ device.Facts, in messages.Input) (messages.Decision, error) {
+		return core.DecideJournal(stream, s, in)
+	}, core.EvolveJournal)
+)
+
+// familyOf finds the family of a stream.
+func (s *System) familyOf(stream messages.StreamID) family {
+	if s.override != nil {
+		if f, ok := s.override(stream); ok {
+			return f
+		}
+	}
+	if _, ok := stream.Certificate(); ok {
+		return certificates
+	}
+	if _, ok := stream.Device(); ok {
+		return devices
+	}
+	switch stream {
+	case messages.StreamPolicy, messages.StreamConfig:
+		return documents
+	case messages.StreamCA, messages.StreamSync, messages.StreamClock, messages.StreamCredentials,
+		messages.StreamLifecycle, messages.StreamStrangers:
+		return journals
+	}
+	panic(fmt.Sprintf("actors: stream %q belongs to no family", stream)) // commands name only parsed streams
+}
+
+// facts gathers what the decider of c may know beyond its own stream.
+func (s *System) facts(c messages.Command, at messages.Instant) device.Facts {
+	f := device.Facts{
+		NetworkUp:     s.network.Load(),
+		Trust:         s.Trust(),
+		CloseOnRevoke: s.views.CloseOnRevoke(),
+	}
+	if answered, ok := c.(messages.CloudAnswered); ok {
+		c = answered.Then
+	}
+	switch c := c.(type) {
+	case messages.VerifyCertificate:
+		f.Holders = s.views.Holders(c.Certificate)
+	case messages.RecheckCertificate:
+		f.Holders = s.views.Holders(c.Certificate)
+	case messages.OpenSession:
+		f.Certificate = s.views.CertificateTrust(c.Certificate)
+		if c.Connect {
+			f.ConnectAllowed, f.PolicyRevision = s.views.ConnectAllowed(c.Thing)
+		}
+	}
+	return f
+}

@@ -1,0 +1,255 @@
+package actors
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"iter"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/asynkron/protoactor-go/actor"
+
+	"github.com/gatehouse-edge/gatehouse/eventlog"
+	"github.com/gatehouse-edge/gatehouse/messages"
+)
+
+// Log is what the host needs of the event log.
+type Log interface {
+	Append(b eventlog.Batch, done func([]messages.Record, error))
+	Read(ctx context.Context, stream messages.StreamID, fromVersion uint64) iter.Seq2[messages.Record, error]
+}
+
+// Views is what the host needs of the read models. Safe for concurrent use.
+type Views interface {
+	// Restrict applies what an event takes away, before it is durable.
+	Restrict(stream messages.StreamID, e messages.Event, at messages.Instant)
+	// Quarantine refuses everything about the entity of stream until the next start.
+	Quarantine(stream messages.StreamID)
+	// CertificateTrust is what the log says of a certificate.
+	CertificateTrust(id messages.CertificateID) messages.CertificateTrust
+	// Holders lists the things a certificate is attached to.
+	Holders(id messages.CertificateID) []messages.ThingName
+	// ConnectAllowed says whether the policy in force lets thing connect, and which
+	// policy that is.
+	ConnectAllowed(thing messages.ThingName) (bool, string)
+	// TrustDurationMs and CloseOnRevoke are the configuration in force.
+	TrustDurationMs() int64
+	CloseOnRevoke() bool
+	// VoidedMs is the moment before which no trust counts; 0: none was voided.
+	VoidedMs() int64
+}
+
+// Cloud is what the host needs of the cloud. Safe for concurrent use.
+type Cloud interface {
+	// Ask queues the question and returns; done is called once, from elsewhere. An error
+	// means that the queue is full and done will not be called.
+	Ask(q messages.CloudQuestion, done func(messages.CloudAnswer)) error
+}
+
+// Config is what a System is made of. Log, Views, Cloud and Clock are required.
+type Config struct {
+	Log   Log
+	Views Views
+	Cloud Cloud
+	Clock *TrustClock
+	// Random fills b with secret random bytes. Default: crypto/rand.
+	Random func(b []byte)
+	// Fail is called once when an append failed: its outcome is unknown, so the process
+	// must end and recover from disk. Default: the System only refuses from then on.
+	Fail func(error)
+	// LiveMax is how many entities stay resident before idle ones are passivated.
+	// Default 20,000 (about 0.8 KiB each).
+	LiveMax int
+	// RecoveriesMax is how many entities may read the log at the same time. Default 8.
+	RecoveriesMax int
+	// LaneMax bounds the commands under way per lane; beyond it the answer is Busy.
+	// Default {16384, 8192, 1024}. What restricts has a lane of its own and can only be
+	// refused by a flood of restrictions.
+	LaneMax [messages.Lanes]int
+	// Schedule runs f on its own, for the simulator. Default: a goroutine.
+	Schedule func(f func())
+	Logger   *slog.Logger // default: discard
+}
+
+// System runs the entities. Safe for concurrent use.
+type System struct {
+	log        Log
+	views      Views
+	cloud      Cloud
+	clock      *TrustClock
+	random     func([]byte)
+	onFail     func(error)
+	logger     *slog.Logger
+	retryAfter time.Duration
+
+	actors  *actor.ActorSystem
+	router  *router
+	permits chan struct{}
+	laneMax [messages.Lanes]int64
+	inLane  [messages.Lanes]atomic.Int64
+	network atomic.Bool
+	failed  atomic.Bool
+	failing sync.Once
+	panics  atomic.Int64
+	closing atomic.Bool
+	under   sync.WaitGroup // commands under way
+
+	override func(messages.StreamID) (family, bool) // tests plant families that misbehave
+}
+
+// scheduler lends Proto.Actor the host's way of running things.
+type scheduler struct{ run func(func()) }
+
+func (s scheduler) Schedule(f func()) { s.run(f) }
+func (scheduler) Throughput() int     { return 300 } // Proto.Actor's own default
+
+// New starts an empty system; entities come to life with the first command for them.
+func New(cfg Config) (*System, error) {
+	if cfg.Log == nil || cfg.Views == nil || cfg.Cloud == nil || cfg.Clock == nil {
+		return nil, errors.New("actors: Config needs Log, Views, Cloud and Clock")
+	}
+	s := &System{
+		log: cfg.Log, views: cfg.Views, cloud: cfg.Cloud, clock: cfg.Clock,
+		random: cfg.Random, onFail: cfg.Fail, logger: cfg.Logger,
+		retryAfter: time.Second,
+		permits:    make(chan struct{}, orDefault(cfg.RecoveriesMax, 8)),
+	}
+	if s.random == nil {
+		s.random = func(b []byte) { _, _ = rand.Read(b) } // never fails: it ends the program instead
+	}
+	if s.logger == nil {
+		s.logger = slog.New(slog.DiscardHandler)
+	}
+	for lane, fallback := range [messages.Lanes]int{16384, 8192, 1024} {
+		s.laneMax[lane] = int64(orDefault(cfg.LaneMax[lane], fallback))
+	}
+	s.network.Store(true)
+	s.actors = actor.NewActorSystemWithConfig(actor.Configure(
+		actor.WithLoggerFactory(func(*actor.ActorSystem) *slog.Logger { return s.logger })))
+	run := cfg.Schedule
+	if run == nil {
+		run = func(f func()) { go f() }
+	}
+	props := actor.PropsFromProducer(func() actor.Actor { return &entity{sys: s} },
+		actor.WithDispatcher(scheduler{run}))
+	s.router = newRouter(s, orDefault(cfg.LiveMax, 20_000), props)
+	return s, nil
+}
+
+func orDefault(n, fallback int) int {
+	if n <= 0 {
+		return fallback
+	}
+	return n
+}
+
+// Submit hands a command to its entity. reply is called exactly once, from another
+// goroutine or before Submit returns, and must not block. A context that is done before
+// the entity takes the command up makes it Busy; what restricts is carried out anyway.
+func (s *System) Submit(ctx context.Context, c messages.Command, cause messages.Cause, reply func(messages.Reply)) {
+	lane := c.Lane()
+	s.under.Add(1)
+	switch {
+	case s.closing.Load():
+		s.under.Done()
+		reply(messages.Refuse(messages.RefusedNotReady, "stopping"))
+		return
+	case s.inLane[lane].Add(1) > s.laneMax[lane]:
+		s.inLane[lane].Add(-1)
+		s.under.Done()
+		reply(&messages.Refusal{Code: messages.RefusedBusy, Reason: fmt.Sprintf("more than %d requests under way", s.laneMax[lane]), RetryAfter: s.retryAfter})
+		return
+	}
+	env := &envelope{ctx: ctx, command: c, cause: cause, reply: func(r messages.Reply) {
+		s.inLane[lane].Add(-1)
+		reply(r)
+		s.under.Done()
+	}}
+	if r := s.router.deliver(env); r != nil {
+		env.reply(r)
+	}
+}
+
+// Do submits a command and waits for its reply. A *messages.Refusal comes back as the
+// error.
+func (s *System) Do(ctx context.Context, c messages.Command, cause messages.Cause) (messages.Reply, error) {
+	replies := make(chan messages.Reply, 1)
+	s.Submit(ctx, c, cause, func(r messages.Reply) { replies <- r })
+	select {
+	case r := <-replies:
+		if refusal, ok := r.(*messages.Refusal); ok {
+			return nil, refusal
+		}
+		return r, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+// tell submits a command that nobody waits for.
+func (s *System) tell(c messages.Command, cause messages.Cause) {
+	s.Submit(context.Background(), c, cause, func(r messages.Reply) {
+		if refusal, ok := r.(*messages.Refusal); ok && refusal.Code != messages.RefusedNotReady {
+			s.logger.Warn("command was refused", "command", fmt.Sprintf("%T", c), "stream", c.Target(), "error", refusal)
+		}
+	})
+}
+
+// Trust is the rule of the moment by which stored answers count.
+func (s *System) Trust() messages.Trust {
+	return messages.Trust{
+		DurationMs: s.views.TrustDurationMs(),
+		SinceMs:    max(s.views.VoidedMs(), s.clock.SinceMs()),
+	}
+}
+
+// NetworkUp reports the state of the core's link to the cloud, as last set. A new
+// System takes it to be up: then the cloud is asked, and its silence is local judgement.
+func (s *System) NetworkUp() bool { return s.network.Load() }
+
+// SetNetwork says that the link to the cloud came or went, and records it.
+func (s *System) SetNetwork(up bool) {
+	if s.network.Swap(up) != up {
+		s.tell(messages.Note{Stream: messages.StreamSync, Event: &messages.NetworkChanged{Up: up}}, messages.Cause{})
+	}
+}
+
+// Panics counts the handlers that panicked.
+func (s *System) Panics() int64 { return s.panics.Load() }
+
+// Live counts the resident entities.
+func (s *System) Live() int64 { return s.router.live.Load() }
+
+// fail ends all answers that rest on the log.
+func (s *System) fail(err error) {
+	s.failed.Store(true)
+	s.failing.Do(func() {
+		s.logger.Error("an append failed; its outcome is unknown, so nothing more is answered", "error", err)
+		if s.onFail != nil {
+			s.onFail(err)
+		}
+	})
+}
+
+// Close refuses new commands and waits until those under way are answered or ctx is
+// done. The log must be closed after it.
+func (s *System) Close(ctx context.Context) error {
+	s.closing.Store(true)
+	idle := make(chan struct{})
+	go func() {
+		s.under.Wait()
+		close(idle)
+	}()
+	var err error
+	select {
+	case <-idle:
+	case <-ctx.Done():
+		err = fmt.Errorf("close: %w", ctx.Err())
+	}
+	s.actors.Shutdown()
+	return err
+}
