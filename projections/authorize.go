@@ -1,0 +1,97 @@
+package projections
+
+import (
+	"github.com/gatehouse-edge/gatehouse/actors/policy"
+	"github.com/gatehouse-edge/gatehouse/messages"
+)
+
+// Answers of authorization that are not a verdict. They are values, made once: the
+// refusal of a stranger must cost no memory.
+var (
+	errNoSession = messages.Refuse(messages.RefusedInvalidToken, "no such session for this broker")
+	errLapsed    = messages.Refuse(messages.RefusedInvalidToken, "trust in the device has lapsed")
+	errMismatch  = messages.Refuse(messages.RefusedService, "the operation's service differs from the resource's")
+)
+
+// Verdict is the answer to an authorization.
+type Verdict struct {
+	Allowed  bool
+	Err      *messages.Refusal // no verdict: why; nil otherwise
+	AsOf     uint64            // the last record the answer knows of
+	Revision uint64            // the record that put the policy in force by which it was judged
+	Session  *Session          // nil if there is none
+}
+
+// Authorize judges one action of the holder of token, which came through broker, at
+// trust time nowMs. It reads memory alone and makes no garbage. A token is good only
+// for the broker it was issued to.
+func (v *Views) Authorize(broker messages.BrokerID, token, operation, resource []byte, trust messages.Trust, nowMs int64) Verdict {
+	s := v.table.find(messages.DigestOf(token))
+	if s == nil || s.dead.Load() || s.Broker != broker {
+		return Verdict{Err: errNoSession, AsOf: v.seq.Load()}
+	}
+	if !v.trusted(s, trust, nowMs) {
+		return Verdict{Err: errLapsed, AsOf: v.seq.Load(), Session: s}
+	}
+	v.table.touch(s)
+	p := v.policy.Load()
+	verdict := Verdict{AsOf: v.seq.Load(), Revision: p.seq, Session: s}
+	d := s.permittedBy(p.current).EvaluateBytes(operation, resource)
+	if d.Err != nil {
+		verdict.Err = errMismatch
+		return verdict
+	}
+	verdict.Allowed = d.Allowed && (p.next == nil || p.next.For(s.Thing).EvaluateBytes(operation, resource).Allowed)
+	return verdict
+}
+
+// trusted reports whether the session's trust holds now: its certificate valid in time
+// and, unless parity is asked for, certificate and attachment confirmed within the
+// trust duration. Closing follows; the answer does not wait for it.
+func (v *Views) trusted(s *Session, trust messages.Trust, nowMs int64) bool {
+	c := s.cert
+	if notAfter := c.notAfterMs.Load(); nowMs >= notAfter {
+		return false
+	}
+	if !v.CloseOnRevoke() {
+		return true
+	}
+	return c.verified.Load() && trust.Holds(c.verifiedMs.Load(), nowMs) && trust.Holds(s.attachedMs.Load(), nowMs)
+}
+
+// permittedBy is the policy as it applies to the session's thing, worked out once per
+// revision.
+func (s *Session) permittedBy(c *policy.Compiled) *policy.ThingPolicy {
+	if p := s.permitted.Load(); p != nil && p.compiled == c {
+		return p.thing
+	}
+	p := &permitted{compiled: c, thing: c.For(s.Thing)}
+	s.permitted.Store(p)
+	return p.thing
+}
+
+// Lookup finds the live session of a token that came through broker.
+func (v *Views) Lookup(broker messages.BrokerID, token []byte) (*Session, *messages.Refusal) {
+	s := v.table.find(messages.DigestOf(token))
+	if s == nil || s.dead.Load() || s.Broker != broker {
+		return nil, errNoSession
+	}
+	return s, nil
+}
+
+// Settled is the policy in force and the record that put it there; not ok while another is about to replace it: then
+// a list of permissions would be out of date at once.
+func (v *Views) Settled() (c *policy.Compiled, seq uint64, ok bool) {
+	p := v.policy.Load()
+	return p.current, p.seq, p.next == nil
+}
+
+// TrustEndsMs is when the session's trust ends unless it is renewed: the earlier of its
+// certificate's notAfter and, unless parity is asked for, the end of the trust duration.
+func (v *Views) TrustEndsMs(s *Session, trust messages.Trust) int64 {
+	end := s.cert.notAfterMs.Load()
+	if v.CloseOnRevoke() {
+		end = min(end, s.cert.verifiedMs.Load()+trust.DurationMs, s.attachedMs.Load()+trust.DurationMs)
+	}
+	return end
+}

@@ -1,0 +1,66 @@
+package projections
+
+import (
+	"maps"
+	"slices"
+
+	"github.com/gatehouse-edge/gatehouse/messages"
+)
+
+// Device is what is known of one device, for people.
+type Device struct {
+	Thing       messages.ThingName
+	Quarantined string
+	Attachments []Attachment
+	Sessions    []*Session
+	Groups      []string
+}
+
+// Attachment is a certificate that belongs to a device.
+type Attachment struct {
+	Certificate messages.CertificateID
+	ConfirmedMs int64 // trust time
+	Trust       messages.CertificateTrust
+}
+
+// Things lists the known devices' names, sorted.
+func (v *Views) Things() []messages.ThingName {
+	v.mu.RLock()
+	defer v.mu.RUnlock()
+	return slices.Sorted(maps.Keys(v.things))
+}
+
+// Device describes one device; false if the log holds nothing of it.
+func (v *Views) Device(name messages.ThingName) (Device, bool) {
+	v.mu.RLock()
+	defer v.mu.RUnlock()
+	t := v.things[name]
+	if t == nil {
+		return Device{}, false
+	}
+	d := Device{Thing: name, Quarantined: t.quarantined}
+	if _, bad := v.poisoned[messages.DeviceStream(name)]; bad {
+		d.Quarantined = "its records cannot be read"
+	}
+	for id, at := range t.attachments {
+		a := Attachment{Certificate: id, ConfirmedMs: at.Load()}
+		if c := v.certificates[id]; c != nil {
+			a.Trust = c.trust()
+		}
+		d.Attachments = append(d.Attachments, a)
+	}
+	slices.SortFunc(d.Attachments, func(a, b Attachment) int { return int(max(-1, min(1, b.ConfirmedMs-a.ConfirmedMs))) })
+	d.Sessions = slices.SortedFunc(maps.Keys(t.sessions), func(a, b *Session) int { return int(max(-1, min(1, a.OpenedMs-b.OpenedMs))) })
+	d.Groups = v.policy.Load().current.Groups(name)
+	return d, true
+}
+
+// Counts are the sizes of the read models.
+type Counts struct{ Certificates, Things, Sessions int }
+
+// Counts returns the sizes of the read models.
+func (v *Views) Counts() Counts {
+	v.mu.RLock()
+	defer v.mu.RUnlock()
+	return Counts{Certificates: len(v.certificates), Things: len(v.things), Sessions: v.table.count()}
+}

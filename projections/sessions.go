@@ -1,0 +1,170 @@
+package projections
+
+import (
+	"container/heap"
+	"encoding/binary"
+	"sync"
+	"sync/atomic"
+
+	"github.com/gatehouse-edge/gatehouse/actors/policy"
+	"github.com/gatehouse-edge/gatehouse/messages"
+)
+
+// Session is one live session, as authorization reads it. Its identity never changes;
+// what does is atomic.
+type Session struct {
+	Digest      messages.TokenDigest
+	Thing       messages.ThingName
+	Certificate messages.CertificateID
+	Broker      messages.BrokerID
+	OpenedMs    int64  // trust time
+	OpenedSeq   uint64 // the SessionOpened record
+
+	cert       *certificate              // the trust it rests on
+	attachedMs *atomic.Int64             // when the attachment was last confirmed
+	dead       atomic.Bool               // closed, taken over, evicted, revoked
+	used       atomic.Int64              // use counter at the last use: the measure of LRU
+	permitted  atomic.Pointer[permitted] // the policy as it applies to this thing
+	place      int                       // index in the heap; guarded by the table's mu
+	heapUsed   int64                     // used, as the heap knows it; guarded by mu
+}
+
+// permitted is a policy revision seen from one thing.
+type permitted struct {
+	compiled *policy.Compiled
+	thing    *policy.ThingPolicy
+}
+
+// Dead reports whether the session has ended.
+func (s *Session) Dead() bool { return s.dead.Load() }
+
+// UsedAt is the use counter at the session's last use.
+func (s *Session) UsedAt() int64 { return s.used.Load() }
+
+// tableShards spreads the locks of the look-up; a power of two.
+const tableShards = 64
+
+// table finds sessions by their token's digest, and the least recently used one.
+type table struct {
+	shards [tableShards]struct {
+		mu sync.RWMutex
+		m  map[messages.TokenDigest]*Session // guarded by mu
+	}
+	uses atomic.Int64
+
+	mu    sync.Mutex
+	order lru // guarded by mu
+}
+
+func newTable() *table {
+	t := &table{}
+	for i := range t.shards {
+		t.shards[i].m = make(map[messages.TokenDigest]*Session)
+	}
+	return t
+}
+
+// find looks a live session up. A digest is uniformly distributed and not chosen by the
+// asker, so its first bits pick the shard.
+func (t *table) find(d messages.TokenDigest) *Session {
+	s := &t.shards[binary.LittleEndian.Uint64(d[:8])&(tableShards-1)]
+	s.mu.RLock()
+	session := s.m[d]
+	s.mu.RUnlock()
+	return session
+}
+
+// touch counts a use.
+func (t *table) touch(s *Session) { s.used.Store(t.uses.Add(1)) }
+
+// insert adds a session; one that is there already stays.
+func (t *table) insert(session *Session) bool {
+	s := &t.shards[binary.LittleEndian.Uint64(session.Digest[:8])&(tableShards-1)]
+	s.mu.Lock()
+	if _, there := s.m[session.Digest]; there {
+		s.mu.Unlock()
+		return false
+	}
+	s.m[session.Digest] = session
+	s.mu.Unlock()
+	t.touch(session)
+	t.mu.Lock()
+	session.heapUsed = session.used.Load()
+	heap.Push(&t.order, session)
+	t.mu.Unlock()
+	return true
+}
+
+// remove takes a session out; false if it was out already.
+func (t *table) remove(session *Session) bool {
+	if session.dead.Swap(true) {
+		return false
+	}
+	s := &t.shards[binary.LittleEndian.Uint64(session.Digest[:8])&(tableShards-1)]
+	s.mu.Lock()
+	delete(s.m, session.Digest)
+	s.mu.Unlock()
+	t.mu.Lock()
+	heap.Remove(&t.order, session.place)
+	t.mu.Unlock()
+	return true
+}
+
+// oldest names the least recently used session if more than limit are live. The heap
+// lags behind the uses: a root that was used since goes back to its true place first.
+func (t *table) oldest(limit int) *Session {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if len(t.order) <= limit {
+		return nil
+	}
+	for {
+		root := t.order[0]
+		used := root.used.Load()
+		if used == root.heapUsed {
+			return root
+		}
+		root.heapUsed = used
+		heap.Fix(&t.order, 0)
+	}
+}
+
+// count is how many sessions are live.
+func (t *table) count() int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return len(t.order)
+}
+
+// all lists the live sessions, in no order.
+func (t *table) all() []*Session {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return append([]*Session(nil), t.order...)
+}
+
+// lru is a heap by heapUsed.
+type lru []*Session
+
+func (h lru) Len() int           { return len(h) }
+func (h lru) Less(i, j int) bool { return h[i].heapUsed < h[j].heapUsed }
+func (h lru) Swap(i, j int) {
+	h[i], h[j] = h[j], h[i]
+	h[i].place, h[j].place = i, j
+}
+
+// Push implements heap.Interface.
+func (h *lru) Push(x any) {
+	s := x.(*Session)
+	s.place = len(*h)
+	*h = append(*h, s)
+}
+
+// Pop implements heap.Interface.
+func (h *lru) Pop() any {
+	last := len(*h) - 1
+	s := (*h)[last]
+	(*h)[last] = nil
+	*h = (*h)[:last]
+	return s
+}

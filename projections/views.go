@@ -1,0 +1,295 @@
+package projections
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+
+	"github.com/gatehouse-edge/gatehouse/actors/config"
+	"github.com/gatehouse-edge/gatehouse/actors/policy"
+	"github.com/gatehouse-edge/gatehouse/messages"
+)
+
+// certificate is what is known of one certificate. The atomics are read without a lock
+// by authorization.
+type certificate struct {
+	verified    atomic.Bool
+	verifiedMs  atomic.Int64
+	notBeforeMs atomic.Int64
+	notAfterMs  atomic.Int64
+	holders     map[messages.ThingName]*atomic.Int64 // guarded by Views.mu; when last confirmed
+	sessions    map[*Session]struct{}                // guarded by Views.mu
+}
+
+// thing is what is known of one device. All guarded by Views.mu.
+type thing struct {
+	attachments map[messages.CertificateID]*atomic.Int64
+	sessions    map[*Session]struct{}
+	quarantined string
+}
+
+// Hooks are told what others must hear of. They are called from folds and must not
+// block. Nil hooks are not called; during replay none is.
+type Hooks struct {
+	// Closed: a session is no more. It may not be durable yet: it restricts.
+	Closed func(s *Session, reason messages.CloseReason, detail string)
+	// Evict: the session was evicted from the read model because too many are live; its
+	// end must be put in the log.
+	Evict func(s *Session)
+	// PolicyChanged: another policy is in force, durably.
+	PolicyChanged func(seq uint64, revision string)
+	// Config: another configuration is in force, durably.
+	Config func(config.Section)
+}
+
+// Views is all the read models that decisions need. Safe for concurrent use; folds come
+// from the log's appender, restrictions from anywhere.
+type Views struct {
+	logger *slog.Logger
+	table  *table
+
+	mu           sync.RWMutex
+	certificates map[messages.CertificateID]*certificate // guarded by mu
+	things       map[messages.ThingName]*thing           // guarded by mu
+	poisoned     map[messages.StreamID]struct{}          // guarded by mu
+	hooks        Hooks                                   // guarded by mu
+	replaying    bool                                    // guarded by mu
+
+	policy   atomic.Pointer[policyState]
+	section  atomic.Pointer[config.Section]
+	override atomic.Pointer[int64] // trust duration set by hand, ms (dev, simulator)
+	voidedMs atomic.Int64
+	seq      atomic.Uint64
+}
+
+// policyState is the policy in force and, between the decision to replace it and its
+// durability, the next: until then only what both allow is allowed (deny early, allow
+// late).
+type policyState struct {
+	current, next *policy.Compiled
+	seq           uint64 // the PolicyReplaced that put current in force: the revision on the wire
+}
+
+// emptyPolicy is the policy before there is any: everything is denied.
+func emptyPolicy() *policy.Compiled {
+	doc, err := policy.Parse([]byte("{}"), policy.Options{})
+	if err != nil {
+		panic("projections: the empty policy cannot be read: " + err.Error())
+	}
+	return policy.Compile(doc)
+}
+
+// New makes empty read models, in replay: fold the log's history with Apply, then call
+// Live.
+func New(logger *slog.Logger) *Views {
+	if logger == nil {
+		logger = slog.New(slog.DiscardHandler)
+	}
+	v := &Views{
+		logger: logger, table: newTable(), replaying: true,
+		certificates: make(map[messages.CertificateID]*certificate),
+		things:       make(map[messages.ThingName]*thing),
+		poisoned:     make(map[messages.StreamID]struct{}),
+	}
+	section := config.DefaultSection()
+	v.section.Store(&section)
+	v.policy.Store(&policyState{current: emptyPolicy()})
+	return v
+}
+
+// Live ends the replay: from now on hooks are called, and sessions beyond the limit are
+// evicted, those opened first going first.
+func (v *Views) Live(h Hooks) {
+	v.mu.Lock()
+	v.hooks, v.replaying = h, false
+	v.mu.Unlock()
+	v.evict(v.section.Load().Performance.MaxActiveAuthTokens, true)
+}
+
+// Apply folds committed records, in the order of the log. Folding one twice changes
+// nothing.
+func (v *Views) Apply(records []messages.Record) {
+	for i := range records {
+		rec := &records[i]
+		if rec.Seq <= v.seq.Load() {
+			continue
+		}
+		e, err := messages.DecodeEvent(rec)
+		switch {
+		case errors.Is(err, messages.ErrUnknownKind) && !rec.Critical:
+		case err != nil:
+			v.logger.Error("record cannot be folded; its entity is refused", "seq", rec.Seq, "stream", rec.Stream, "error", err)
+			v.Quarantine(rec.Stream)
+		default:
+			v.apply(rec, e)
+		}
+		v.seq.Store(rec.Seq)
+	}
+}
+
+func (v *Views) apply(rec *messages.Record, e messages.Event) {
+	switch e := e.(type) {
+	case *messages.CertificateVerified:
+		v.certificateVerified(rec, e)
+	case *messages.AttachmentVerified:
+		v.attachmentVerified(rec, e)
+	case *messages.SessionOpened:
+		v.sessionOpened(rec, e)
+	case *messages.DeviceReleased:
+		v.released(rec.Stream)
+	case *messages.PolicyReplaced:
+		v.policyReplaced(rec.Seq, e)
+	case *messages.ConfigReplaced:
+		v.configReplaced(e)
+	case *messages.ClockReanchored:
+		v.voidedMs.Store(max(v.voidedMs.Load(), rec.At.TrustMs))
+	default:
+		v.Restrict(rec.Stream, e, rec.At)
+	}
+}
+
+// Restrict applies what e takes away, now: it is called before e is durable, and again
+// when it is. What e does not take away is left alone.
+func (v *Views) Restrict(stream messages.StreamID, e messages.Event, _ messages.Instant) {
+	switch e := e.(type) {
+	case *messages.CertificateRefused:
+		if id, ok := stream.Certificate(); ok {
+			v.certificateRefused(id, e)
+		}
+	case *messages.AttachmentWithdrawn:
+		if name, ok := stream.Device(); ok {
+			v.attachmentWithdrawn(name, messages.CertificateID(e.CertificateId), e.Reason)
+		}
+	case *messages.DeviceForgotten:
+		if name, ok := stream.Device(); ok {
+			v.forgotten(name, e.Reason)
+		}
+	case *messages.SessionClosed:
+		if len(e.Session) == len(messages.TokenDigest{}) {
+			if s := v.table.find(messages.TokenDigest(e.Session)); s != nil {
+				v.end(s, e.Reason, e.Detail)
+			}
+		}
+	case *messages.DeviceQuarantined:
+		if name, ok := stream.Device(); ok {
+			v.quarantined(name, e.Reason)
+		}
+	case *messages.TrustVoided:
+		v.voidedMs.Store(max(v.voidedMs.Load(), e.BeforeMs))
+	case *messages.PolicyReplaced:
+		v.policyDecided(e)
+	}
+}
+
+// Quarantine refuses everything about the entity of stream until the next start.
+func (v *Views) Quarantine(stream messages.StreamID) {
+	v.mu.Lock()
+	v.poisoned[stream] = struct{}{}
+	v.mu.Unlock()
+	if name, ok := stream.Device(); ok {
+		v.endAll(v.sessionsOf(name, ""), messages.CloseReason_CLOSE_QUARANTINED, "the device's records cannot be read")
+	}
+	if id, ok := stream.Certificate(); ok {
+		v.endAll(v.sessionsWith(id), messages.CloseReason_CLOSE_QUARANTINED, "the certificate's records cannot be read")
+	}
+}
+
+func (v *Views) policyDecided(e *messages.PolicyReplaced) {
+	for {
+		old := v.policy.Load()
+		if old.current.Revision() == e.Revision || old.next != nil && old.next.Revision() == e.Revision {
+			return
+		}
+		if v.policy.CompareAndSwap(old, &policyState{current: old.current, next: v.compile(e), seq: old.seq}) {
+			return
+		}
+	}
+}
+
+func (v *Views) policyReplaced(seq uint64, e *messages.PolicyReplaced) {
+	old := v.policy.Load()
+	next := old.next
+	if next == nil || next.Revision() != e.Revision {
+		next = v.compile(e)
+	}
+	v.policy.Store(&policyState{current: next, seq: seq})
+	if h, ok := v.live(); ok && h.PolicyChanged != nil && old.current.Revision() != next.Revision() {
+		h.PolicyChanged(seq, next.Revision())
+	}
+}
+
+// compile reads a policy from the log. It was read before it got there; should this
+// program read it otherwise, nothing is allowed.
+func (v *Views) compile(e *messages.PolicyReplaced) *policy.Compiled {
+	doc, err := policy.Parse(e.Document, policy.Options{})
+	if err != nil {
+		v.logger.Error("policy in the log cannot be read: everything is denied until another is put in force",
+			"policy_revision", e.Revision, "error", err)
+		return emptyPolicy()
+	}
+	return policy.Compile(doc)
+}
+
+func (v *Views) configReplaced(e *messages.ConfigReplaced) {
+	section, _, err := config.Parse(e.Document, v.section.Load())
+	if err != nil {
+		v.logger.Error("configuration in the log cannot be read: the former one stays", "error", err)
+		return
+	}
+	v.section.Store(&section)
+	if h, ok := v.live(); ok && h.Config != nil {
+		h.Config(section)
+	}
+}
+
+// live returns the hooks, and false during replay.
+func (v *Views) live() (Hooks, bool) {
+	v.mu.RLock()
+	defer v.mu.RUnlock()
+	return v.hooks, !v.replaying
+}
+
+// Seq is the last record folded in.
+func (v *Views) Seq() uint64 { return v.seq.Load() }
+
+// Section is the configuration in force.
+func (v *Views) Section() config.Section { return *v.section.Load() }
+
+// Policy is the policy in force.
+func (v *Views) Policy() *policy.Compiled { return v.policy.Load().current }
+
+// TrustDurationMs is how long a stored yes counts.
+func (v *Views) TrustDurationMs() int64 {
+	if ms := v.override.Load(); ms != nil {
+		return *ms
+	}
+	return v.section.Load().Security.TrustDuration().Milliseconds()
+}
+
+// SetTrustDurationMs overrides the configuration's trust duration, whose unit is the
+// minute: demonstrations and tests cannot wait that long.
+func (v *Views) SetTrustDurationMs(ms int64) { v.override.Store(&ms) }
+
+// CloseOnRevoke reports whether withdrawn trust ends live sessions.
+func (v *Views) CloseOnRevoke() bool { return v.section.Load().Sessions.CloseOnRevoke }
+
+// VoidedMs is the moment before which no trust counts; 0: none was voided.
+func (v *Views) VoidedMs() int64 { return v.voidedMs.Load() }
+
+// ConnectAllowed says whether the policy in force lets name connect, and which policy.
+func (v *Views) ConnectAllowed(name messages.ThingName) (bool, string) {
+	p := v.policy.Load()
+	resource := "mqtt:clientId:" + string(name)
+	allowed := p.current.For(name).Evaluate("mqtt:connect", resource).Allowed &&
+		(p.next == nil || p.next.For(name).Evaluate("mqtt:connect", resource).Allowed)
+	return allowed, p.current.Revision()
+}
+
+// String summarises the read models for logs.
+func (v *Views) String() string {
+	v.mu.RLock()
+	defer v.mu.RUnlock()
+	return fmt.Sprintf("%d certificates, %d things, %d sessions at record %d", len(v.certificates), len(v.things), v.table.count(), v.Seq())
+}
