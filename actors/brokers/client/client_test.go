@@ -1,0 +1,286 @@
+package client_test
+
+import (
+	"context"
+	"errors"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/gatehouse-edge/gatehouse/actors/brokers/client"
+	"github.com/gatehouse-edge/gatehouse/actors/brokers/client/clienttest"
+	"github.com/gatehouse-edge/gatehouse/messages"
+	"github.com/gatehouse-edge/gatehouse/messages/authapi"
+	"github.com/gatehouse-edge/gatehouse/messages/permission"
+)
+
+const (
+	broker   = "demo"
+	thing    = "sensor-1"
+	maxStale = 200 * time.Millisecond
+	patience = 5 * time.Second
+)
+
+var (
+	connect   = clienttest.Permit("mqtt:connect", "mqtt:clientId:"+permission.ThingNameVariable)
+	publish   = clienttest.Permit("mqtt:publish", "mqtt:topic:sensors/"+permission.ThingNameVariable+"/*")
+	subscribe = clienttest.Permit("mqtt:subscribe", "mqtt:topicfilter:sensors/"+permission.ThingNameVariable+"/*")
+)
+
+const (
+	mine   = "sensors/sensor-1/temperature"
+	theirs = "sensors/sensor-2/temperature"
+)
+
+// fixture is a desk, a client that hears it, and the certificate of sensor-1.
+type fixture struct {
+	t    *testing.T
+	desk *clienttest.Desk
+	c    *client.Client
+	der  []byte
+	skew atomic.Int64 // added to the client's clock
+}
+
+func start(t *testing.T, edit func(*client.Config)) *fixture {
+	t.Helper()
+	f := &fixture{t: t, desk: clienttest.Start(t, broker), der: clienttest.Certificate(t, thing).Certificate[0]}
+	f.desk.Trust(thing, f.der)
+	f.desk.SetPolicy(connect, publish, subscribe)
+	cfg := client.Config{
+		Broker: broker, URL: f.desk.URL(), Timeout: time.Second, MaxStale: maxStale,
+		Now: func() time.Time { return time.Now().Add(time.Duration(f.skew.Load())) },
+	}
+	if edit != nil {
+		edit(&cfg)
+	}
+	var err error
+	if f.c, err = client.Connect(t.Context(), cfg); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := f.c.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	if err := f.c.Ready(f.within()); err != nil {
+		t.Fatal(err)
+	}
+	return f
+}
+
+func (f *fixture) within() context.Context {
+	ctx, cancel := context.WithTimeout(f.t.Context(), patience)
+	f.t.Cleanup(cancel)
+	return ctx
+}
+
+func (f *fixture) session() *client.Session {
+	f.t.Helper()
+	s, err := f.c.Authenticate(f.within(), thing, f.der)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	if _, err := s.Await(f.within()); err != nil {
+		f.t.Fatal(err)
+	}
+	return s
+}
+
+// locally checks that fn asks the desk nothing.
+func (f *fixture) locally(fn func()) {
+	f.t.Helper()
+	before := f.desk.Asked(authapi.OpAuthorize)
+	fn()
+	if n := f.desk.Asked(authapi.OpAuthorize) - before; n != 0 {
+		f.t.Errorf("%d decisions were put to the desk, want 0", n)
+	}
+}
+
+func want(t *testing.T, what string, got, want client.Decision) {
+	t.Helper()
+	if got != want {
+		t.Errorf("%s: %v, want %v", what, got, want)
+	}
+}
+
+// until waits for a decision to become want: a push is on its way.
+func until(t *testing.T, what string, decide func() client.Decision, want client.Decision) {
+	t.Helper()
+	deadline := time.Now().Add(patience)
+	for decide() != want {
+		if time.Now().After(deadline) {
+			t.Fatalf("%s: still %v, want %v", what, decide(), want)
+		}
+		time.Sleep(time.Millisecond) // polls: nothing announces a cache's state from outside
+	}
+}
+
+func TestDecisionsAreLocal(t *testing.T) {
+	f := start(t, nil)
+	s := f.session()
+	f.locally(func() {
+		want(t, "own topic", s.Publish(mine), client.Allowed)
+		want(t, "other's topic", s.Publish(theirs), client.Denied)
+		want(t, "own filter", s.Subscribe("sensors/sensor-1/#"), client.Allowed)
+		want(t, "other's filter", s.Subscribe("sensors/sensor-2/#"), client.Denied)
+		want(t, "all", s.Subscribe("#"), client.Denied)
+		want(t, "connect", s.Authorize("mqtt:connect", "mqtt:clientId:sensor-1"), client.Allowed)
+		want(t, "empty topic", s.Publish(""), client.Denied)
+		want(t, "NUL", s.Publish("sensors/sensor-1/\x00"), client.Denied)
+		want(t, "invalid UTF-8", s.Publish("sensors/sensor-1/\xff"), client.Denied)
+		want(t, "mixed services", s.Authorize("mqtt:publish", "opcua:node:x"), client.Unavailable)
+	})
+	if s.Thing() != thing || s.ClientID() != thing || s.CertificateID() != messages.CertificateIDOf(f.der) {
+		t.Errorf("session is of %s, %s, %s", s.Thing(), s.ClientID(), s.CertificateID())
+	}
+}
+
+func TestAuthenticateRefusals(t *testing.T) {
+	f := start(t, nil)
+	stranger := clienttest.Certificate(t, thing).Certificate[0]
+	for _, c := range []struct {
+		name     string
+		prepare  func()
+		clientID string
+		der      []byte
+		want     error
+	}{
+		{"unknown certificate", nil, thing, stranger, client.ErrDenied},
+		{"another's client id", nil, "sensor-2", f.der, client.ErrDenied},
+		{"client id not UTF-8", nil, "sensor-\xff", f.der, client.ErrDenied},
+		{"empty client id", nil, "", f.der, client.ErrDenied},
+		{"no certificate", nil, thing, nil, client.ErrDenied},
+		{"certificate too long", nil, thing, make([]byte, 20<<10), client.ErrDenied},
+		{"certificate longer than a message", nil, thing, make([]byte, 80<<10), client.ErrDenied},
+		{"busy", func() {
+			f.desk.Refuse(authapi.OpAuthenticate, &messages.Refusal{Code: messages.RefusedBusy, RetryAfter: 3 * time.Second})
+		}, thing, f.der, client.ErrBusy},
+		{"not ready", func() {
+			f.desk.Refuse(authapi.OpAuthenticate, messages.Refuse(messages.RefusedNotReady, "starting"))
+		}, thing, f.der, client.ErrUnavailable},
+		{"internal error", func() {
+			f.desk.Refuse(authapi.OpAuthenticate, messages.Refuse(messages.RefusedService, "broken"))
+		}, thing, f.der, client.ErrUnavailable},
+		{"broker not known", func() {
+			f.desk.Refuse(authapi.OpAuthenticate, messages.Refuse(messages.RefusedUnauthorized, "who?"))
+		}, thing, f.der, client.ErrUnavailable},
+		{"policy without connect", func() {
+			f.desk.Refuse(authapi.OpAuthenticate, nil)
+			f.desk.SetPolicy(publish)
+		}, thing, f.der, client.ErrDenied},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			if c.prepare != nil {
+				c.prepare()
+			}
+			s, err := f.c.Authenticate(f.within(), c.clientID, c.der)
+			if s != nil || !errors.Is(err, c.want) {
+				t.Fatalf("got %v, %v, want error %v", s, err, c.want)
+			}
+			kinds := 0
+			for _, kind := range []error{client.ErrDenied, client.ErrBusy, client.ErrUnavailable} {
+				if errors.Is(err, kind) {
+					kinds++
+				}
+			}
+			if kinds != 1 {
+				t.Errorf("%v is of %d kinds, want 1", err, kinds)
+			}
+			if after := client.RetryAfter(err); c.want == client.ErrBusy && after != 3*time.Second {
+				t.Errorf("retry after %v, want 3s", after)
+			}
+		})
+	}
+	if n := f.desk.Sessions(); n != 0 {
+		t.Errorf("%d sessions are left, want 0", n)
+	}
+}
+
+func TestRawOperations(t *testing.T) {
+	f := start(t, nil)
+	ctx := f.within()
+	if ok, err := f.c.Verify(ctx, f.der); !ok || err != nil {
+		t.Errorf("verify: %v, %v", ok, err)
+	}
+	if ok, err := f.c.Verify(ctx, clienttest.Certificate(t, thing).Certificate[0]); ok || err != nil {
+		t.Errorf("verify a stranger: %v, %v", ok, err)
+	}
+	token, err := f.c.Token(ctx, thing, f.der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if ok, err := f.c.AuthorizeToken(ctx, token, "mqtt:publish", "mqtt:topic:"+mine); !ok || err != nil {
+		t.Errorf("authorize: %v, %v", ok, err)
+	}
+	if ok, err := f.c.AuthorizeToken(ctx, token, "mqtt:publish", "mqtt:topic:"+theirs); ok || err != nil {
+		t.Errorf("authorize another's: %v, %v", ok, err)
+	}
+	for range 2 {
+		if err := f.c.CloseToken(ctx, token); err != nil {
+			t.Errorf("close: %v", err)
+		}
+	}
+	if ok, err := f.c.AuthorizeToken(ctx, token, "mqtt:publish", "mqtt:topic:"+mine); ok || !errors.Is(err, client.ErrSessionClosed) || !errors.Is(err, client.ErrDenied) {
+		t.Errorf("authorize with a closed token: %v, %v", ok, err)
+	}
+}
+
+func TestCloseTellsTheDesk(t *testing.T) {
+	f := start(t, nil)
+	s := f.session()
+	f.desk.WaitSessions(1)
+	s.Close()
+	want(t, "publish after close", s.Publish(mine), client.Closed)
+	f.desk.WaitSessions(0)
+	if e, over := s.Ended(); !over || e.Cause != client.ByBroker {
+		t.Errorf("ended %v, %v", e, over)
+	}
+}
+
+func TestCloseIsRepeatedUntilHeard(t *testing.T) {
+	f := start(t, nil)
+	s := f.session()
+	f.desk.Refuse(authapi.OpClose, messages.Refuse(messages.RefusedNotReady, "stopping"))
+	s.Close()
+	f.desk.WaitAsked(authapi.OpClose, 1)
+	f.desk.Refuse(authapi.OpClose, nil)
+	f.desk.WaitSessions(0)
+}
+
+func TestClientCloseEndsSessions(t *testing.T) {
+	f := start(t, nil)
+	s := f.session()
+	called := make(chan client.Ending, 1)
+	s.OnClosed(func(e client.Ending) { called <- e })
+	if err := f.c.Close(); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case e := <-called:
+		if e.Cause != client.ByBroker {
+			t.Errorf("cause %v", e)
+		}
+	default:
+		t.Error("Close returned before the callback")
+	}
+	f.desk.WaitSessions(0)
+	if _, err := f.c.Authenticate(f.within(), thing, f.der); !errors.Is(err, client.ErrUnavailable) {
+		t.Errorf("authenticate on a closed client: %v", err)
+	}
+}
+
+func TestConfigIsChecked(t *testing.T) {
+	for name, cfg := range map[string]client.Config{
+		"no broker":     {},
+		"reserved name": {Broker: "push"},
+		"bad name":      {Broker: "a.b"},
+		"stale too far": {Broker: broker, MaxStale: time.Minute},
+		"bad secret":    {Broker: broker, Credentials: []byte("hello")},
+		"nobody there":  {Broker: broker, URL: "nats://127.0.0.1:1"},
+	} {
+		if c, err := client.Connect(t.Context(), cfg); err == nil {
+			t.Errorf("%s: connected", name)
+			_ = c.Close()
+		}
+	}
+}

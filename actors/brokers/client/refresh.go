@@ -1,0 +1,333 @@
+package client
+
+import (
+	"slices"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/gatehouse-edge/gatehouse/messages/authapi"
+	"github.com/gatehouse-edge/gatehouse/messages/permission"
+)
+
+// refreshAttempts is how often in a row a refresh may be overtaken by news before it has
+// to wait.
+const refreshAttempts = 3
+
+// pushed takes in one push. NATS calls it for one message after the other.
+func (c *Client) pushed(msg *nats.Msg) {
+	now := c.cfg.Now()
+	_, kind, err := authapi.ParsePushSubject(msg.Subject)
+	if err != nil { // a kind of a newer daemon: it still counts, but its number is unknown
+		c.invalidate("a push of an unknown kind arrived", "subject", msg.Subject)
+		return
+	}
+	missed := false
+	switch kind {
+	case authapi.PushHeartbeat:
+		var p authapi.Heartbeat
+		if p, err = authapi.ParseHeartbeat(msg.Data); err == nil {
+			missed = c.feed.observe(kind, p.Stamp)
+		}
+	case authapi.PushSessionClosed:
+		var p authapi.SessionClosed
+		if p, err = authapi.ParseSessionClosed(msg.Data); err == nil {
+			missed = c.feed.observe(kind, p.Stamp)
+			c.sessionClosed(p)
+		}
+	case authapi.PushPolicyChanged:
+		var p authapi.PolicyChanged
+		if p, err = authapi.ParsePolicyChanged(msg.Data); err == nil {
+			missed = c.feed.observe(kind, p.Stamp)
+			c.policyChanged(p, missed)
+		}
+	case authapi.PushCertificateUpdated:
+		var p authapi.CertificateUpdated
+		if p, err = authapi.ParseCertificateUpdated(msg.Data); err == nil {
+			missed = c.feed.observe(kind, p.Stamp)
+			if c.cfg.OnCertificate != nil {
+				c.cfg.OnCertificate(p)
+			}
+		}
+	}
+	switch {
+	case err != nil:
+		c.invalidate("a push cannot be read", "err", err)
+		return
+	case missed:
+		c.invalidate("a push was missed", "epoch", c.feed.epoch, "seq", c.feed.seq)
+	}
+	// Last, so that nobody takes the feed for fresh before what the push says is known.
+	c.feed.touch(now)
+	select {
+	case <-c.ready:
+	default:
+		close(c.ready)
+	}
+}
+
+// sessionClosed ends the session of a push.
+func (c *Client) sessionClosed(p authapi.SessionClosed) {
+	digest, err := parseDigest(p.TokenDigest)
+	if err != nil { // the parser let it through, so this cannot be
+		c.invalidate("a push cannot be read", "err", err)
+		return
+	}
+	c.mu.Lock()
+	c.endings.add(digest)
+	s := c.sessions[digest]
+	c.mu.Unlock()
+	if s != nil {
+		s.finish(Ending{Cause: ByGatehouse, Reason: p.Reason})
+	}
+}
+
+// policyChanged voids all permissions of older policies. A new run of the daemon may
+// have gone back to an older policy, a known run cannot.
+func (c *Client) policyChanged(p authapi.PolicyChanged, missed bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if missed {
+		c.floor = p.PolicyRevision
+	}
+	c.floor = max(c.floor, p.PolicyRevision)
+	c.generation.Add(1)
+	c.enqueueAll()
+}
+
+// invalidate voids all permissions because something was missed. A session may have been
+// closed and a policy replaced without our hearing of it: fetching each session's
+// permissions again finds out both.
+func (c *Client) invalidate(why string, args ...any) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.floor = 0
+	c.generation.Add(1)
+	c.enqueueAll()
+	c.cfg.Logger.Warn("fetching all permissions again: "+why, append(args, "broker", c.cfg.Broker, "sessions", len(c.sessions))...)
+}
+
+// watchStatus voids all permissions after a reconnect: pushes may have been lost
+// meanwhile without a later one to show it yet.
+func (c *Client) watchStatus() {
+	for {
+		select {
+		case <-c.quit:
+			return
+		case _, open := <-c.status:
+			if !open {
+				return
+			}
+			c.invalidate("NATS was away")
+		}
+	}
+}
+
+// enqueueAll has the permissions of all sessions fetched. c.mu is held.
+func (c *Client) enqueueAll() {
+	for _, s := range c.sessions {
+		if s.queued.CompareAndSwap(false, true) {
+			c.tasks.add(task{session: s})
+		}
+	}
+}
+
+// enqueue has the permissions of s fetched, if they are not about to be.
+func (c *Client) enqueue(s *Session) {
+	if s.queued.CompareAndSwap(false, true) {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.tasks.add(task{session: s})
+	}
+}
+
+// work does tasks until the queue is abandoned.
+func (c *Client) work() {
+	for {
+		c.mu.Lock()
+		for c.tasks.len() == 0 && !c.tasks.abandoned {
+			c.tasks.wake.Wait()
+		}
+		if c.tasks.abandoned {
+			c.mu.Unlock()
+			return
+		}
+		t := c.tasks.take()
+		c.mu.Unlock()
+		if t.session != nil {
+			t.session.refresh()
+		} else {
+			c.sendClose(t)
+		}
+		c.mu.Lock()
+		c.tasks.done()
+		c.mu.Unlock()
+	}
+}
+
+// refresh fetches the session's permissions.
+func (s *Session) refresh() {
+	c := s.client
+	// From here on a new reason to refresh queues the session again.
+	s.queued.Store(false)
+	defer func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.wakeWaiters()
+	}()
+	for range refreshAttempts {
+		if s.ending.Load() != nil {
+			return
+		}
+		generation := c.generation.Load()
+		reply, err := c.permissions(c.ctx, s.token)
+		switch {
+		case s.closedBy(err):
+			return
+		case err != nil:
+			c.retryLater(s)
+			return
+		case !reply.IsConnectAuthorized:
+			s.finish(Ending{Cause: ByGatehouse, Reason: "the policy does not let the client connect any more"})
+			return
+		case reply.ClientDeviceAuthToken != string(s.token):
+			c.cfg.Logger.Error("Gatehouse answered for another session", "client", s.clientID)
+			c.retryLater(s)
+			return
+		}
+		if s.accept(reply, generation) {
+			return
+		}
+	}
+	c.retryLater(s)
+}
+
+// accept makes reply the session's permissions, unless something that happened since it
+// was asked for, in generation, has made them void.
+func (s *Session) accept(reply authapi.GrantReply, generation uint64) bool {
+	accepted, changed := s.install(reply, generation)
+	if changed {
+		s.mu.Lock()
+		callbacks := slices.Clone(s.onChanged)
+		s.mu.Unlock()
+		for _, fn := range callbacks {
+			fn()
+		}
+	}
+	return accepted
+}
+
+func (s *Session) install(reply authapi.GrantReply, generation uint64) (accepted, changed bool) {
+	c := s.client
+	s.accepting.Lock()
+	defer s.accepting.Unlock()
+	age := int64(c.cfg.Now().Sub(c.feed.base))
+	ttl := int64(time.Duration(min(reply.CacheTTLMs, uint64(24*time.Hour/time.Millisecond))) * time.Millisecond)
+	g := &grant{
+		generation: generation,
+		renewAt:    age + ttl - ttl/5,
+		endsAt:     age + ttl,
+		expiresAt:  instantOf(reply.ExpiresAt),
+	}
+	changed = s.compile(g, reply)
+	c.mu.Lock()
+	// The pushes raise generation and floor under this mutex, so none can slip in
+	// between the look and the store.
+	if generation != c.generation.Load() || reply.PolicyRevision < c.floor {
+		c.mu.Unlock()
+		return false, false
+	}
+	s.grant.Store(g)
+	c.mu.Unlock()
+	if s.ending.Load() != nil {
+		s.grant.Store(nil)
+		return true, false
+	}
+	return true, changed
+}
+
+// compile fills in what g permits and its version: the last one's if nothing changed.
+// s.accepting is held.
+func (s *Session) compile(g *grant, reply authapi.GrantReply) (changed bool) {
+	last := s.grant.Load()
+	if last != nil && last.permits.set != nil && !reply.PermissionsOmitted && slices.Equal(last.permits.list, reply.Permissions) {
+		g.permits, g.version = last.permits, last.version
+		return false
+	}
+	if !reply.PermissionsOmitted {
+		set, err := permission.Compile(reply.Permissions)
+		if err != nil {
+			s.client.cfg.Logger.Warn("each action is asked: the permissions cannot be held", "client", s.clientID, "err", err)
+		} else {
+			g.permits = permits{set: set, list: reply.Permissions}
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.versions++
+	g.version = s.versions
+	return true
+}
+
+// retryLater has tend queue the session again.
+func (c *Client) retryLater(s *Session) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.closed && s.ending.Load() == nil {
+		c.failed[s] = struct{}{}
+	}
+}
+
+// sendClose tells Gatehouse that the session of t is over.
+func (c *Client) sendClose(t task) {
+	err := c.CloseToken(c.ctx, t.token)
+	if err == nil || isDenied(err) {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.unclosed) >= maxUnclosed {
+		c.unclosed = slices.Delete(c.unclosed, 0, maxUnclosed/8)
+	}
+	c.unclosed = append(c.unclosed, t.token)
+}
+
+// tend tries again what failed, now and then, and reports when pushes stop and return.
+func (c *Client) tend() {
+	ticker := time.NewTicker(tendInterval)
+	defer ticker.Stop()
+	fresh := false
+	for {
+		select {
+		case <-c.quit:
+			return
+		case <-ticker.C:
+		}
+		if now := c.feed.fresh(c.cfg.Now(), c.cfg.MaxStale); now != fresh {
+			fresh = now
+			if fresh {
+				c.cfg.Logger.Info("Gatehouse is heard", "broker", c.cfg.Broker)
+			} else {
+				c.cfg.Logger.Warn("Gatehouse is silent: what was allowed is not any more", "broker", c.cfg.Broker, "maxStale", c.cfg.MaxStale)
+			}
+		}
+		if c.nc.IsConnected() {
+			c.retry()
+		}
+	}
+}
+
+func (c *Client) retry() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for s := range c.failed {
+		if s.queued.CompareAndSwap(false, true) {
+			c.tasks.add(task{session: s})
+		}
+	}
+	clear(c.failed)
+	for _, token := range c.unclosed {
+		c.tasks.add(task{token: token})
+	}
+	c.unclosed = nil
+}

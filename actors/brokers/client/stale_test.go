@@ -1,0 +1,346 @@
+package client_test
+
+import (
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/gatehouse-edge/gatehouse/actors/brokers/client"
+	"github.com/gatehouse-edge/gatehouse/messages"
+	"github.com/gatehouse-edge/gatehouse/messages/authapi"
+)
+
+// hang makes the desk hang on op until the test ends or the returned function is called.
+func (f *fixture) hang(op authapi.Op) (release func()) {
+	gate := make(chan struct{})
+	done := false
+	release = func() {
+		if !done {
+			done = true
+			close(gate)
+		}
+	}
+	f.desk.Before(op, func() { <-gate })
+	f.t.Cleanup(release)
+	return release
+}
+
+func TestSessionClosedPush(t *testing.T) {
+	f := start(t, nil)
+	s := f.session()
+	f.hang(authapi.OpAuthorize) // so that only the push can tell
+	f.hang(authapi.OpPermissions)
+	called := make(chan client.Ending, 2)
+	s.OnClosed(func(e client.Ending) { called <- e })
+	pushed := time.Now()
+	f.desk.CloseSessions(thing, "revoked")
+	select {
+	case e := <-called:
+		if e.Cause != client.ByGatehouse || e.Reason != "revoked" {
+			t.Errorf("ended by %+v", e)
+		}
+	case <-time.After(patience):
+		t.Fatal("the push was not felt")
+	}
+	if d := time.Since(pushed); d > time.Second {
+		t.Errorf("felt after %v, want at most 1s", d)
+	}
+	<-s.Done()
+	want(t, "publish", s.Publish(mine), client.Closed)
+	want(t, "subscribe", s.Subscribe("sensors/sensor-1/#"), client.Closed)
+	s.OnClosed(func(e client.Ending) { called <- e })
+	if len(called) != 1 {
+		t.Error("OnClosed of a closed session was not called")
+	}
+}
+
+func TestPolicyChangeIsFeltAtOnce(t *testing.T) {
+	f := start(t, nil)
+	s := f.session()
+	changed := make(chan struct{}, 1)
+	s.OnChanged(func() { changed <- struct{}{} })
+	want(t, "before", s.Publish(mine), client.Allowed)
+	f.desk.SetPolicy(connect, subscribe)
+	until(t, "after", func() client.Decision { return s.Publish(mine) }, client.Denied)
+	select {
+	case <-changed:
+	case <-time.After(patience):
+		t.Fatal("OnChanged was not called")
+	}
+	if _, err := s.Await(f.within()); err != nil {
+		t.Fatal(err)
+	}
+	f.locally(func() {
+		want(t, "publish", s.Publish(mine), client.Denied)
+		want(t, "subscribe", s.Subscribe("sensors/sensor-1/#"), client.Allowed)
+	})
+}
+
+// While new permissions are on their way the old ones must not serve.
+func TestNothingIsCachedWhileRefreshing(t *testing.T) {
+	f := start(t, nil)
+	s := f.session()
+	release := f.hang(authapi.OpPermissions)
+	f.desk.SetPolicy(connect)
+	f.desk.WaitAsked(authapi.OpPermissions, 1)
+	asked := f.desk.Asked(authapi.OpAuthorize)
+	want(t, "publish", s.Publish(mine), client.Denied)
+	if f.desk.Asked(authapi.OpAuthorize) != asked+1 {
+		t.Error("the decision was not put to the desk")
+	}
+	f.desk.Refuse(authapi.OpAuthorize, messages.Refuse(messages.RefusedService, "broken"))
+	want(t, "publish while the desk is broken", s.Publish(mine), client.Unavailable)
+	release()
+	if _, err := s.Await(f.within()); err != nil {
+		t.Fatal(err)
+	}
+	f.locally(func() { want(t, "publish", s.Publish(mine), client.Denied) })
+}
+
+// A reply that was decided before a push and arrives after it must not be used.
+func TestReplyOlderThanPush(t *testing.T) {
+	f := start(t, nil)
+	s := f.session()
+	release := make(chan struct{})
+	decided := make(chan struct{}, 8)
+	f.desk.After(authapi.OpPermissions, func() { decided <- struct{}{}; <-release })
+	f.desk.SetPolicy(connect, publish) // the desk decides: publish is allowed …
+	<-decided
+	f.desk.After(authapi.OpPermissions, nil)
+	generation := f.c.Status().Generation
+	f.desk.SetPolicy(connect) // … and then changes its mind …
+	for f.c.Status().Generation == generation {
+		time.Sleep(time.Millisecond) // polls until the push is in
+	}
+	close(release) // … before the first reply leaves
+	if _, err := s.Await(f.within()); err != nil {
+		t.Fatal(err)
+	}
+	f.locally(func() { want(t, "publish", s.Publish(mine), client.Denied) })
+}
+
+// The close of a session may be pushed before the reply that opens it arrives.
+func TestClosedWhileOpening(t *testing.T) {
+	f := start(t, nil)
+	f.desk.After(authapi.OpAuthenticate, func() {
+		sent := f.c.Status()
+		f.desk.CloseSessions(thing, "revoked")
+		f.desk.SetPolicy(connect, publish) // shows when the push before it is in
+		for f.c.Status().Generation == sent.Generation {
+			time.Sleep(time.Millisecond)
+		}
+	})
+	if s, err := f.c.Authenticate(f.within(), thing, f.der); !errors.Is(err, client.ErrSessionClosed) {
+		t.Fatalf("got %v, %v, want a closed session", s, err)
+	}
+	if n := f.c.Status().Sessions; n != 0 {
+		t.Errorf("%d sessions are left", n)
+	}
+}
+
+func TestConnectWithdrawnEndsTheSession(t *testing.T) {
+	f := start(t, nil)
+	s := f.session()
+	f.desk.SetPolicy(publish)
+	select {
+	case <-s.Done():
+	case <-time.After(patience):
+		t.Fatal("the session lives on")
+	}
+}
+
+func TestMissedPushes(t *testing.T) {
+	for name, miss := range map[string]func(f *fixture){
+		"policy":  func(f *fixture) { f.desk.SetPolicyUnheard(connect, subscribe) },
+		"restart": func(f *fixture) { f.desk.SetPolicyUnheard(connect, subscribe); f.desk.Restart() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := start(t, nil)
+			s := f.session()
+			miss(f) // the next heartbeat shows it
+			until(t, "publish", func() client.Decision { return s.Publish(mine) }, client.Denied)
+		})
+	}
+	t.Run("close", func(t *testing.T) {
+		f := start(t, nil)
+		s := f.session()
+		f.desk.CloseSessionsUnheard(thing)
+		select {
+		case <-s.Done():
+		case <-time.After(patience):
+			t.Fatal("the session lives on")
+		}
+		want(t, "publish", s.Publish(mine), client.Closed)
+	})
+}
+
+func TestSilence(t *testing.T) {
+	f := start(t, nil)
+	s := f.session()
+	for _, op := range authapi.Ops() {
+		f.hang(op)
+	}
+	f.desk.Mute(true)
+	began := time.Now()
+	for s.Publish(mine) == client.Allowed {
+		if time.Since(began) > patience {
+			t.Fatal("allowed for ever")
+		}
+		time.Sleep(time.Millisecond)
+	}
+	// The last heartbeat may have left just before Mute and the wait for authorize (1 s)
+	// is in here: what must not happen is an "allowed" after maxStale.
+	f.locally(func() { want(t, "publish", s.Publish(mine), client.Unavailable) })
+	if _, err := s.Await(f.within()); !errors.Is(err, client.ErrUnavailable) {
+		t.Errorf("await: %v", err)
+	}
+	f.desk.Mute(false)
+	for _, op := range authapi.Ops() {
+		f.desk.Before(op, nil)
+	}
+	until(t, "publish after the silence", func() client.Decision { return s.Publish(mine) }, client.Allowed)
+}
+
+// The bound itself, by the client's clock: allowed until maxStale after the last push,
+// not a moment longer, whichever clock says so.
+func TestSilenceBound(t *testing.T) {
+	f := start(t, func(c *client.Config) { c.MaxStale = authapi.MaxStale })
+	s := f.session()
+	f.desk.Mute(true)
+	f.desk.Refuse(authapi.OpAuthorize, messages.Refuse(messages.RefusedNotReady, "away"))
+	age := f.c.Status().PushAge
+	f.skew.Store(int64(authapi.MaxStale - age - time.Second))
+	want(t, "within the bound", s.Publish(mine), client.Allowed)
+	f.skew.Store(int64(authapi.MaxStale))
+	want(t, "past the bound", s.Publish(mine), client.Unavailable)
+}
+
+func TestNATSDown(t *testing.T) {
+	f := start(t, nil)
+	s := f.session()
+	f.desk.StopServer()
+	began := time.Now()
+	until(t, "publish", func() client.Decision { return s.Publish(mine) }, client.Unavailable)
+	if d := time.Since(began); d > maxStale+time.Second {
+		t.Errorf("unavailable after %v, want at most %v and a little", d, maxStale)
+	}
+	if _, err := f.c.Authenticate(f.within(), thing, f.der); !errors.Is(err, client.ErrUnavailable) {
+		t.Errorf("authenticate: %v", err)
+	}
+	f.desk.SetPolicyUnheard(connect, subscribe)
+	f.desk.StartServer()
+	until(t, "publish under the new policy", func() client.Decision { return s.Publish(mine) }, client.Denied)
+	until(t, "subscribe", func() client.Decision { return s.Subscribe("sensors/sensor-1/#") }, client.Allowed)
+}
+
+// A blip too short to lose pushes still voids the cache.
+func TestReconnectVoidsTheCache(t *testing.T) {
+	f := start(t, func(c *client.Config) { c.MaxStale = authapi.MaxStale })
+	s := f.session()
+	before := f.c.Status().Generation
+	f.desk.StopServer()
+	f.desk.StartServer()
+	for f.c.Status().Generation == before {
+		time.Sleep(time.Millisecond) // polls; the test's deadline bounds it
+	}
+	until(t, "publish", func() client.Decision { return s.Publish(mine) }, client.Allowed)
+}
+
+func TestLifeOfPermissions(t *testing.T) {
+	for name, life := range map[string]struct {
+		ttl     time.Duration
+		expires time.Duration
+	}{
+		"cacheTtl":  {ttl: time.Hour},
+		"expiresAt": {ttl: 24 * time.Hour, expires: time.Hour},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := start(t, nil)
+			var expires time.Time
+			if life.expires != 0 {
+				expires = time.Now().Add(life.expires)
+			}
+			f.desk.SetLife(life.ttl, expires)
+			s := f.session()
+			f.desk.Refuse(authapi.OpAuthorize, messages.Refuse(messages.RefusedNotReady, "away"))
+			f.desk.Refuse(authapi.OpPermissions, messages.Refuse(messages.RefusedNotReady, "away"))
+			for skew, decision := range map[time.Duration]client.Decision{
+				time.Hour - time.Minute: client.Allowed,
+				time.Hour + time.Minute: client.Unavailable,
+			} {
+				f.skew.Store(int64(skew))
+				f.hear()
+				want(t, "publish after "+skew.String(), s.Publish(mine), decision)
+			}
+		})
+	}
+}
+
+// hear waits until a push has arrived under the client's present clock.
+func (f *fixture) hear() {
+	deadline := time.Now().Add(patience)
+	for s := f.c.Status(); !s.Fresh || s.PushAge < 0; s = f.c.Status() {
+		if time.Now().After(deadline) {
+			f.t.Fatal("no heartbeat")
+		}
+		time.Sleep(time.Millisecond) // polls: heartbeats are not announced
+	}
+}
+
+func TestOmittedPermissionsAreAsked(t *testing.T) {
+	f := start(t, nil)
+	f.desk.OmitPermissions(true)
+	s := f.session()
+	before := f.desk.Asked(authapi.OpAuthorize)
+	want(t, "publish", s.Publish(mine), client.Allowed)
+	want(t, "publish elsewhere", s.Publish(theirs), client.Denied)
+	if n := f.desk.Asked(authapi.OpAuthorize) - before; n != 2 {
+		t.Errorf("%d decisions were put to the desk, want 2", n)
+	}
+}
+
+func TestOverload(t *testing.T) {
+	f := start(t, func(c *client.Config) { c.MaxInFlight = 1 })
+	f.desk.OmitPermissions(true)
+	s := f.session()
+	release := f.hang(authapi.OpVerify)
+	verified := make(chan error, 1)
+	go func() {
+		_, err := f.c.Verify(f.within(), f.der)
+		verified <- err
+	}()
+	f.desk.WaitAsked(authapi.OpVerify, 1)
+	want(t, "publish", s.Publish(mine), client.Unavailable)
+	if _, err := f.c.Authenticate(f.within(), thing, f.der); !errors.Is(err, client.ErrBusy) {
+		t.Errorf("authenticate: %v", err)
+	}
+	release()
+	if err := <-verified; err != nil {
+		t.Error(err)
+	}
+}
+
+func TestVersionChangesWithThePermissionsOnly(t *testing.T) {
+	f := start(t, nil)
+	s := f.session()
+	first, err := s.Await(f.within())
+	if err != nil || !s.Current(first) {
+		t.Fatalf("version %d, current %v, %v", first, s.Current(first), err)
+	}
+	f.desk.SetPolicy(connect, publish, subscribe) // the same again
+	f.desk.WaitAsked(authapi.OpPermissions, 1)
+	if again, err := s.Await(f.within()); err != nil || again != first {
+		t.Errorf("version %d, %v, want %d", again, err, first)
+	}
+	f.desk.SetPolicy(connect, publish)
+	deadline := time.Now().Add(patience)
+	for s.Current(first) {
+		if time.Now().After(deadline) {
+			t.Fatal("the old version is still current")
+		}
+		time.Sleep(time.Millisecond)
+	}
+	if second, err := s.Await(f.within()); err != nil || second == first {
+		t.Errorf("version %d, %v, want another than %d", second, err, first)
+	}
+}
