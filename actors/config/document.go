@@ -12,24 +12,25 @@ import (
 	"unicode/utf8"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/gatehouse-edge/gatehouse/actors/policy"
 )
 
 // Limits of a document. They bound what a hostile or broken file can cost before it
 // is refused.
 const (
-	DocumentBytesMax = 1 << 20 // a file of the largest policy (512 KiB) and room beside it
-	nodesMax         = 1 << 17 // values after aliases are expanded: a YAML bomb stops here
+	DocumentBytesMax = 1 << 20 // a file with the largest policy (512 KiB) and room beside it
 	depthMax         = 32      // the deepest legal path has 8 levels
 )
 
 var utf8BOM = []byte("\xef\xbb\xbf")
 
-// readDocument turns doc into a tree of values without aliases. The tree has the
-// shape of yaml.Node whether doc was YAML or JSON, so that there is one reader. An
-// empty document is an empty mapping.
+// readDocument turns doc into a tree of values without anchors, aliases and explicit
+// tags. The tree has the shape of yaml.Node whether doc was YAML or JSON, so that
+// there is one reader. An empty document is an empty mapping.
 func readDocument(doc []byte) (*yaml.Node, error) {
 	if len(doc) > DocumentBytesMax {
-		return nil, &Error{Problem: fmt.Sprintf("the document has %d bytes, %d are allowed", len(doc), DocumentBytesMax),
+		return nil, &Error{Kind: policy.KindLimit, Msg: fmt.Sprintf("the document has %d bytes, %d are allowed", len(doc), DocumentBytesMax),
 			Hint: "move the device groups to a file of their own (policyFile)"}
 	}
 	doc = bytes.TrimPrefix(doc, utf8BOM) // editors on Windows write one; it means nothing in UTF-8
@@ -53,10 +54,10 @@ func checkText(doc []byte) error {
 		switch {
 		case r == utf8.RuneError && size <= 1:
 			line, column := position(doc, at)
-			return &Error{Line: line, Column: column, Problem: fmt.Sprintf("byte 0x%02x is not UTF-8", doc[at]), Hint: "save the file as UTF-8 (UTF-16 is not read)"}
+			return &Error{Kind: policy.KindSyntax, Line: line, Column: column, Msg: fmt.Sprintf("byte 0x%02x is not UTF-8", doc[at]), Hint: "save the file as UTF-8 (UTF-16 is not read)"}
 		case r == 0:
 			line, column := position(doc, at)
-			return &Error{Line: line, Column: column, Problem: "a NUL byte", Hint: "save the file as UTF-8 text"}
+			return &Error{Kind: policy.KindSyntax, Line: line, Column: column, Msg: "a NUL byte", Hint: "save the file as UTF-8 text"}
 		}
 		at += size
 	}
@@ -72,55 +73,59 @@ func position(doc []byte, at int) (line, column int) {
 
 var yamlLine = regexp.MustCompile(`^(?:yaml: )?(?:line (\d+): )?(.*)$`)
 
-func readYAML(doc []byte) (*yaml.Node, error) {
+// readYAML reads exactly one document.
+func readYAML(doc []byte) (node *yaml.Node, err error) {
+	// The library has reported malformed input by panics beyond its own recovery
+	// (CVE-2022-28948); a document must not be able to stop the process.
+	defer func() {
+		if p := recover(); p != nil {
+			node, err = nil, &Error{Kind: policy.KindSyntax, Msg: "the document cannot be read as YAML", Hint: "write it as JSON"}
+		}
+	}()
 	decoder := yaml.NewDecoder(bytes.NewReader(doc))
-	var root yaml.Node
+	var root, second yaml.Node
 	if err := decoder.Decode(&root); errors.Is(err, io.EOF) {
 		return &yaml.Node{Kind: yaml.MappingNode, Tag: "!!map", Line: 1, Column: 1}, nil
 	} else if err != nil {
 		return nil, yamlError(err)
 	}
-	var second yaml.Node
 	if err := decoder.Decode(&second); err == nil {
-		return nil, &Error{Line: second.Line, Column: second.Column, Problem: "a second YAML document",
-			Expected: "one document", Hint: "remove the line \"---\" and what follows it"}
+		return nil, &Error{Kind: policy.KindUnsupported, Line: second.Line, Column: second.Column, Msg: "a second YAML document begins here",
+			Hint: `keep one, and remove "---"`}
 	} else if !errors.Is(err, io.EOF) {
 		return nil, yamlError(err)
 	}
-	left := nodesMax
-	return expand(root.Content[0], 0, &left)
+	return root.Content[0], refuse(root.Content[0], 0)
 }
 
 func yamlError(err error) *Error {
 	match := yamlLine.FindStringSubmatch(strings.ReplaceAll(err.Error(), "\n", " "))
 	line, _ := strconv.Atoi(match[1]) // absent: 0, "somewhere"
-	return &Error{Line: line, Problem: "not YAML: " + match[2], Hint: "check indentation (spaces, not tabs), colons and quotes near this line"}
+	return &Error{Kind: policy.KindSyntax, Line: line, Msg: "not YAML: " + match[2], Hint: "check indentation (spaces, not tabs), colons and quotes here and on the line before"}
 }
 
-// expand copies n with every alias replaced by what it names. left counts the nodes
-// that may still be made: a few lines of nested aliases can name billions.
-func expand(n *yaml.Node, depth int, left *int) (*yaml.Node, error) {
-	if *left--; *left < 0 {
-		return nil, &Error{Line: n.Line, Column: n.Column, Problem: fmt.Sprintf("more than %d values once aliases are expanded", nodesMax)}
+// refuse looks for what makes one text stand for another: anchors and aliases (a few
+// lines can name billions of values), merge keys, explicit tags. Policies are read the
+// same way, so that device groups can move between the files.
+func refuse(n *yaml.Node, depth int) error {
+	e := &Error{Kind: policy.KindUnsupported, Line: n.Line, Column: n.Column}
+	switch {
+	case depth > depthMax:
+		e.Kind, e.Msg = policy.KindLimit, fmt.Sprintf("nested deeper than %d levels", depthMax)
+		return e
+	case n.Kind == yaml.AliasNode || n.Anchor != "" || n.Kind == yaml.ScalarNode && n.ShortTag() == "!!merge":
+		e.Msg, e.Hint = "YAML anchors, aliases and merge keys are not supported", "write the value out"
+		return e
+	case n.Style&yaml.TaggedStyle != 0:
+		e.Msg, e.Hint = fmt.Sprintf("the YAML tag %.40q is not supported", n.Tag), "remove it"
+		return e
 	}
-	if depth > depthMax { // also ends an alias inside its own anchor
-		return nil, &Error{Line: n.Line, Column: n.Column, Problem: fmt.Sprintf("nested deeper than %d levels", depthMax)}
-	}
-	if n.Kind == yaml.AliasNode {
-		return expand(n.Alias, depth+1, left)
-	}
-	out := &yaml.Node{Kind: n.Kind, Tag: n.ShortTag(), Value: n.Value, Line: n.Line, Column: n.Column}
-	for i, child := range n.Content {
-		if n.Kind == yaml.MappingNode && i%2 == 0 && child.ShortTag() == "!!merge" {
-			return nil, &Error{Line: child.Line, Column: child.Column, Problem: "a merge key (<<)", Hint: "write the keys out, or use an alias for the whole value"}
+	for _, child := range n.Content {
+		if err := refuse(child, depth+1); err != nil {
+			return err
 		}
-		c, err := expand(child, depth+1, left)
-		if err != nil {
-			return nil, err
-		}
-		out.Content = append(out.Content, c)
 	}
-	return out, nil
+	return nil
 }
 
 // jsonReader reads JSON into yaml nodes, so that pasted JSON is judged by JSON's
@@ -131,11 +136,10 @@ type jsonReader struct {
 	at      int // offset behind the last token
 	line    int // the line of at, from 1
 	start   int // offset of that line's first byte
-	left    int
 }
 
 func readJSON(doc []byte) (*yaml.Node, error) {
-	r := &jsonReader{doc: doc, decoder: json.NewDecoder(bytes.NewReader(doc)), line: 1, left: nodesMax}
+	r := &jsonReader{doc: doc, decoder: json.NewDecoder(bytes.NewReader(doc)), line: 1}
 	r.decoder.UseNumber()
 	return r.value(0)
 }
@@ -161,8 +165,8 @@ func (r *jsonReader) value(depth int) (*yaml.Node, error) {
 	if err != nil {
 		return nil, err
 	}
-	if r.left--; r.left < 0 || depth > depthMax {
-		return nil, &Error{Line: node.Line, Column: node.Column, Problem: fmt.Sprintf("more than %d values, or nested deeper than %d levels", nodesMax, depthMax)}
+	if depth > depthMax {
+		return nil, &Error{Kind: policy.KindLimit, Line: node.Line, Column: node.Column, Msg: fmt.Sprintf("nested deeper than %d levels", depthMax)}
 	}
 	node.Kind = yaml.ScalarNode
 	switch t := token.(type) {
@@ -203,5 +207,5 @@ func jsonError(doc []byte, otherwise error) error {
 		return otherwise
 	}
 	line, column := position(doc, int(syntax.Offset)-1)
-	return &Error{Line: line, Column: column, Problem: "not JSON: " + syntax.Error(), Hint: "check quotes, commas and brackets just before this place"}
+	return &Error{Kind: policy.KindSyntax, Line: line, Column: column, Msg: "not JSON: " + syntax.Error(), Hint: "check quotes, commas and brackets just before this place"}
 }

@@ -11,22 +11,19 @@ import (
 )
 
 func TestDocumentsThatAreRefused(t *testing.T) {
-	bomb := "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n"
-	for i := range 9 {
-		bomb += fmt.Sprintf("a%d: &a%d [%s]\n", i+1, i+1, strings.TrimSuffix(strings.Repeat(fmt.Sprintf("*a%d, ", i), 10), ", "))
-	}
 	for _, c := range []struct{ name, doc, want string }{
 		{"too long", strings.Repeat(" ", DocumentBytesMax+1), "the document has 1048577 bytes, 1048576 are allowed; move the device groups to a file of their own (policyFile)"},
 		{"a NUL", "dir: a\nlog: \x00", "line 2, column 6: a NUL byte; save the file as UTF-8 text"},
 		{"invalid UTF-8", "dir: \"é\xff\"", "line 1, column 8: byte 0xff is not UTF-8; save the file as UTF-8 (UTF-16 is not read)"},
 		{"UTF-16", "\xff\xfed\x00", "line 1, column 1: byte 0xff is not UTF-8; save the file as UTF-8 (UTF-16 is not read)"},
-		{"two documents", "dir: a\n---\ndir: b\n", "line 2, column 1: a second YAML document, want one document; remove the line \"---\" and what follows it"},
-		{"a bomb", bomb, "line 1, column 31: more than 131072 values once aliases are expanded"},
-		{"an alias inside its anchor", "a: &x [*x]", "line 1, column 4: nested deeper than 32 levels"},
+		{"two documents", "dir: a\n---\ndir: b\n", "line 2, column 1: a second YAML document begins here; keep one, and remove \"---\""},
+		{"a bomb", "a: &a [x, x]\nb: &b [*a, *a]\nc: [*b, *b]", "line 1, column 4: YAML anchors, aliases and merge keys are not supported; write the value out"},
+		{"an alias inside its anchor", "a: &x [*x]", "line 1, column 4: YAML anchors, aliases and merge keys are not supported; write the value out"},
+		{"a tag", "a: !!int 5", "line 1, column 4: the YAML tag \"!!int\" is not supported; remove it"},
 		{"deep YAML", strings.Repeat("[", 40) + strings.Repeat("]", 40) + " # YAML", "line 1, column 34: nested deeper than 32 levels"},
-		{"deep JSON", strings.Repeat("[", 40) + strings.Repeat("]", 40), "line 1, column 34: more than 131072 values, or nested deeper than 32 levels"},
-		{"a merge key", "a: &x {b: 1}\nc: {<<: *x}", "line 2, column 5: a merge key (<<); write the keys out, or use an alias for the whole value"},
-		{"broken YAML", "dir: a\n  b: : c\n", "line 2: not YAML: mapping values are not allowed in this context; check indentation (spaces, not tabs), colons and quotes near this line"},
+		{"deep JSON", strings.Repeat("[", 40) + strings.Repeat("]", 40), "line 1, column 34: nested deeper than 32 levels"},
+		{"a merge key", "c: {<<: {a: 1}}", "line 1, column 5: YAML anchors, aliases and merge keys are not supported; write the value out"},
+		{"broken YAML", "dir: a\n  b: : c\n", "line 2: not YAML: mapping values are not allowed in this context; check indentation (spaces, not tabs), colons and quotes here and on the line before"},
 		{"broken JSON", "{\n  \"dir\": \"a\"\n  \"log\": 1}", "line 3, column 3: not JSON: invalid character '\"' after object key:value pair; check quotes, commas and brackets just before this place"},
 		{"half a JSON", "{\"dir\": ", "line 1, column 8: not JSON: unexpected end of JSON input; check quotes, commas and brackets just before this place"},
 	} {
@@ -45,7 +42,6 @@ func TestDocumentsThatAreRead(t *testing.T) {
 		{"a comment", "# nothing yet\n", `{}`},
 		{"a byte order mark", "\xef\xbb\xbfdir: a", `{"dir":"a"}`},
 		{"Windows lines", "dir: a\r\nlog:\r\n  level: b\r\n", `{"dir":"a","log":{"level":"b"}}`},
-		{"an alias", "a: &x [1]\nb: *x", `{"a":[1],"b":[1]}`},
 		{"dates and odd numbers stay text", "a: 2021-03-05\nb: 0x10\nc: .inf\nd: 1_000", `{"a":"2021-03-05","b":"0x10","c":".inf","d":"1_000"}`},
 		{"JSON with escapes", `{"a": "\ud83d\ude00\u0041", "b": [1e3, -0.5, null, true]}`, `{"a":"😀A","b":[1e3,-0.5,null,true]}`},
 		{"JSON with a trailing comma is YAML", `{"a": [1,],}`, `{"a":[1]}`},

@@ -1,40 +1,29 @@
 package config
 
-import (
-	"fmt"
-	"strings"
+import "github.com/gatehouse-edge/gatehouse/actors/policy"
+
+// An Error is one thing wrong with a document: where, what, what to do. It is policy's
+// type, so that one file has one kind of errors.
+type Error = policy.Error
+
+// Errors are all that is wrong with a document, in the order of their places.
+type Errors = policy.Errors
+
+// Warnings say where the values in force are not what the writer may expect. They
+// never keep a configuration from being used.
+type Warnings = policy.Errors
+
+// The kinds of problems beside policy's.
+const (
+	KindUnknownKey policy.Kind = "unknown-key" // a key that means nothing
+	KindValue      policy.Kind = "value"       // a value that cannot be used
+	KindConflict   policy.Kind = "conflict"    // values that do not go together
 )
 
-// An Error is one thing wrong with a configuration, told so that its writer can mend
-// it: where, what, what was expected, what to do.
-type Error struct {
-	Line     int    `json:"line,omitempty"`   // from 1; 0 where no place can be named
-	Column   int    `json:"column,omitempty"` // in characters, from 1; 0 if only the line is known
-	Path     string `json:"path,omitempty"`   // the keys that lead there, as in certificates.serverCertificateValiditySeconds
-	Problem  string `json:"problem"`
-	Expected string `json:"expected,omitempty"`
-	Hint     string `json:"hint,omitempty"`
-}
-
-// Error prints all parts on one line: "line 3, column 5: mqtt.listne: unknown key; did
-// you mean listen?".
-func (e *Error) Error() string {
-	var b strings.Builder
-	switch {
-	case e.Line > 0 && e.Column > 0:
-		fmt.Fprintf(&b, "line %d, column %d: ", e.Line, e.Column)
-	case e.Line > 0:
-		fmt.Fprintf(&b, "line %d: ", e.Line)
+// InFile writes the name of the file into problems, which then print as
+// "gatehouse.yaml:3:7: …". The errors of Parse are theirs through policy.ErrorsOf.
+func InFile(name string, problems Errors) {
+	for _, problem := range problems {
+		problem.File = name
 	}
-	if e.Path != "" {
-		b.WriteString(e.Path + ": ")
-	}
-	b.WriteString(e.Problem)
-	if e.Expected != "" {
-		b.WriteString(", want " + e.Expected)
-	}
-	if e.Hint != "" {
-		b.WriteString("; " + e.Hint)
-	}
-	return b.String()
 }

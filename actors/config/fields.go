@@ -10,8 +10,10 @@ import (
 	"strings"
 	"time"
 
-	"github.com/gatehouse-edge/gatehouse/messages"
 	"go.yaml.in/yaml/v3"
+
+	"github.com/gatehouse-edge/gatehouse/actors/policy"
+	"github.com/gatehouse-edge/gatehouse/messages"
 )
 
 // The readers of Gatehouse's own values. Each leaves *value alone when the key is
@@ -24,7 +26,7 @@ func (o object) string(key string, value *string) {
 		return
 	}
 	if strings.TrimSpace(n.Value) == "" || strings.ContainsFunc(n.Value, func(c rune) bool { return c < ' ' || c == 0x7f }) {
-		o.r.fail(n, path, quoted(n)+" is empty or holds control characters", "text", "remove the key to use its default")
+		o.r.fail(KindValue, n, path, quoted(n)+" is empty or holds control characters", "text", "remove the key to use its default")
 		return
 	}
 	*value = n.Value
@@ -37,7 +39,7 @@ func (o object) choice(key string, value *string, words ...string) {
 		return
 	}
 	if !slices.Contains(words, n.Value) {
-		o.r.fail(n, path, quoted(n)+" is not known", "one of "+strings.Join(words, ", "), didYouMean(nearest(n.Value, words)))
+		o.r.fail(KindValue, n, path, quoted(n)+" is not known", "one of "+strings.Join(words, ", "), didYouMean(nearest(n.Value, words)))
 		return
 	}
 	*value = n.Value
@@ -55,13 +57,13 @@ func (o object) list(key string, values *[]string) {
 		items = n.Content
 	}
 	if len(items) > itemsMax {
-		o.r.fail(n, path, fmt.Sprintf("%d values", len(items)), fmt.Sprintf("at most %d", itemsMax), "")
+		o.r.fail(KindValue, n, path, fmt.Sprintf("%d values", len(items)), fmt.Sprintf("at most %d", itemsMax), "")
 		return
 	}
 	*values = nil
 	for i, item := range items {
 		if item.Kind != yaml.ScalarNode || item.Value == "" || strings.ContainsFunc(item.Value, func(c rune) bool { return c <= ' ' || c == 0x7f }) {
-			o.r.fail(item, path+"["+strconv.Itoa(i)+"]", quoted(item)+" is no name or address", "text without blanks", "")
+			o.r.fail(KindValue, item, path+"["+strconv.Itoa(i)+"]", quoted(item)+" is no name or address", "text without blanks", "")
 			continue
 		}
 		*values = append(*values, item.Value)
@@ -114,7 +116,7 @@ func (o object) checked(key string, value *string, expected string, ok func(stri
 		return
 	}
 	if !ok(n.Value) {
-		o.r.fail(n, path, quoted(n)+" cannot be used", expected, "")
+		o.r.fail(KindValue, n, path, quoted(n)+" cannot be used", expected, "")
 		return
 	}
 	*value = n.Value
@@ -133,7 +135,7 @@ func (o object) duration(key string, value *time.Duration) {
 		if _, err := strconv.ParseUint(n.Value, 10, 32); err == nil {
 			hint = "did you mean " + n.Value + "s?"
 		}
-		o.r.fail(n, path, quoted(n)+" cannot be used", expected, hint)
+		o.r.fail(KindValue, n, path, quoted(n)+" cannot be used", expected, hint)
 		return
 	}
 	*value = d
@@ -145,9 +147,9 @@ func (o object) both(a, b string) {
 	second, secondPath := o.get(b)
 	switch {
 	case first != nil && second == nil:
-		o.r.fail(first, secondPath, "missing", "a value, since "+a+" is set", "")
+		o.r.fail(policy.KindMissing, first, secondPath, "missing", "a value, since "+a+" is set", "")
 	case first == nil && second != nil:
-		o.r.fail(second, firstPath, "missing", "a value, since "+b+" is set", "")
+		o.r.fail(policy.KindMissing, second, firstPath, "missing", "a value, since "+b+" is set", "")
 	}
 }
 

@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/gatehouse-edge/gatehouse/actors/policy"
 )
 
 // File is gatehouse.yaml, read and checked. Its zero fields mean what their comments
@@ -173,7 +175,7 @@ func (r *reader) file(n *yaml.Node, previous *Section) File {
 	if policyFile, at := root.get("policyFile"); policyFile != nil && section != nil {
 		inner := (&reader{}).object(section, path, lenient, sectionKeys...)
 		if groups, groupsPath := inner.get("deviceGroups"); groups != nil {
-			r.fail(policyFile, at, "the device groups are given twice: here and in "+groupsPath, "one of the two", "remove policyFile, or move deviceGroups into that file")
+			r.fail(KindConflict, policyFile, at, "the device groups are given twice: here and in "+groupsPath, "one of the two", "remove policyFile, or move deviceGroups into that file")
 		}
 	}
 	return f
@@ -190,12 +192,12 @@ func (r *reader) nats(o object, c *NATS) {
 	tls.both("certificate", "privateKey")
 	switch {
 	case c.Listen != "" && c.URL != "":
-		r.fail(o.node, o.path, "listen and url are both given", "listen for the embedded server, or url for an external one", "remove one")
+		r.fail(KindConflict, o.node, o.path, "listen and url are both given", "listen for the embedded server, or url for an external one", "remove one")
 	case c.URL == "" && c.Creds != "":
-		r.fail(o.node, o.path, "creds without url", "url of the external server the credentials are for", "the embedded server needs none")
+		r.fail(KindConflict, o.node, o.path, "creds without url", "url of the external server the credentials are for", "the embedded server needs none")
 	case c.URL == "" && !loopback(orDefault(c.Listen, DefaultNATSListen)) && c.TLS.Certificate == "":
 		n, path := o.get("listen")
-		r.fail(n, path, "an address beyond this machine without tls", "tls.certificate and tls.privateKey, or 127.0.0.1", "device tokens would cross the network in the clear")
+		r.fail(KindConflict, n, path, "an address beyond this machine without tls", "tls.certificate and tls.privateKey, or 127.0.0.1", "device tokens would cross the network in the clear")
 	}
 	if c.URL == "" {
 		c.Listen = orDefault(c.Listen, DefaultNATSListen)
@@ -227,7 +229,7 @@ func (r *reader) cloud(o object, c *Cloud) {
 	}
 	for _, needed := range []string{"thingName", "certificate", "privateKey"} {
 		if n, path := o.get(needed); n == nil {
-			r.fail(o.node, path, "missing", "a value, since cloud.endpoint is set", "the core speaks to the cloud with its own certificate")
+			r.fail(policy.KindMissing, o.node, path, "missing", "a value, since cloud.endpoint is set", "the core speaks to the cloud with its own certificate")
 		}
 	}
 }

@@ -2,32 +2,15 @@ package config
 
 import (
 	"cmp"
-	"errors"
 	"fmt"
 	"slices"
 	"strconv"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/gatehouse-edge/gatehouse/actors/policy"
 )
-
-// Warnings say where the values in force are not what the writer may expect. They
-// never keep a configuration from being used.
-type Warnings []Warning
-
-// A Warning is one such place.
-type Warning struct {
-	Line    int    `json:"line,omitempty"`
-	Column  int    `json:"column,omitempty"`
-	Path    string `json:"path"`
-	Message string `json:"message"`
-	Hint    string `json:"hint,omitempty"`
-}
-
-// String prints the warning on one line.
-func (w Warning) String() string {
-	return (&Error{Line: w.Line, Column: w.Column, Path: w.Path, Problem: w.Message, Hint: w.Hint}).Error()
-}
 
 // problemsMax bounds what one document can make us say about it.
 const problemsMax = 50
@@ -35,39 +18,43 @@ const problemsMax = 50
 // reader walks a document and collects what is wrong with it, so that a writer sees
 // all problems at once.
 type reader struct {
-	problems []*Error
+	problems Errors
 	warnings Warnings
 }
 
-func (r *reader) fail(n *yaml.Node, path, problem, expected, hint string) {
-	e := &Error{Path: path, Problem: problem, Expected: expected, Hint: hint}
-	if n != nil {
-		e.Line, e.Column = n.Line, n.Column
+// fail notes a problem at n. expected may be empty.
+func (r *reader) fail(kind policy.Kind, n *yaml.Node, path, problem, expected, hint string) {
+	if expected != "" {
+		problem += ", want " + expected
 	}
 	if len(r.problems) < problemsMax {
-		r.problems = append(r.problems, e)
+		r.problems = append(r.problems, place(kind, n, path, problem, hint))
 	}
 }
 
-func (r *reader) warn(n *yaml.Node, path, message, hint string) {
-	w := Warning{Path: path, Message: message, Hint: hint}
-	if n != nil {
-		w.Line, w.Column = n.Line, n.Column
-	}
+func (r *reader) warn(kind policy.Kind, n *yaml.Node, path, message, hint string) {
 	if len(r.warnings) < problemsMax {
-		r.warnings = append(r.warnings, w)
+		r.warnings = append(r.warnings, place(kind, n, path, message, hint))
 	}
+}
+
+func place(kind policy.Kind, n *yaml.Node, path, message, hint string) *Error {
+	e := &Error{Kind: kind, Path: path, Msg: message, Hint: hint}
+	if n != nil {
+		e.Line, e.Column = n.Line, n.Column
+	}
+	return e
 }
 
 // result returns what was found, in the order of the lines.
 func (r *reader) result() (Warnings, error) {
-	slices.SortStableFunc(r.warnings, func(a, b Warning) int { return cmp.Or(a.Line-b.Line, a.Column-b.Column) })
-	slices.SortStableFunc(r.problems, func(a, b *Error) int { return cmp.Or(a.Line-b.Line, a.Column-b.Column) })
-	joined := make([]error, len(r.problems))
-	for i, problem := range r.problems {
-		joined[i] = problem
+	byPlace := func(a, b *Error) int { return cmp.Or(a.Line-b.Line, a.Column-b.Column) }
+	slices.SortStableFunc(r.warnings, byPlace)
+	slices.SortStableFunc(r.problems, byPlace)
+	if len(r.problems) > 0 {
+		return r.warnings, r.problems
 	}
-	return r.warnings, errors.Join(joined...)
+	return r.warnings, nil
 }
 
 // manner is how a mapping's keys are read.
@@ -95,13 +82,13 @@ func (r *reader) object(n *yaml.Node, path string, m manner, known ...string) ob
 		return o
 	}
 	if n.Kind != yaml.MappingNode {
-		r.fail(n, path, quoted(n)+" stands where keys are expected", "a mapping", "indent the keys under this one, or remove it")
+		r.fail(policy.KindType, n, path, quoted(n)+" stands where keys are expected", "a mapping", "indent the keys under this one, or remove it")
 		return o
 	}
 	for i := 0; i+1 < len(n.Content); i += 2 {
 		key, value := n.Content[i], n.Content[i+1]
 		if key.Kind != yaml.ScalarNode {
-			r.fail(key, path, "a key that is a list or a mapping", "a name", "")
+			r.fail(policy.KindType, key, path, "a key that is a list or a mapping", "a name", "")
 			continue
 		}
 		if m == lenient && strings.HasPrefix(key.Value, "_") {
@@ -112,7 +99,7 @@ func (r *reader) object(n *yaml.Node, path string, m manner, known ...string) ob
 			continue
 		}
 		if o.fields[m.fold(key.Value)] != nil {
-			r.fail(key, join(path, key.Value), "this key was given before", "each key once", "remove one of the two; which one counts is not guessed")
+			r.fail(policy.KindDuplicate, key, join(path, key.Value), "this key was given before", "each key once", "remove one of the two; which one counts is not guessed")
 			continue
 		}
 		o.fields[m.fold(key.Value)] = value
@@ -140,10 +127,10 @@ func (o object) unknown(key *yaml.Node, known []string) {
 		hint = "known here: " + strings.Join(known, ", ")
 	}
 	if o.manner == lenient {
-		o.r.warn(key, join(o.path, key.Value), "unknown key, ignored", hint)
+		o.r.warn(KindUnknownKey, key, join(o.path, key.Value), "unknown key, ignored", hint)
 		return
 	}
-	o.r.fail(key, join(o.path, key.Value), "unknown key", "", hint)
+	o.r.fail(KindUnknownKey, key, join(o.path, key.Value), "unknown key", "", hint)
 }
 
 // get returns the value of key and its path, nil if it is absent or null.
@@ -165,7 +152,7 @@ func (o object) child(key string, known ...string) object {
 func (o object) scalar(key, expected string) (*yaml.Node, string) {
 	n, path := o.get(key)
 	if n != nil && n.Kind != yaml.ScalarNode {
-		o.r.fail(n, path, quoted(n)+" stands where one value is expected", expected, "")
+		o.r.fail(policy.KindType, n, path, quoted(n)+" stands where one value is expected", expected, "")
 		return nil, path
 	}
 	return n, path
@@ -181,7 +168,7 @@ func (o object) number(key string, value *int, limit func(int) int) {
 	read, plain := int32Of(n)
 	*value = limit(int(read))
 	if !plain || int(read) != *value {
-		o.r.warn(n, path, fmt.Sprintf("%s is used as %d", quoted(n), *value), "write the number that is meant")
+		o.r.warn(KindValue, n, path, fmt.Sprintf("%s is used as %d", quoted(n), *value), "write the number that is meant")
 	}
 }
 
@@ -193,7 +180,7 @@ func (o object) boolean(key string, value *bool) {
 	}
 	*value = boolOf(n)
 	if !boolSpelled(n) {
-		o.r.warn(n, path, fmt.Sprintf("%s is used as %t", quoted(n), *value), "write true or false")
+		o.r.warn(KindValue, n, path, fmt.Sprintf("%s is used as %t", quoted(n), *value), "write true or false")
 	}
 }
 

@@ -8,15 +8,21 @@ import (
 	"time"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/gatehouse-edge/gatehouse/actors/policy"
 )
 
 // Section holds the values in force of the configuration section clientDeviceAuth.
 // Printed as JSON it is itself such a section, every key spelled out: what
 // "config check --json" prints can be pasted back and means the same.
 type Section struct {
-	// DeviceGroups is the policy section as JSON, in the writer's own words; nil if
-	// there is none (which denies everything). policy.Parse compiles it.
-	DeviceGroups         json.RawMessage      `json:"deviceGroups,omitempty"`
+	// DeviceGroups is the policy section in policy's canonical JSON; nil if there is
+	// none, which denies everything.
+	DeviceGroups json.RawMessage `json:"deviceGroups,omitempty"`
+
+	// Policy is DeviceGroups as policy.ParseNode read it, nil if there is none.
+	Policy *policy.Document `json:"-"`
+
 	Certificates         Certificates         `json:"certificates"`
 	Performance          Performance          `json:"performance"`
 	CertificateAuthority CertificateAuthority `json:"certificateAuthority"`
@@ -129,8 +135,8 @@ func DefaultSection() Section {
 
 // Parse reads the section clientDeviceAuth, JSON or YAML. previous is what is in
 // force, nil at start: two keys keep their previous value when the new one is no
-// good. The warnings say where a value in force is not the one written. On an error
-// the section is not to be used; keep previous. The error joins one *Error a problem.
+// good. The warnings say where a value in force is not the one written. On an error,
+// which is of type Errors, the section is not to be used; keep previous.
 func Parse(doc []byte, previous *Section) (Section, Warnings, error) {
 	root, err := readDocument(doc)
 	if err != nil {
@@ -167,9 +173,24 @@ func (r *reader) section(n *yaml.Node, path string, previous *Section) Section {
 	sessions.boolean("closeOnRevoke", &s.Sessions.CloseOnRevoke)
 
 	if groups, groupsPath := root.get("deviceGroups"); groups != nil {
-		s.DeviceGroups = r.deviceGroups(groups, groupsPath)
+		r.deviceGroups(groups, groupsPath, &s)
 	}
 	return s
+}
+
+// deviceGroups hands the policy section to its own parser.
+func (r *reader) deviceGroups(n *yaml.Node, path string, s *Section) {
+	document, err := policy.ParseNode(n, policy.Options{Path: path})
+	if err != nil {
+		if problems := policy.ErrorsOf(err); problems != nil {
+			r.problems = append(r.problems, problems...)
+			return
+		}
+		r.fail(KindValue, n, path, err.Error(), "", "")
+		return
+	}
+	r.warnings = append(r.warnings, document.Warnings...)
+	s.DeviceGroups, s.Policy = document.Canonical(), document
 }
 
 func (r *reader) certificates(o object, c *Certificates) {
@@ -194,7 +215,7 @@ func (r *reader) authority(o, root object, a *CertificateAuthority) {
 	a.PrivateKeyURI = r.uri(o, "privateKeyUri", "file", "pkcs11")
 	a.CertificateChainURI = r.uri(o, "certificateChainUri", "file")
 	if (a.CertificateURI == "") != (a.PrivateKeyURI == "") {
-		r.warn(o.node, o.path, "only one of certificateUri and privateKeyUri is set: the managed authority stays in use", "set both for an authority of your own")
+		r.warn(KindValue, o.node, o.path, "only one of certificateUri and privateKeyUri is set: the managed authority stays in use", "set both for an authority of your own")
 	}
 }
 
@@ -218,10 +239,10 @@ func (r *reader) caType(o object, key string, a *CertificateAuthority) bool {
 		return false
 	case first.Kind != yaml.ScalarNode || name != CATypeRSA2048 && name != CATypeECDSAP256:
 		known := []string{CATypeRSA2048, CATypeECDSAP256}
-		r.fail(first, path, quoted(first)+" is no type of authority", "one of RSA_2048, ECDSA_P256 (exactly so)", didYouMean(nearest(name, known)))
+		r.fail(KindValue, first, path, quoted(first)+" is no type of authority", "one of RSA_2048, ECDSA_P256 (exactly so)", didYouMean(nearest(name, known)))
 		return true
 	case items > 1:
-		r.warn(n, path, "more than one type: only the first is used", "remove the others")
+		r.warn(KindValue, n, path, "more than one type: only the first is used", "remove the others")
 	}
 	a.CAType = name
 	return true
@@ -236,7 +257,7 @@ func (r *reader) uri(o object, key string, schemes ...string) string {
 	n, path := o.get(key)
 	u, err := url.Parse(text)
 	if err != nil || u.Scheme == "" {
-		r.fail(n, path, quoted(n)+" is no URI with a scheme", strings.Join(schemes, ": or ")+":", "write file:///path/to/file for a file")
+		r.fail(KindValue, n, path, quoted(n)+" is no URI with a scheme", strings.Join(schemes, ": or ")+":", "write file:///path/to/file for a file")
 		return ""
 	}
 	for _, scheme := range schemes {
@@ -244,7 +265,7 @@ func (r *reader) uri(o object, key string, schemes ...string) string {
 			return text
 		}
 	}
-	r.fail(n, path, "scheme "+u.Scheme+": cannot be read", strings.Join(schemes, ": or ")+":", "write file:///path/to/file for a file")
+	r.fail(KindValue, n, path, "scheme "+u.Scheme+": cannot be read", strings.Join(schemes, ": or ")+":", "write file:///path/to/file for a file")
 	return ""
 }
 

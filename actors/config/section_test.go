@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"github.com/gatehouse-edge/gatehouse/actors/policy"
 )
 
 // vectors is testdata/config-validation.json, the reference's facts.
@@ -190,7 +192,7 @@ func TestWarningsNameThePlace(t *testing.T) {
 		if err != nil {
 			t.Errorf("%q: %v", c.doc, err)
 		}
-		if len(warnings) == 0 || warnings[len(warnings)-1].String() != c.want { // in the order of lines
+		if len(warnings) == 0 || warnings[len(warnings)-1].Error() != c.want { // in the order of lines
 			t.Errorf("%q:\n got %v\nwant %s", c.doc, warnings, c.want)
 		}
 	}
@@ -220,6 +222,48 @@ func TestSectionErrors(t *testing.T) {
 	}
 }
 
+// Client-device-auth spec 1.3: which policies are taken, inside the whole section, and
+// that the error stands where the policy stands.
+func TestDeviceGroups(t *testing.T) {
+	seen := 0
+	for _, v := range readVectors(t).DeviceGroups {
+		seen++
+		t.Run(v.Name, func(t *testing.T) {
+			doc := "{\n\"metrics\": {},\n\"deviceGroups\": " + string(v.DeviceGroups) + "}"
+			section, _, err := Parse([]byte(doc), nil)
+			if (err == nil) != v.Valid {
+				t.Fatalf("error %v, want valid %t", err, v.Valid)
+			}
+			if v.Valid {
+				if section.Policy == nil || section.DeviceGroups == nil {
+					t.Error("the policy is not in the section")
+				}
+				return
+			}
+			problems := policy.ErrorsOf(err)
+			if len(problems) != 1 || string(problems[0].Kind) != v.ErrorKind {
+				t.Fatalf("problems %v, want one of kind %s", problems, v.ErrorKind)
+			}
+			if e := problems[0]; e.Line < 3 || !strings.HasPrefix(e.Path, "deviceGroups.") {
+				t.Errorf("line %d, path %s, want the place in the file", e.Line, e.Path)
+			}
+		})
+	}
+	if seen != 33 {
+		t.Errorf("%d vectors, want 33: the file changed, look at it", seen)
+	}
+}
+
+func TestErrorsNameTheirFile(t *testing.T) {
+	_, _, err := ParseFile([]byte("clientDeviceAuth:\n  deviceGroups: {formatVersion: 1}\nlog: 5"), nil)
+	problems := policy.ErrorsOf(err)
+	InFile("gatehouse.yaml", problems)
+	const want = "gatehouse.yaml:2:33: clientDeviceAuth.deviceGroups.formatVersion: "
+	if len(problems) != 2 || !strings.HasPrefix(problems[0].Error(), want) || !strings.HasPrefix(problems[1].Error(), "gatehouse.yaml:3:6: log: ") {
+		t.Errorf("got %v, want %s… and log", problems, want)
+	}
+}
+
 // What is printed can be pasted back and means the same.
 func TestSectionRoundTrip(t *testing.T) {
 	const doc = `
@@ -236,17 +280,17 @@ sessions: {closeOnRevoke: false}
 	if err != nil {
 		t.Fatal(err)
 	}
-	const groups = `{"formatVersion":"2021-03-05","definitions":{},"policies":{"p&q":{"s":{"statementDescription":"<é😀>","operations":["*"],"resources":[]}}}}`
-	if string(first.DeviceGroups) != groups {
+	const groups = `{"formatVersion":"2021-03-05","definitions":{},"policies":{"p&q":{"s":{"statementDescription":"<é😀>","effect":"ALLOW","operations":["*"],"resources":[]}}}}`
+	if string(first.DeviceGroups) != groups || first.Policy == nil || len(first.Policy.Policies) != 1 {
 		t.Errorf("groups %s, want %s", first.DeviceGroups, groups)
 	}
 	printed, err := json.Marshal(first)
 	if err != nil {
 		t.Fatal(err)
 	}
-	second, warnings, err := Parse(printed, nil)
-	if err != nil || len(warnings) != 0 {
-		t.Fatalf("reading %s: %v, warnings %v", printed, err, warnings)
+	second, _, err := Parse(printed, nil)
+	if err != nil {
+		t.Fatalf("reading %s: %v", printed, err)
 	}
 	if again, _ := json.Marshal(second); string(again) != string(printed) {
 		t.Errorf("got %s, want %s", again, printed)

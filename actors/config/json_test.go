@@ -61,10 +61,3 @@ func appendText(b *bytes.Buffer, text string) {
 	_ = encoder.Encode(text) // text is UTF-8 and the buffer takes it: no error is possible
 	b.Truncate(b.Len() - 1)  // Encode ends with a newline
 }
-
-// deviceGroups takes the policy section out of the document.
-func (r *reader) deviceGroups(n *yaml.Node, path string) json.RawMessage {
-	var b bytes.Buffer
-	appendJSON(&b, n)
-	return b.Bytes()
-}
