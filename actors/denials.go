@@ -1,6 +1,7 @@
 package actors
 
 import (
+	"crypto/sha256"
 	"strings"
 	"sync"
 
@@ -27,10 +28,10 @@ type Denials struct {
 	known func(messages.ThingName) bool
 
 	mu         sync.Mutex
-	minute     int64             // guarded by mu, as all below
-	seen       map[string]uint64 // kind of denial → repeats in this minute
-	recorded   map[string]int    // thing → records in this minute
-	suppressed map[string]uint64 // thing → refusals that were only counted, since its last record
+	minute     int64                        // guarded by mu, as all below
+	seen       map[[sha256.Size]byte]uint64 // kind of denial → repeats in this minute
+	recorded   map[string]int               // thing → records in this minute
+	suppressed map[string]uint64            // thing → refusals that were only counted, since its last record
 	total      uint64
 }
 
@@ -50,7 +51,7 @@ const stranger = ""
 
 // NewDenials makes the record keeper; known says whether a thing has an entity.
 func NewDenials(sys *System, known func(messages.ThingName) bool) *Denials {
-	return &Denials{sys: sys, known: known, seen: map[string]uint64{}, recorded: map[string]int{}, suppressed: map[string]uint64{}}
+	return &Denials{sys: sys, known: known, seen: map[[sha256.Size]byte]uint64{}, recorded: map[string]int{}, suppressed: map[string]uint64{}}
 }
 
 // Note puts d on record, or counts it. It never blocks on the log.
@@ -78,7 +79,7 @@ func (n *Denials) Note(d Denial, cause messages.Cause) {
 
 // count decides whether d is recorded, and how many went uncounted before it.
 func (n *Denials) count(account string, d Denial) (repeats uint64, record bool) {
-	key := strings.Join([]string{d.Thing, string(d.Certificate), string(d.Session[:]), d.Operation, d.Resource}, "\x00")
+	key := sha256.Sum256([]byte(strings.Join([]string{d.Thing, string(d.Certificate), string(d.Session[:]), d.Operation, d.Resource}, "\x00")))
 	minute := n.sys.clock.NowMs() / 60_000
 	n.mu.Lock()
 	defer n.mu.Unlock()

@@ -56,12 +56,14 @@ type Views struct {
 	poisoned     map[messages.StreamID]struct{}          // guarded by mu
 	hooks        Hooks                                   // guarded by mu
 	replaying    bool                                    // guarded by mu
+	denied       recent                                  // guarded by mu
 
-	policy   atomic.Pointer[policyState]
-	section  atomic.Pointer[config.Section]
-	override atomic.Pointer[int64] // trust duration set by hand, ms (dev, simulator)
-	voidedMs atomic.Int64
-	seq      atomic.Uint64
+	policy     atomic.Pointer[policyState]
+	section    atomic.Pointer[config.Section]
+	override   atomic.Pointer[int64] // trust duration set by hand, ms (dev, simulator)
+	voidedMs   atomic.Int64
+	configured atomic.Bool
+	seq        atomic.Uint64
 }
 
 // policyState is the policy in force and, between the decision to replace it and its
@@ -143,6 +145,8 @@ func (v *Views) apply(rec *messages.Record, e messages.Event) {
 		v.policyReplaced(rec.Seq, e)
 	case *messages.ConfigReplaced:
 		v.configReplaced(e)
+	case *messages.AccessDenied:
+		v.accessDenied(rec, e)
 	case *messages.ClockReanchored:
 		v.voidedMs.Store(max(v.voidedMs.Load(), rec.At.TrustMs))
 	default:
@@ -239,6 +243,7 @@ func (v *Views) configReplaced(e *messages.ConfigReplaced) {
 		return
 	}
 	v.section.Store(&section)
+	v.configured.Store(true)
 	if h, ok := v.live(); ok && h.Config != nil {
 		h.Config(section)
 	}
@@ -293,3 +298,9 @@ func (v *Views) String() string {
 	defer v.mu.RUnlock()
 	return fmt.Sprintf("%d certificates, %d things, %d sessions at record %d", len(v.certificates), len(v.things), v.table.count(), v.Seq())
 }
+
+// HasPolicy reports whether a policy was ever put in force.
+func (v *Views) HasPolicy() bool { return v.policy.Load().seq != 0 }
+
+// HasConfig reports whether a configuration was ever put in force.
+func (v *Views) HasConfig() bool { return v.configured.Load() }

@@ -1,0 +1,191 @@
+package projections
+
+import (
+	"context"
+	"fmt"
+	"iter"
+	"strings"
+	"time"
+
+	"github.com/gatehouse-edge/gatehouse/actors/policy"
+	"github.com/gatehouse-edge/gatehouse/messages"
+)
+
+// Explanation says why something was, or would be, allowed or refused.
+type Explanation struct {
+	// Question, in a sentence.
+	Question string `json:"question"`
+	// Allowed and Answer are the decision and its reason in words.
+	Allowed bool   `json:"allowed"`
+	Answer  string `json:"answer"`
+	// Advice is what to do about it; empty if there is nothing to do.
+	Advice string `json:"advice,omitempty"`
+	// When is the moment of the decision that is explained; absent if it is "now".
+	When   *time.Time          `json:"when,omitempty"`
+	Trust  []string            `json:"trust"` // what is known of the device, a sentence each
+	Policy *policy.Explanation `json:"policy,omitempty"`
+	Events []EventRef          `json:"events"` // the records it rests on, oldest first
+}
+
+// EventRef names a record of the log.
+type EventRef struct {
+	Seq  uint64    `json:"seq"`
+	Kind string    `json:"kind"`
+	Time time.Time `json:"time"`
+	Note string    `json:"note,omitempty"`
+}
+
+// eventsMax is how many records an explanation names.
+const eventsMax = 12
+
+// Explainer explains decisions from the log and the read models.
+type Explainer struct {
+	Views *Views
+	Log   interface {
+		Read(ctx context.Context, stream messages.StreamID, fromVersion uint64) iter.Seq2[messages.Record, error]
+	}
+	Trust func() messages.Trust
+	NowMs func() int64
+}
+
+// ExplainDenied explains a recorded denial.
+func (x *Explainer) ExplainDenied(ctx context.Context, d Denied) (Explanation, error) {
+	denied, when := d.Event, d.At.Wall()
+	e := Explanation{When: &when, Answer: "refused: " + denied.Reason}
+	name, nameErr := messages.ParseThingName(denied.Thing)
+	shown := messages.CertificateID(denied.CertificateId)
+	switch {
+	case denied.Operation == "authenticate" || denied.Operation == "verify":
+		e.Question = fmt.Sprintf("why could a client that calls itself %q not connect through broker %s?", denied.Thing, denied.Broker)
+		e.Advice = adviceFor(denied)
+	default:
+		e.Question = fmt.Sprintf("why was %s refused %s on %s?", denied.Thing, denied.Operation, denied.Resource)
+		now := x.Views.Policy().Explain(name, denied.Operation, denied.Resource)
+		e.Policy, e.Advice = &now, "allow it in a policy of one of the device's groups, if it should be"
+	}
+	if nameErr == nil {
+		if err := x.about(ctx, name, shown, &e); err != nil {
+			return Explanation{}, err
+		}
+	} else if shown != "" {
+		e.Trust = append(e.Trust, x.certificate(shown))
+	}
+	e.Events = append(e.Events, EventRef{Seq: d.Seq, Kind: messages.KindAccessDenied.String(), Time: when, Note: denied.Reason})
+	return e, nil
+}
+
+// adviceFor tells what to do about a refused authentication.
+func adviceFor(e *messages.AccessDenied) string {
+	switch {
+	case strings.Contains(e.Reason, "presented no certificate"):
+		return "give the client its certificate and key (mosquitto: --cert and --key)"
+	case strings.Contains(e.Reason, "does not belong to the thing"), strings.Contains(e.Reason, "never confirmed to belong"):
+		return "connect with the thing name as client id, and attach the certificate to that thing in the cloud"
+	case strings.Contains(e.Reason, "does not vouch"), strings.Contains(e.Reason, "no longer vouches"):
+		return "register and activate the certificate in AWS IoT, or use the device's registered one"
+	case strings.Contains(e.Reason, "lapsed"), strings.Contains(e.Reason, "never verified"):
+		return "bring the cloud back in reach; to bridge longer outages raise security.clientDeviceTrustDurationMinutes"
+	case strings.Contains(e.Reason, "outside its validity"), strings.Contains(e.Reason, "expired"):
+		return "give the device a certificate that is valid now, and check the clocks"
+	case strings.Contains(e.Reason, "quarantined"):
+		return "release the device with `gatehouse device release` when it is safe again"
+	case strings.Contains(e.Reason, "client id"):
+		return "the client id must be the thing name: 1 to 128 of letters, digits, ':', '_' and '-'"
+	}
+	return ""
+}
+
+// ExplainAction explains what would be decided now for an action of a device.
+func (x *Explainer) ExplainAction(ctx context.Context, name messages.ThingName, operation, resource string) (Explanation, error) {
+	p := x.Views.Policy().Explain(name, operation, resource)
+	e := Explanation{
+		Question: fmt.Sprintf("may %s do %s on %s now?", name, operation, resource),
+		Policy:   &p, Answer: p.Text,
+	}
+	if err := x.about(ctx, name, "", &e); err != nil {
+		return Explanation{}, err
+	}
+	device, known := x.Views.Device(name)
+	switch {
+	case !p.Allowed:
+		e.Advice = "allow it in a policy of one of the device's groups, if it should be"
+	case !known:
+		e.Answer, e.Advice = "refused: the device has never been confirmed by the cloud; the policy would allow it", "let it connect once while the cloud is in reach"
+	case device.Quarantined != "":
+		e.Answer, e.Advice = "refused: the device is quarantined: "+device.Quarantined, "release it with `gatehouse device release` when it is safe again"
+	case len(device.Sessions) == 0:
+		e.Answer = p.Text + " (the device is not connected now)"
+		e.Allowed = true
+	default:
+		e.Allowed = true
+	}
+	return e, nil
+}
+
+// about adds what is known of a device, and the records it rests on.
+func (x *Explainer) about(ctx context.Context, name messages.ThingName, shown messages.CertificateID, e *Explanation) error {
+	device, known := x.Views.Device(name)
+	if !known {
+		e.Trust = append(e.Trust, fmt.Sprintf("nothing is stored about thing %s: the cloud never confirmed a certificate of it", name))
+	}
+	if device.Quarantined != "" {
+		e.Trust = append(e.Trust, "the device is quarantined: "+device.Quarantined)
+	}
+	held := false
+	streams := []messages.StreamID{}
+	for _, a := range device.Attachments {
+		held = held || a.Certificate == shown
+		e.Trust = append(e.Trust, x.certificate(a.Certificate), x.attachment(name, a))
+		streams = append(streams, messages.CertificateStream(a.Certificate))
+	}
+	if shown != "" && !held {
+		e.Trust = append(e.Trust, fmt.Sprintf("the certificate that was shown, %.12s…, is not known to belong to %s", shown, name), x.certificate(shown))
+		streams = append(streams, messages.CertificateStream(shown))
+	}
+	for _, s := range device.Sessions {
+		e.Trust = append(e.Trust, fmt.Sprintf("session %s is open through broker %s since %s", s.Digest.Short(), s.Broker, stamp(s.OpenedMs)))
+	}
+	for _, stream := range append(streams, messages.DeviceStream(name)) {
+		if err := x.history(ctx, stream, e); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// history names the last records of a stream.
+func (x *Explainer) history(ctx context.Context, stream messages.StreamID, e *Explanation) error {
+	var refs []EventRef
+	for rec, err := range x.Log.Read(ctx, stream, 1) {
+		if err != nil {
+			return fmt.Errorf("read %s: %w", stream, err)
+		}
+		refs = append(refs, EventRef{Seq: rec.Seq, Kind: rec.Kind.String(), Time: rec.At.Wall()})
+	}
+	e.Events = append(e.Events, refs[max(0, len(refs)-eventsMax):]...)
+	return nil
+}
+
+// certificate is a sentence about a certificate.
+func (x *Explainer) certificate(id messages.CertificateID) string {
+	t := x.Views.CertificateTrust(id)
+	now, trust := x.NowMs(), x.Trust()
+	switch {
+	case !t.Verified:
+		return fmt.Sprintf("certificate %.12s… is not vouched for", id)
+	case !messages.ValidAt(t.NotBeforeMs, t.NotAfterMs, now):
+		return fmt.Sprintf("certificate %.12s… is valid from %s to %s only", id, stamp(t.NotBeforeMs), stamp(t.NotAfterMs))
+	case !trust.Holds(t.VerifiedMs, now):
+		return fmt.Sprintf("certificate %.12s… was last vouched for at %s; trust has lapsed", id, stamp(t.VerifiedMs))
+	}
+	return fmt.Sprintf("certificate %.12s… was vouched for at %s and is trusted until %s", id, stamp(t.VerifiedMs), stamp(t.VerifiedMs+trust.DurationMs))
+}
+
+func (x *Explainer) attachment(name messages.ThingName, a Attachment) string {
+	if now, trust := x.NowMs(), x.Trust(); !trust.Holds(a.ConfirmedMs, now) {
+		return fmt.Sprintf("that it belongs to %s was last confirmed at %s; trust has lapsed", name, stamp(a.ConfirmedMs))
+	}
+	return fmt.Sprintf("that it belongs to %s was confirmed at %s and is trusted until %s", name, stamp(a.ConfirmedMs), stamp(a.ConfirmedMs+x.Trust().DurationMs))
+}
+
+func stamp(ms int64) string { return time.UnixMilli(ms).UTC().Format("2006-01-02 15:04:05Z") }
