@@ -68,7 +68,7 @@ func Pushes() []Push {
 // own subjects, lest a broker named "admin" may publish on gatehouse.v1.admin.*.
 func ParseBroker(s string) (messages.BrokerID, error) {
 	switch s {
-	case "push", "events", "audit", OperatorAdmin, OperatorAuditor:
+	case "push", "events", "audit", ServiceName, OperatorAdmin, OperatorAuditor:
 		return "", fmt.Errorf("broker id: %w: %q is a word of the protocol, choose another name", messages.ErrInvalidID, s)
 	}
 	return messages.ParseBrokerID(s)

@@ -1,0 +1,55 @@
+package brokers
+
+import (
+	"sync"
+	"sync/atomic"
+)
+
+// lane bounds the requests of one urgency: how many may be taken in and not yet
+// answered, and how many goroutines take them up. Lanes share nothing, so that what
+// restricts is never behind what grants (design section 5).
+type lane struct {
+	limit   int64
+	taken   atomic.Int64 // admitted and not yet answered
+	queue   chan *request
+	quit    chan struct{}
+	workers sync.WaitGroup
+}
+
+// newLane starts a lane; stop ends it.
+func newLane(limit, workers int, handle func(*request)) *lane {
+	l := &lane{limit: int64(limit), queue: make(chan *request, limit), quit: make(chan struct{})}
+	for range workers {
+		l.workers.Go(func() {
+			for {
+				select {
+				case q := <-l.queue:
+					handle(q)
+				case <-l.quit:
+					return
+				}
+			}
+		})
+	}
+	return l
+}
+
+// admit takes q in, or reports false if the lane is full. It never blocks: the queue
+// has room for all that is admitted.
+func (l *lane) admit(q *request) bool {
+	if l.taken.Add(1) > l.limit {
+		l.taken.Add(-1)
+		return false
+	}
+	l.queue <- q
+	return true
+}
+
+// release gives back the place of an admitted request.
+func (l *lane) release() { l.taken.Add(-1) }
+
+// stop ends the workers and waits for them; what is still queued stays unanswered.
+func (l *lane) stop() {
+	close(l.quit)
+	l.workers.Wait()
+}
