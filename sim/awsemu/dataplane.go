@@ -1,0 +1,188 @@
+package awsemu
+
+import (
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/hex"
+	"encoding/json"
+	"encoding/pem"
+	"errors"
+	"io"
+	"net/http"
+	"time"
+
+	"github.com/gatehouse-edge/gatehouse/cloudsync"
+	"github.com/gatehouse-edge/gatehouse/messages"
+)
+
+// requestBytesMax bounds a request's body; a certificate has at most 16 KiB.
+const requestBytesMax = 64 << 10
+
+// apiError is an error as AWS answers it (cloud spec 1.4).
+type apiError struct {
+	status       int
+	name         string
+	message      string
+	resourceID   string // with ResourceNotFoundException
+	resourceType string
+}
+
+func validation(message string) *apiError {
+	return &apiError{status: http.StatusBadRequest, name: "ValidationException", message: message}
+}
+
+func notFound(resourceType, id string) *apiError {
+	return &apiError{
+		status: http.StatusNotFound, name: "ResourceNotFoundException",
+		message: resourceType + " not found", resourceID: id, resourceType: resourceType,
+	}
+}
+
+// serveDataPlane answers one request of the Greengrass data plane, with AWS's order of
+// checks: the caller's certificate, whether it may ask, then the request (cloud spec 1.7).
+func (e *Emulator) serveDataPlane(w http.ResponseWriter, r *http.Request) {
+	state, ok := connState(r)
+	if !ok || len(state.PeerCertificates) == 0 {
+		panic(http.ErrAbortHandler)
+	}
+	active, core := e.registry.Caller(messages.CertificateIDOf(state.PeerCertificates[0].Raw))
+	if !active {
+		// AWS finishes the handshake with any certificate and then hangs up.
+		panic(http.ErrAbortHandler)
+	}
+	header := w.Header()
+	header.Set("Content-Type", "application/json")
+	header.Set("Date", e.now().UTC().Format(http.TimeFormat))
+	header.Set("x-amzn-RequestId", requestID())
+	op := e.operationOf(r)
+	e.count(op)
+	// Read before anything is waited for: only then does net/http notice a caller that
+	// hangs up.
+	body, err := io.ReadAll(io.LimitReader(r.Body, requestBytesMax+1))
+	if err != nil {
+		panic(http.ErrAbortHandler)
+	}
+	if fault := e.fault.Load(); fault.strikes(op) && fault.apply(w, r) {
+		return
+	}
+	var (
+		answer  any
+		refused *apiError
+	)
+	switch {
+	case !core:
+		refused = &apiError{status: http.StatusForbidden, name: "AccessDeniedException", message: "the certificate has no policy that allows greengrass:" + string(op)}
+	case op == cloudsync.OpVerifyIdentity:
+		answer, refused = e.verifyIdentity(body)
+	case op == cloudsync.OpVerifyAssociation:
+		answer, refused = e.verifyAssociation(body)
+	default:
+		refused = &apiError{status: http.StatusNotFound, name: "UnknownOperationException", message: "unknown operation"}
+	}
+	if refused != nil {
+		refused.write(w)
+		return
+	}
+	writeJSON(w, http.StatusOK, answer)
+}
+
+// operationOf finds the operation by method and path as they were sent, without any
+// cleaning. Empty: none.
+func (e *Emulator) operationOf(r *http.Request) cloudsync.Operation {
+	for op, route := range e.routes {
+		if r.Method == route.Method && r.URL.EscapedPath() == route.Path {
+			return op
+		}
+	}
+	return ""
+}
+
+type identityRequest struct {
+	Certificate string `json:"clientDeviceCertificate"`
+}
+
+type identityAnswer struct {
+	CertificateID messages.CertificateID `json:"clientDeviceCertificateId"`
+}
+
+type associationRequest struct {
+	Thing         string `json:"clientDeviceThingName"`
+	CertificateID string `json:"clientDeviceCertificateId"`
+}
+
+func (e *Emulator) verifyIdentity(body []byte) (any, *apiError) {
+	var request identityRequest
+	if refused := readRequest(body, &request); refused != nil {
+		return nil, refused
+	}
+	block, _ := pem.Decode([]byte(request.Certificate))
+	if block == nil || block.Type != "CERTIFICATE" {
+		return nil, validation("clientDeviceCertificate is not a PEM certificate")
+	}
+	if _, err := x509.ParseCertificate(block.Bytes); err != nil {
+		return nil, validation("clientDeviceCertificate is malformed")
+	}
+	id := messages.CertificateIDOf(block.Bytes)
+	if info, ok := e.registry.Certificate(id); !ok || info.Status != StatusActive {
+		return nil, notFound("Certificate", string(id))
+	}
+	return identityAnswer{CertificateID: id}, nil
+}
+
+func (e *Emulator) verifyAssociation(body []byte) (any, *apiError) {
+	var request associationRequest
+	if refused := readRequest(body, &request); refused != nil {
+		return nil, refused
+	}
+	name, err := messages.ParseThingName(request.Thing)
+	if err != nil {
+		return nil, validation("clientDeviceThingName is malformed")
+	}
+	id, err := messages.ParseCertificateID(request.CertificateID)
+	if err != nil {
+		return nil, validation("clientDeviceCertificateId is malformed")
+	}
+	if !e.registry.Attached(name, id) {
+		return nil, notFound("Association", string(name))
+	}
+	return struct{}{}, nil
+}
+
+func readRequest(text []byte, into any) *apiError {
+	if len(text) > requestBytesMax {
+		return &apiError{status: http.StatusRequestEntityTooLarge, name: "RequestEntityTooLargeException", message: "the request is too large"}
+	}
+	if err := json.Unmarshal(text, into); err != nil {
+		return &apiError{status: http.StatusBadRequest, name: "SerializationException", message: "the request is not a JSON object of the right shape"}
+	}
+	return nil
+}
+
+func (a *apiError) write(w http.ResponseWriter) {
+	body := map[string]string{"message": a.message}
+	if a.resourceID != "" {
+		body["resourceId"], body["resourceType"] = a.resourceID, a.resourceType
+	}
+	w.Header().Set("X-Amzn-ErrorType", a.name)
+	writeJSON(w, a.status, body)
+}
+
+func writeJSON(w http.ResponseWriter, status int, value any) {
+	text, err := json.Marshal(value)
+	if err != nil {
+		panic(errors.Join(errors.New("awsemu: an answer that is no JSON"), err))
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	_, _ = w.Write(text) // the caller has hung up, if it fails
+}
+
+func requestID() string {
+	var b [16]byte
+	_, _ = rand.Read(b[:]) // never fails
+	h := hex.EncodeToString(b[:])
+	return h[:8] + "-" + h[8:12] + "-" + h[12:16] + "-" + h[16:20] + "-" + h[20:]
+}
+
+// now is the emulated cloud's time.
+func (e *Emulator) now() time.Time { return e.cfg.Now() }

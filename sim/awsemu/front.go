@@ -1,0 +1,235 @@
+package awsemu
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"net"
+	"net/http"
+	"slices"
+	"sync"
+	"time"
+)
+
+// Bounds of the front.
+const (
+	handshakeTimeout  = 10 * time.Second
+	handshakesMax     = 256 // at once
+	headerReadTimeout = 10 * time.Second
+	headerBytesMax    = 64 << 10
+	connIdleTimeout   = time.Minute
+)
+
+// front is one period of being online: a listener, its connections and their requests.
+//
+// It finishes the TLS handshake itself and hides the *tls.Conn from net/http, which
+// would drop a connection whose negotiated protocol it has no handler for, such as AWS'
+// x-amzn-http-ca (cloud spec 0).
+type front struct {
+	listener net.Listener
+	tls      *tls.Config
+	server   *http.Server
+	log      *slog.Logger
+	ready    chan net.Conn // handshaken, for the HTTP server
+	closing  chan struct{}
+	cancel   context.CancelFunc // ends every request's context
+	wg       sync.WaitGroup     // acceptor, server, handshakes, requests
+
+	mu     sync.Mutex
+	closed bool
+	open   map[net.Conn]bool // every connection from acceptance to its end; guarded by mu
+}
+
+// handshaken is a connection after its handshake, without the methods by which net/http
+// would recognise TLS.
+type handshaken struct {
+	net.Conn
+	state tls.ConnectionState
+	ended func()
+}
+
+// Close ends the connection; the HTTP server calls it when it is done with it.
+func (h *handshaken) Close() error {
+	h.ended()
+	return h.Conn.Close()
+}
+
+type connStateKey struct{}
+
+// connState returns what the handshake of r's connection established.
+func connState(r *http.Request) (tls.ConnectionState, bool) {
+	state, ok := r.Context().Value(connStateKey{}).(tls.ConnectionState)
+	return state, ok
+}
+
+func startFront(listener net.Listener, config *tls.Config, handler http.Handler, log *slog.Logger) *front {
+	f := &front{
+		listener: listener,
+		tls:      config,
+		log:      log,
+		ready:    make(chan net.Conn),
+		closing:  make(chan struct{}),
+		open:     map[net.Conn]bool{},
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	f.cancel = cancel
+	f.server = &http.Server{
+		BaseContext:       func(net.Listener) context.Context { return ctx },
+		Handler:           f.counted(handler),
+		ReadHeaderTimeout: headerReadTimeout,
+		IdleTimeout:       connIdleTimeout,
+		MaxHeaderBytes:    headerBytesMax,
+		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+		ConnContext: func(ctx context.Context, conn net.Conn) context.Context {
+			if h, ok := conn.(*handshaken); ok {
+				return context.WithValue(ctx, connStateKey{}, h.state)
+			}
+			return ctx
+		},
+	}
+	f.wg.Go(f.accept)
+	f.wg.Go(func() { _ = f.server.Serve(f) }) // ends with http.ErrServerClosed
+	return f
+}
+
+// counted lets close wait for requests, which http.Server.Close does not.
+func (f *front) counted(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		f.mu.Lock()
+		if f.closed {
+			f.mu.Unlock()
+			panic(http.ErrAbortHandler)
+		}
+		f.wg.Add(1)
+		f.mu.Unlock()
+		defer f.wg.Done()
+		next.ServeHTTP(w, r)
+	})
+}
+
+// accept takes connections and shakes hands with each on a goroutine of its own, so that
+// a slow client holds up no other.
+func (f *front) accept() {
+	slots := make(chan struct{}, handshakesMax)
+	for {
+		conn, err := f.listener.Accept()
+		if err != nil {
+			select {
+			case <-f.closing:
+				return
+			case <-time.After(50 * time.Millisecond): // out of file descriptors: not faster than this
+				f.log.Warn("accept failed", "error", err)
+				continue
+			}
+		}
+		select {
+		case slots <- struct{}{}:
+		case <-f.closing:
+			_ = conn.Close()
+			return
+		}
+		if !f.track(conn) {
+			_ = conn.Close()
+			return
+		}
+		f.wg.Go(func() {
+			defer func() { <-slots }()
+			if err := f.shakeHands(conn); err != nil {
+				f.log.Debug("handshake failed", "remote", conn.RemoteAddr().String(), "error", err)
+				f.untrack(conn)
+				_ = conn.Close()
+			}
+		})
+	}
+}
+
+func (f *front) shakeHands(conn net.Conn) error {
+	ctx, cancel := context.WithTimeout(context.Background(), handshakeTimeout)
+	defer cancel()
+	secure := tls.Server(conn, f.tls)
+	if err := secure.HandshakeContext(ctx); err != nil {
+		return err
+	}
+	served := &handshaken{Conn: secure, state: secure.ConnectionState(), ended: func() { f.untrack(conn) }}
+	select {
+	case f.ready <- served:
+		return nil
+	case <-f.closing:
+		return net.ErrClosed
+	}
+}
+
+func (f *front) track(conn net.Conn) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.closed {
+		return false
+	}
+	f.open[conn] = true
+	return true
+}
+
+func (f *front) untrack(conn net.Conn) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	delete(f.open, conn)
+}
+
+// Accept hands the HTTP server its next connection.
+func (f *front) Accept() (net.Conn, error) {
+	select {
+	case conn := <-f.ready:
+		return conn, nil
+	case <-f.closing:
+		return nil, net.ErrClosed
+	}
+}
+
+// Close is the HTTP server's way to stop listening; close does it for all.
+func (f *front) Close() error { return nil }
+
+// Addr returns where the front listens.
+func (f *front) Addr() net.Addr { return f.listener.Addr() }
+
+// close drops the listener and every connection at once, and returns when the last
+// request has ended.
+func (f *front) close() {
+	f.mu.Lock()
+	f.closed = true
+	open := slices.Collect(maps.Keys(f.open))
+	f.mu.Unlock()
+	close(f.closing)
+	f.cancel() // a cut connection is noticed only while it is read
+	_ = f.listener.Close()
+	for _, conn := range open {
+		_ = conn.Close()
+	}
+	_ = f.server.Close()
+	f.wg.Wait()
+}
+
+// serverTLS is the configuration of AWS's data plane as a client sees it: any client
+// certificate passes the handshake and is judged at the first request (cloud spec 0).
+func serverTLS(certificate tls.Certificate, names []string, now func() time.Time) *tls.Config {
+	return &tls.Config{
+		Certificates: []tls.Certificate{certificate},
+		ClientAuth:   tls.RequireAnyClientCert,
+		MinVersion:   tls.VersionTLS12,
+		NextProtos:   []string{"x-amzn-http-ca", "http/1.1"},
+		Time:         now,
+		// Every connection is to present its certificate, also after a break.
+		SessionTicketsDisabled: true,
+		GetConfigForClient: func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+			// A client that dials an IP address sends no name; AWS demands the endpoint's.
+			if hello.ServerName != "" && !slices.Contains(names, hello.ServerName) {
+				return nil, fmt.Errorf("%w %q", errServerName, hello.ServerName)
+			}
+			return nil, nil
+		},
+	}
+}
+
+var errServerName = errors.New("SNI names another host")

@@ -1,0 +1,291 @@
+package awsemu
+
+import (
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+
+	"github.com/gatehouse-edge/gatehouse/messages"
+)
+
+// Status is the state of a certificate in AWS IoT, spelled as AWS does.
+type Status string
+
+// The statuses. Only an active certificate authenticates anyone.
+const (
+	StatusActive            Status = "ACTIVE"
+	StatusInactive          Status = "INACTIVE"
+	StatusRevoked           Status = "REVOKED"
+	StatusPendingTransfer   Status = "PENDING_TRANSFER"
+	StatusPendingActivation Status = "PENDING_ACTIVATION"
+)
+
+// ParseStatus checks s and returns it as a Status.
+func ParseStatus(s string) (Status, error) {
+	switch status := Status(s); status {
+	case StatusActive, StatusInactive, StatusRevoked, StatusPendingTransfer, StatusPendingActivation:
+		return status, nil
+	}
+	return "", fmt.Errorf("certificate status %.40q: want %s, %s, %s, %s or %s", s,
+		StatusActive, StatusInactive, StatusRevoked, StatusPendingTransfer, StatusPendingActivation)
+}
+
+// Errors of a Registry, for callers that branch.
+var (
+	ErrNotFound = errors.New("not in the emulated registry")
+	ErrExists   = errors.New("already in the emulated registry")
+)
+
+// Change tells a Registry's listener what has changed: a certificate's status, or an
+// attachment if Thing is set.
+type Change struct {
+	Certificate messages.CertificateID
+	Thing       messages.ThingName // empty: the certificate itself changed
+	Status      Status             // of the certificate, after the change
+	Attached    bool               // whether Thing holds the certificate, after the change
+}
+
+// Registry is what the emulated account knows: things, certificates and which
+// certificate is attached to which thing. It is safe for use by many goroutines at once.
+// With a path it is saved, whole and atomically, before a change is seen by anyone.
+type Registry struct {
+	path string // empty: memory only
+
+	mu           sync.RWMutex
+	things       map[messages.ThingName]*thing
+	certificates map[messages.CertificateID]*certificate
+	listeners    []func(Change)
+}
+
+type thing struct {
+	core         bool // a Greengrass core: its certificates may ask about others
+	certificates map[messages.CertificateID]bool
+}
+
+type certificate struct {
+	der    []byte
+	status Status
+	things map[messages.ThingName]bool
+}
+
+// NewRegistry returns an empty registry that lives in memory.
+func NewRegistry() *Registry {
+	return &Registry{
+		things:       map[messages.ThingName]*thing{},
+		certificates: map[messages.CertificateID]*certificate{},
+	}
+}
+
+// OnChange adds a listener that is called after each later change of a certificate's
+// status or an attachment, on the goroutine that made it.
+func (r *Registry) OnChange(f func(Change)) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.listeners = append(r.listeners, f)
+}
+
+// change applies one change under the lock and saves it. If saving fails the change is
+// undone, so that memory and file never differ.
+func (r *Registry) change(apply func() (undo func(), told *Change, err error)) error {
+	r.mu.Lock()
+	undo, told, err := apply()
+	if err == nil && undo != nil {
+		if err = r.save(); err != nil {
+			undo()
+		}
+	}
+	listeners := slices.Clone(r.listeners)
+	r.mu.Unlock()
+	if err != nil || told == nil {
+		return err
+	}
+	for _, f := range listeners {
+		f(*told)
+	}
+	return nil
+}
+
+// AddThing adds a client device, or does nothing if the thing is there.
+func (r *Registry) AddThing(name messages.ThingName) error { return r.addThing(name, false) }
+
+// AddCore adds a Greengrass core: a thing whose active certificates may call the data
+// plane. A client device that is there becomes one.
+func (r *Registry) AddCore(name messages.ThingName) error { return r.addThing(name, true) }
+
+func (r *Registry) addThing(name messages.ThingName, core bool) error {
+	if _, err := messages.ParseThingName(string(name)); err != nil {
+		return err
+	}
+	return r.change(func() (func(), *Change, error) {
+		if known, ok := r.things[name]; ok {
+			if known.core || !core {
+				return nil, nil, nil
+			}
+			known.core = true
+			return func() { known.core = false }, nil, nil
+		}
+		r.things[name] = &thing{core: core, certificates: map[messages.CertificateID]bool{}}
+		return func() { delete(r.things, name) }, nil, nil
+	})
+}
+
+// AddCertificate registers a certificate and returns its id, with ErrExists if it is
+// there already, whatever its status.
+func (r *Registry) AddCertificate(der []byte, status Status) (messages.CertificateID, error) {
+	if _, err := ParseStatus(string(status)); err != nil {
+		return "", err
+	}
+	if _, err := x509.ParseCertificate(der); err != nil {
+		return "", fmt.Errorf("add certificate: %w", err)
+	}
+	id := messages.CertificateIDOf(der)
+	return id, r.change(func() (func(), *Change, error) {
+		if _, ok := r.certificates[id]; ok {
+			return nil, nil, fmt.Errorf("certificate %s: %w", id, ErrExists)
+		}
+		r.certificates[id] = &certificate{der: slices.Clone(der), status: status, things: map[messages.ThingName]bool{}}
+		return func() { delete(r.certificates, id) }, &Change{Certificate: id, Status: status}, nil
+	})
+}
+
+// SetStatus changes a certificate's status.
+func (r *Registry) SetStatus(id messages.CertificateID, status Status) error {
+	if _, err := ParseStatus(string(status)); err != nil {
+		return err
+	}
+	return r.change(func() (func(), *Change, error) {
+		known, ok := r.certificates[id]
+		if !ok {
+			return nil, nil, fmt.Errorf("certificate %.64q: %w", id, ErrNotFound)
+		}
+		before := known.status
+		if before == status {
+			return nil, nil, nil
+		}
+		known.status = status
+		return func() { known.status = before }, &Change{Certificate: id, Status: status}, nil
+	})
+}
+
+// Revoke sets a certificate's status to REVOKED.
+func (r *Registry) Revoke(id messages.CertificateID) error { return r.SetStatus(id, StatusRevoked) }
+
+// Attach makes the certificate one of the thing's. One certificate may belong to many
+// things, and the other way round.
+func (r *Registry) Attach(name messages.ThingName, id messages.CertificateID) error {
+	return r.setAttached(name, id, true)
+}
+
+// Detach takes the certificate from the thing.
+func (r *Registry) Detach(name messages.ThingName, id messages.CertificateID) error {
+	return r.setAttached(name, id, false)
+}
+
+func (r *Registry) setAttached(name messages.ThingName, id messages.CertificateID, attached bool) error {
+	return r.change(func() (func(), *Change, error) {
+		t, c := r.things[name], r.certificates[id]
+		if t == nil {
+			return nil, nil, fmt.Errorf("thing %.128q: %w", name, ErrNotFound)
+		}
+		if c == nil {
+			return nil, nil, fmt.Errorf("certificate %.64q: %w", id, ErrNotFound)
+		}
+		if t.certificates[id] == attached {
+			return nil, nil, nil
+		}
+		link(t, c, name, id, attached)
+		undo := func() { link(t, c, name, id, !attached) }
+		return undo, &Change{Certificate: id, Thing: name, Status: c.status, Attached: attached}, nil
+	})
+}
+
+func link(t *thing, c *certificate, name messages.ThingName, id messages.CertificateID, attached bool) {
+	if attached {
+		t.certificates[id], c.things[name] = true, true
+		return
+	}
+	delete(t.certificates, id)
+	delete(c.things, name)
+}
+
+// CertificateInfo is one certificate as the control protocol and Certificates show it.
+type CertificateInfo struct {
+	ID     messages.CertificateID `json:"id"`
+	Status Status                 `json:"status"`
+	Things []messages.ThingName   `json:"things"`
+	Core   bool                   `json:"core"` // belongs to a core
+}
+
+// Certificate returns what is known of a certificate.
+func (r *Registry) Certificate(id messages.CertificateID) (CertificateInfo, bool) {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	c, ok := r.certificates[id]
+	if !ok {
+		return CertificateInfo{}, false
+	}
+	return r.info(id, c), true
+}
+
+// Certificates lists all certificates, by id.
+func (r *Registry) Certificates() []CertificateInfo {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	all := make([]CertificateInfo, 0, len(r.certificates))
+	for _, id := range slices.Sorted(maps.Keys(r.certificates)) {
+		all = append(all, r.info(id, r.certificates[id]))
+	}
+	return all
+}
+
+func (r *Registry) info(id messages.CertificateID, c *certificate) CertificateInfo {
+	info := CertificateInfo{ID: id, Status: c.status, Things: slices.Sorted(maps.Keys(c.things))}
+	for name := range c.things {
+		info.Core = info.Core || r.things[name].core
+	}
+	return info
+}
+
+// Things counts the things, cores included.
+func (r *Registry) Things() int {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return len(r.things)
+}
+
+// Attached says whether the certificate is known, the thing is, and they belong together.
+func (r *Registry) Attached(name messages.ThingName, id messages.CertificateID) bool {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	t := r.things[name]
+	return t != nil && t.certificates[id]
+}
+
+// Caller says what a certificate that opened a connection may do: nothing unless it is
+// known and active, and call the data plane if it belongs to a core.
+func (r *Registry) Caller(id messages.CertificateID) (active, core bool) {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	c := r.certificates[id]
+	if c == nil || c.status != StatusActive {
+		return false, false
+	}
+	return true, r.info(id, c).Core
+}
+
+// Enroll adds a thing with an active certificate of its own; core makes it a core.
+func (r *Registry) Enroll(name messages.ThingName, identity *Identity, core bool) error {
+	if err := r.addThing(name, core); err != nil {
+		return fmt.Errorf("enroll %s: %w", name, err)
+	}
+	if _, err := r.AddCertificate(identity.DER, StatusActive); err != nil {
+		return fmt.Errorf("enroll %s: %w", name, err)
+	}
+	if err := r.Attach(name, identity.ID); err != nil {
+		return fmt.Errorf("enroll %s: %w", name, err)
+	}
+	return nil
+}

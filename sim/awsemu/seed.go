@@ -1,0 +1,191 @@
+package awsemu
+
+import (
+	"bytes"
+	"encoding/json"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"github.com/gatehouse-edge/gatehouse/messages"
+)
+
+// The registry's file form: JSON, so that a person can write one as a seed.
+const (
+	seedFormat   = "gatehouse/awsemu-1"
+	seedBytesMax = 256 << 20 // a hundred thousand devices, amply
+)
+
+type seedFile struct {
+	FormatVersion string            `json:"formatVersion"`
+	Things        []seedThing       `json:"things"`
+	Certificates  []seedCertificate `json:"certificates"`
+}
+
+type seedThing struct {
+	Name string `json:"thingName"`
+	Core bool   `json:"core,omitempty"`
+}
+
+type seedCertificate struct {
+	PEM    string   `json:"certificatePem"`
+	Status string   `json:"status"`
+	Things []string `json:"things"`
+}
+
+// OpenRegistry returns the registry kept at path, and saves it there at each change. A
+// missing file is an empty registry; the file is made at the first change.
+func OpenRegistry(path string) (*Registry, error) {
+	r := NewRegistry()
+	r.path = path
+	file, err := os.Open(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return r, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("open emulated registry: %w", err)
+	}
+	defer func() { _ = file.Close() }()
+	if err := r.load(file); err != nil {
+		return nil, fmt.Errorf("open emulated registry %s: %w: mend the file, or delete it to start anew", path, err)
+	}
+	return r, nil
+}
+
+// ReadRegistry reads a registry's file form into one that lives in memory.
+func ReadRegistry(from io.Reader) (*Registry, error) {
+	r := NewRegistry()
+	if err := r.load(from); err != nil {
+		return nil, fmt.Errorf("read emulated registry: %w", err)
+	}
+	return r, nil
+}
+
+func (r *Registry) load(from io.Reader) error {
+	text, err := io.ReadAll(io.LimitReader(from, seedBytesMax+1))
+	if err != nil {
+		return err
+	}
+	if len(text) > seedBytesMax {
+		return fmt.Errorf("larger than %d MiB", seedBytesMax>>20)
+	}
+	var seed seedFile
+	decoder := json.NewDecoder(bytes.NewReader(text))
+	decoder.DisallowUnknownFields()
+	if err := decoder.Decode(&seed); err != nil {
+		return err
+	}
+	if _, err := decoder.Token(); !errors.Is(err, io.EOF) {
+		return errors.New("more than one JSON value")
+	}
+	if seed.FormatVersion != seedFormat {
+		return fmt.Errorf("formatVersion %.40q, want %q", seed.FormatVersion, seedFormat)
+	}
+	path := r.path
+	r.path = "" // not saved while it is being read
+	defer func() { r.path = path }()
+	return r.fill(seed)
+}
+
+func (r *Registry) fill(seed seedFile) error {
+	for i, t := range seed.Things {
+		if _, ok := r.things[messages.ThingName(t.Name)]; ok {
+			return fmt.Errorf("things[%d]: thing %.128q: %w", i, t.Name, ErrExists)
+		}
+		if err := r.addThing(messages.ThingName(t.Name), t.Core); err != nil {
+			return fmt.Errorf("things[%d]: %w", i, err)
+		}
+	}
+	for i, c := range seed.Certificates {
+		block, rest := pem.Decode([]byte(c.PEM))
+		if block == nil || block.Type != "CERTIFICATE" || len(bytes.TrimSpace(rest)) > 0 {
+			return fmt.Errorf("certificates[%d]: certificatePem is not one PEM certificate", i)
+		}
+		id, err := r.AddCertificate(block.Bytes, Status(c.Status))
+		if err != nil {
+			return fmt.Errorf("certificates[%d]: %w", i, err)
+		}
+		for _, name := range c.Things {
+			if err := r.Attach(messages.ThingName(name), id); err != nil {
+				return fmt.Errorf("certificates[%d]: %w", i, err)
+			}
+		}
+	}
+	return nil
+}
+
+// Encode returns the registry's file form.
+func (r *Registry) Encode() ([]byte, error) {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return r.encode()
+}
+
+// encode is Encode for who holds mu.
+func (r *Registry) encode() ([]byte, error) {
+	seed := seedFile{FormatVersion: seedFormat, Things: []seedThing{}, Certificates: []seedCertificate{}}
+	for _, name := range slices.Sorted(maps.Keys(r.things)) {
+		seed.Things = append(seed.Things, seedThing{Name: string(name), Core: r.things[name].core})
+	}
+	for _, id := range slices.Sorted(maps.Keys(r.certificates)) {
+		c := r.certificates[id]
+		entry := seedCertificate{PEM: string(certificatePEM(c.der)), Status: string(c.status), Things: []string{}}
+		for _, name := range slices.Sorted(maps.Keys(c.things)) {
+			entry.Things = append(entry.Things, string(name))
+		}
+		seed.Certificates = append(seed.Certificates, entry)
+	}
+	text, err := json.MarshalIndent(seed, "", "  ")
+	if err != nil {
+		return nil, fmt.Errorf("encode emulated registry: %w", err)
+	}
+	return append(text, '\n'), nil
+}
+
+// save writes the file form, if there is a path: a new file, synced, in place of the
+// old. Caller holds mu.
+func (r *Registry) save() error {
+	if r.path == "" {
+		return nil
+	}
+	text, err := r.encode()
+	if err != nil {
+		return err
+	}
+	if err := replaceFile(r.path, text); err != nil {
+		return fmt.Errorf("save emulated registry: %w", err)
+	}
+	return nil
+}
+
+func replaceFile(path string, text []byte) (err error) {
+	dir := filepath.Dir(path)
+	file, err := os.CreateTemp(dir, filepath.Base(path)+".*.tmp") // mode 0600
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			_ = file.Close()
+			_ = os.Remove(file.Name())
+		}
+	}()
+	if _, err = file.Write(text); err != nil {
+		return err
+	}
+	if err = file.Sync(); err != nil {
+		return err
+	}
+	if err = file.Close(); err != nil {
+		return err
+	}
+	// The directory is not synced: a power cut may bring back the previous registry,
+	// whole, which is good enough for an emulated cloud.
+	return os.Rename(file.Name(), path)
+}
