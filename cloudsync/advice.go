@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"net/url"
 	"syscall"
 	"time"
@@ -19,7 +20,7 @@ func adviceFor(err error, host string, timeout time.Duration) string {
 	var (
 		wrapped    *url.Error
 		unverified *tls.CertificateVerificationError
-		alert      tls.AlertError
+		op         *net.OpError
 		record     tls.RecordHeaderError
 		dns        *net.DNSError
 		timedOut   net.Error
@@ -40,9 +41,9 @@ func adviceFor(err error, host string, timeout time.Duration) string {
 		return fmt.Sprintf("the name of %s is not found: check the endpoint and DNS", host)
 	case errors.Is(err, syscall.ECONNREFUSED):
 		return fmt.Sprintf("connection to %s refused: check the endpoint's port and firewall", host)
-	case errors.As(err, &alert):
-		return fmt.Sprintf("%s refused TLS (%v): check the core's certificate and key", host, alert)
-	case errors.As(err, &record):
+	case errors.As(err, &op) && op.Op == "remote error": // an alert; crypto/tls keeps its type to itself
+		return fmt.Sprintf("%s refused the TLS handshake (%v): check the core's certificate, its key and the endpoint", host, op.Err)
+	case errors.As(err, &record), errors.Is(err, http.ErrSchemeMismatch):
 		return fmt.Sprintf("%s does not speak TLS: check the endpoint's port", host)
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET):
 		return fmt.Sprintf("%s closed the connection without a full answer; AWS does so when the core's certificate is not registered and active: check it in AWS IoT", host)

@@ -37,6 +37,7 @@ type controlOrder struct {
 	Thing       messages.ThingName     `json:"thing,omitempty"`
 	Status      Status                 `json:"status,omitempty"`
 	Fault       *Fault                 `json:"fault,omitempty"`
+	DER         []byte                 `json:"der,omitempty"` // base64 in JSON
 }
 
 // Paths of the control protocol: JSON over HTTP on a unix socket.
@@ -47,6 +48,7 @@ const (
 	pathAttach      = "/v1/attach"      // POST: thing, certificate
 	pathDetach      = "/v1/detach"      // POST: thing, certificate
 	pathFault       = "/v1/fault"       // POST: fault
+	pathEnroll      = "/v1/enroll"      // POST: thing, der
 )
 
 // Control is a served control socket.
@@ -140,6 +142,9 @@ func (e *Emulator) controlHandler() http.Handler {
 	order(pathCertificate, func(o controlOrder) error { return e.registry.SetStatus(o.Certificate, o.Status) })
 	order(pathAttach, func(o controlOrder) error { return e.registry.Attach(o.Thing, o.Certificate) })
 	order(pathDetach, func(o controlOrder) error { return e.registry.Detach(o.Thing, o.Certificate) })
+	order(pathEnroll, func(o controlOrder) error {
+		return e.registry.Enroll(o.Thing, &Identity{ID: messages.CertificateIDOf(o.DER), DER: o.DER}, false)
+	})
 	order(pathFault, func(o controlOrder) error {
 		if o.Fault == nil {
 			o.Fault = &Fault{}

@@ -96,6 +96,11 @@ func (c *ControlClient) setAttached(ctx context.Context, path, thing, given stri
 	return id, c.order(ctx, path, controlOrder{Thing: name, Certificate: id})
 }
 
+// Enroll registers a device: its thing, and its certificate as active and attached.
+func (c *ControlClient) Enroll(ctx context.Context, thing messages.ThingName, der []byte) error {
+	return c.order(ctx, pathEnroll, controlOrder{Thing: thing, DER: der})
+}
+
 // SetFault makes the cloud misbehave; the zero Fault ends it.
 func (c *ControlClient) SetFault(ctx context.Context, f Fault) error {
 	return c.order(ctx, pathFault, controlOrder{Fault: &f})

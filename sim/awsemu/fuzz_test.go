@@ -1,0 +1,96 @@
+package awsemu
+
+import (
+	"encoding/json"
+	"encoding/pem"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/gatehouse-edge/gatehouse/messages"
+)
+
+// FuzzRequest: no body makes an operation fail in another way than AWS would, and
+// nothing but the enrolled certificate is confirmed.
+func FuzzRequest(f *testing.F) {
+	now := time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC)
+	authority, err := NewAuthority("devices", now)
+	if err != nil {
+		f.Fatal(err)
+	}
+	device, err := authority.IssueDevice("pump-7", now)
+	if err != nil {
+		f.Fatal(err)
+	}
+	e := &Emulator{registry: NewRegistry()}
+	if err := e.registry.Enroll("pump-7", device, false); err != nil {
+		f.Fatal(err)
+	}
+	good, err := json.Marshal(identityRequest{Certificate: string(device.CertificatePEM)})
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(good)
+	f.Add([]byte(`{"clientDeviceThingName":"pump-7","clientDeviceCertificateId":"` + string(device.ID) + `"}`))
+	f.Add([]byte(`{"clientDeviceCertificate":"-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n"}`))
+	f.Add([]byte(`{"clientDeviceCertificate":{}}`))
+	f.Add([]byte(`[`))
+	f.Add([]byte(strings.Repeat("[", 20000)))
+	f.Fuzz(func(t *testing.T, body []byte) {
+		answer, refused := e.verifyIdentity(body)
+		if (answer == nil) == (refused == nil) {
+			t.Fatalf("identity: answer %v and refusal %v", answer, refused)
+		}
+		if got, ok := answer.(identityAnswer); ok && got.CertificateID != device.ID {
+			t.Errorf("confirmed %s, want only %s", got.CertificateID, device.ID)
+		}
+		checkRefusal(t, refused)
+		answer, refused = e.verifyAssociation(body)
+		if (answer == nil) == (refused == nil) {
+			t.Fatalf("association: answer %v and refusal %v", answer, refused)
+		}
+		if answer != nil {
+			var request associationRequest
+			if err := json.Unmarshal(body, &request); err != nil || request.Thing != "pump-7" || messages.CertificateID(request.CertificateID) != device.ID {
+				t.Errorf("confirmed %+v (%v)", request, err)
+			}
+		}
+		checkRefusal(t, refused)
+	})
+}
+
+func checkRefusal(t *testing.T, r *apiError) {
+	t.Helper()
+	if r != nil && (r.status < 400 || r.status > 499 || r.name == "" || r.message == "") {
+		t.Errorf("refused with %+v", r)
+	}
+}
+
+// FuzzOrder: no order makes the control protocol do more than it says.
+func FuzzOrder(f *testing.F) {
+	f.Add(`{"online":false}`)
+	f.Add(`{"thing":"pump-7","certificate":"00"}`)
+	f.Add(`{"fault":{"status":500,"latencyNs":9223372036854775807}}`)
+	f.Add(`{"unknown":1}`)
+	f.Fuzz(func(t *testing.T, body string) {
+		o, err := readOrder(strings.NewReader(body))
+		if err != nil || o.Fault == nil || o.Fault.check() != nil {
+			return
+		}
+		if o.Fault.Latency > time.Hour || o.Fault.Status > 599 {
+			t.Errorf("a checked fault is %+v", o.Fault)
+		}
+	})
+}
+
+// The file form and the wire use the same PEM: what is encoded is what is hashed.
+func TestCertificateIDIsOfTheEncodedBytes(t *testing.T) {
+	authority, err := NewAuthority("devices", time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC))
+	if err != nil {
+		t.Fatal(err)
+	}
+	block, _ := pem.Decode(authority.PEM())
+	if block == nil || string(certificatePEM(block.Bytes)) != string(authority.PEM()) {
+		t.Error("the authority's PEM does not survive a round trip")
+	}
+}

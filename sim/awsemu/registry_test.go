@@ -1,0 +1,175 @@
+package awsemu_test
+
+import (
+	"bytes"
+	"errors"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/gatehouse-edge/gatehouse/messages"
+	"github.com/gatehouse-edge/gatehouse/sim/awsemu"
+)
+
+func TestRegistryRefusesWhatDoesNotFit(t *testing.T) {
+	w := newWorld(t)
+	r := w.registry
+	for name, test := range map[string]struct {
+		err  error
+		want error // nil: any
+	}{
+		"attach to an unknown thing":      {r.Attach("nobody", w.pump.ID), awsemu.ErrNotFound},
+		"attach an unknown certificate":   {r.Attach("pump-7", w.stranger.ID), awsemu.ErrNotFound},
+		"detach from an unknown thing":    {r.Detach("nobody", w.pump.ID), awsemu.ErrNotFound},
+		"revoke an unknown certificate":   {r.Revoke(w.stranger.ID), awsemu.ErrNotFound},
+		"a status AWS does not have":      {r.SetStatus(w.pump.ID, "FINE"), nil},
+		"a thing with a bad name":         {r.AddThing("a/b"), messages.ErrInvalidID},
+		"the same certificate once more":  {r.Enroll("pump-8", w.pump, false), awsemu.ErrExists},
+		"a certificate that is no X.509":  {second(r.AddCertificate([]byte("x"), awsemu.StatusActive)), nil},
+		"a certificate with a bad status": {second(r.AddCertificate(w.stranger.DER, "")), nil},
+	} {
+		if test.err == nil || (test.want != nil && !errors.Is(test.err, test.want)) {
+			t.Errorf("%s: got %v, want %v", name, test.err, test.want)
+		}
+	}
+	if err := errors.Join(r.AddThing("pump-7"), r.Attach("pump-7", w.pump.ID), r.Detach("valve-1", w.pump.ID)); err != nil {
+		t.Errorf("repeating what is so already: %v", err)
+	}
+}
+
+func second[T any](_ T, err error) error { return err }
+
+func TestListenersHearEachChangeOnce(t *testing.T) {
+	w := newWorld(t)
+	var heard []awsemu.Change
+	w.registry.OnChange(func(c awsemu.Change) { heard = append(heard, c) })
+	id := w.pump.ID
+	for _, err := range []error{
+		w.registry.Detach("pump-7", id), w.registry.Detach("pump-7", id), w.registry.Revoke(id), w.registry.Revoke(id),
+		w.registry.Attach("valve-1", id), w.registry.AddThing("pump-8"),
+	} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	want := []awsemu.Change{
+		{Certificate: id, Thing: "pump-7", Status: awsemu.StatusActive},
+		{Certificate: id, Status: awsemu.StatusRevoked},
+		{Certificate: id, Thing: "valve-1", Status: awsemu.StatusRevoked, Attached: true},
+	}
+	if !slices.Equal(heard, want) {
+		t.Errorf("got %+v, want %+v", heard, want)
+	}
+}
+
+func TestRegistrySurvivesInItsFile(t *testing.T) {
+	w := newWorld(t)
+	path := filepath.Join(t.TempDir(), "registry.json")
+	r := must[*awsemu.Registry](t)(awsemu.OpenRegistry(path)) // no file yet
+	for _, err := range []error{
+		r.Enroll("core-1", w.core, true), r.Enroll("pump-7", w.pump, false), r.Enroll("valve-1", w.valve, false),
+		r.Revoke(w.pump.ID), r.Detach("valve-1", w.valve.ID), r.Attach("pump-7", w.valve.ID),
+	} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	again := must[*awsemu.Registry](t)(awsemu.OpenRegistry(path))
+	was, is := must[[]byte](t)(r.Encode()), must[[]byte](t)(again.Encode())
+	if !bytes.Equal(was, is) {
+		t.Errorf("got %s, want %s", is, was)
+	}
+	if active, core := again.Caller(w.core.ID); !active || !core {
+		t.Errorf("the core came back as active %v, core %v", active, core)
+	}
+	if info, _ := again.Certificate(w.pump.ID); info.Status != awsemu.StatusRevoked {
+		t.Errorf("a revoked certificate came back %s", info.Status)
+	}
+	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("file mode %v, %v, want 0600", info.Mode(), err)
+	}
+	if left := must[[]string](t)(filepath.Glob(path + ".*")); len(left) > 0 {
+		t.Errorf("temporary files were left: %v", left)
+	}
+}
+
+// What cannot be saved has not happened.
+func TestAChangeThatCannotBeSavedIsUndone(t *testing.T) {
+	w := newWorld(t)
+	dir := filepath.Join(t.TempDir(), "cloud")
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	r := must[*awsemu.Registry](t)(awsemu.OpenRegistry(filepath.Join(dir, "registry.json")))
+	if err := r.Enroll("pump-7", w.pump, false); err != nil {
+		t.Fatal(err)
+	}
+	before := must[[]byte](t)(r.Encode())
+	r.OnChange(func(c awsemu.Change) { t.Errorf("told of %+v, which was not saved", c) })
+	if err := os.RemoveAll(dir); err != nil {
+		t.Fatal(err)
+	}
+	for name, err := range map[string]error{
+		"revoke": r.Revoke(w.pump.ID), "detach": r.Detach("pump-7", w.pump.ID), "thing": r.AddThing("pump-8"),
+		"core": r.AddCore("pump-7"), "certificate": second(r.AddCertificate(w.valve.DER, awsemu.StatusActive)),
+	} {
+		if err == nil {
+			t.Errorf("%s: saved into a directory that is gone", name)
+		}
+	}
+	if after := must[[]byte](t)(r.Encode()); !bytes.Equal(before, after) {
+		t.Errorf("got %s, want %s", after, before)
+	}
+}
+
+func TestBadSeedsAreRefused(t *testing.T) {
+	w := newWorld(t)
+	pem := strings.ReplaceAll(string(w.pump.CertificatePEM), "\n", `\n`)
+	seed := func(things, certificates string) string {
+		return `{"formatVersion":"gatehouse/awsemu-1","things":[` + things + `],"certificates":[` + certificates + `]}`
+	}
+	good := seed(`{"thingName":"a"}`, `{"certificatePem":"`+pem+`","status":"ACTIVE","things":["a"]}`)
+	if _, err := awsemu.ReadRegistry(strings.NewReader(good)); err != nil {
+		t.Fatal(err)
+	}
+	for name, text := range map[string]string{
+		"empty":              ``,
+		"another version":    strings.Replace(good, "awsemu-1", "awsemu-2", 1),
+		"unknown member":     strings.Replace(good, `"things"`, `"thinks"`, 1),
+		"two values":         good + good,
+		"bad name":           seed(`{"thingName":"a b"}`, ``),
+		"thing twice":        seed(`{"thingName":"a"},{"thingName":"a"}`, ``),
+		"bad status":         seed(``, `{"certificatePem":"`+pem+`","status":"FINE","things":[]}`),
+		"unknown attachment": seed(``, `{"certificatePem":"`+pem+`","status":"ACTIVE","things":["b"]}`),
+		"no PEM":             seed(``, `{"certificatePem":"x","status":"ACTIVE","things":[]}`),
+		"two PEM blocks":     seed(``, `{"certificatePem":"`+pem+pem+`","status":"ACTIVE","things":[]}`),
+	} {
+		if _, err := awsemu.ReadRegistry(strings.NewReader(text)); err == nil {
+			t.Errorf("%s: accepted", name)
+		}
+	}
+}
+
+// FuzzSeed: any file is refused or comes back the same after a round trip.
+func FuzzSeed(f *testing.F) {
+	w := newWorld(f)
+	f.Add(must[[]byte](f)(w.registry.Encode()))
+	f.Add([]byte(`{"formatVersion":"gatehouse/awsemu-1","things":[{"thingName":"a","core":true}],"certificates":[]}`))
+	f.Add([]byte(`{"formatVersion":"gatehouse/awsemu-1","things":null,"certificates":[{"things":["a"]}]}`))
+	f.Fuzz(func(t *testing.T, text []byte) {
+		r, err := awsemu.ReadRegistry(bytes.NewReader(text))
+		if err != nil {
+			return
+		}
+		once := must[[]byte](t)(r.Encode())
+		again, err := awsemu.ReadRegistry(bytes.NewReader(once))
+		if err != nil {
+			t.Fatalf("its own file form is refused: %v\n%s", err, once)
+		}
+		if twice := must[[]byte](t)(again.Encode()); !bytes.Equal(once, twice) {
+			t.Errorf("got %s, want %s", twice, once)
+		}
+	})
+}
