@@ -162,7 +162,7 @@ func (c *Compiled) Permissions(thing messages.ThingName) []permission.Permission
 	seen := make(map[permission.Permission]bool)
 	for _, g := range c.For(thing).groups {
 		for _, p := range g.policy.permissions {
-			p.Resource = strings.ReplaceAll(p.Resource, permission.ThingNameVariable, string(thing))
+			p.Resource = substitute(p.Resource, string(thing))
 			if !seen[p] && resourceCanMatch(p.Resource) {
 				seen[p] = true
 				all = append(all, p)

@@ -208,6 +208,12 @@ func TestSetAgreesWithNaiveGlob(t *testing.T) {
 			for _, p := range permissions {
 				want = want || naiveMatch(p, r.operation, r.resource, thing)
 			}
+			for _, p := range permissions {
+				text := strings.ReplaceAll(p.Resource, ThingNameVariable, thing)
+				if got, want := Matches(text, r.resource), naiveGlob(text, r.resource); got != want {
+					t.Fatalf("Matches(%q, %q) = %v, want %v", text, r.resource, got, want)
+				}
+			}
 			got := set.Match(r, thing)
 			if want != (got >= 0) || want && !naiveMatch(permissions[got], r.operation, r.resource, thing) {
 				t.Fatalf("thing %q %s %s: rule %d, naive says %v of %q", thing, r.operation, r.resource, got, want, permissions)
