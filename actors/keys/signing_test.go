@@ -3,36 +3,40 @@ package keys
 import (
 	"bytes"
 	"crypto"
+	"crypto/ed25519"
 	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/base64"
+	"encoding/binary"
 	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"testing"
-
-	"golang.org/x/mod/sumdb/note"
 )
 
-// A checkpoint signed here is a C2SP note that others check.
+// The C2SP signed-note format, held against the published example key of
+// golang.org/x/mod/sumdb/note.
 func TestLogSignerMakesNotes(t *testing.T) {
-	signer, verifier, err := NewSeeded([32]byte{3}).LogSigner()
+	const (
+		seed      = "YEKFALVFGyNhPJEMzD1QIDr+Y7hfZx09iUvxdXHKDFz" // behind the algorithm's byte
+		verifier  = "PeterNeumann+c74f20a3+ARpc2QcUPDhMQegwxbzhKqiBfsVkmqq/LDE4izWy10TW"
+		text      = "If you think cryptography is the answer to your problem,\nthen you don't know what your problem is.\n"
+		signature = "x08go/ZJkuBS9UG/SffcvIAQxVBtiFupLLr8pAcElZInNIuGUgYN1FFYC2pZSNXgKvqfqdngotpRZb6KE6RyyBwJnAM=" // hash and signature
+	)
+	raw, err := base64.StdEncoding.DecodeString("A" + seed)
 	must(t, err)
-	signed, err := note.Sign(&note.Note{Text: "gatehouse.local/log\n1\nAAAA\n"}, signer)
-	must(t, err)
-	independent, err := note.NewVerifier(verifier.String())
-	must(t, err)
-	for name, v := range map[string]note.Verifier{"ours": verifier, "note's": independent} {
-		if _, err := note.Open(signed, note.VerifierList(v)); err != nil {
-			t.Errorf("%s: %v", name, err)
-		}
+	signer, v := newLogSigner(ed25519.NewKeyFromSeed(raw[1:]))
+	signer.name, v.name = "PeterNeumann", "PeterNeumann"
+	if v.String() != verifier {
+		t.Errorf("verifier key %s, want %s", v, verifier)
 	}
-	if independent.KeyHash() != verifier.KeyHash() || independent.Name() != LogName {
-		t.Errorf("hash %08x, name %s", independent.KeyHash(), independent.Name())
-	}
-	if _, err := note.Open(bytes.Replace(signed, []byte("1"), []byte("2"), 1), note.VerifierList(independent)); err == nil {
-		t.Error("a changed note is accepted")
+	signed, err := signer.Sign([]byte(text))
+	must(t, err)
+	line := base64.StdEncoding.EncodeToString(append(binary.BigEndian.AppendUint32(nil, signer.KeyHash()), signed...))
+	if line != signature || !v.Verify([]byte(text), signed) {
+		t.Errorf("signature %s, want %s", line, signature)
 	}
 }
 
