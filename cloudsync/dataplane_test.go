@@ -15,6 +15,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -286,6 +287,34 @@ func TestAConnectionClosedWhileIdleIsReplaced(t *testing.T) {
 			t.Fatal(a.Detail)
 		}
 		e.server.CloseClientConnections()
+	}
+}
+
+// The close may also cross the question on its way: it is put once more, on a new
+// connection, and only because the old one had worked before.
+func TestAConnectionThatDiesUnderTheQuestionIsReplacedOnce(t *testing.T) {
+	var mu sync.Mutex
+	served, calls := map[string]bool{}, 0
+	e := newEndpoint(t, func(w http.ResponseWriter, r *http.Request) {
+		mu.Lock()
+		calls++
+		again := served[r.RemoteAddr]
+		served[r.RemoteAddr] = true
+		mu.Unlock()
+		if again {
+			panic(http.ErrAbortHandler)
+		}
+		answerWith(200, `{}`)(w, r)
+	}, nil)
+	d := e.client(t)
+	_, q := device(t)
+	for range 2 {
+		if a := d.Ask(t.Context(), q); a.Verdict != messages.CloudConfirmed {
+			t.Fatal(a.Detail)
+		}
+	}
+	if calls != 3 {
+		t.Errorf("%d requests arrived, want the first, the one that died and its repetition", calls)
 	}
 }
 
