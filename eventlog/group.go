@@ -19,16 +19,17 @@ const entryHeadBytes = 4 + 1
 // one write. The sequencer fills it, the writer makes it durable, and after that
 // nobody changes it; readers share it until Badger has its records.
 type group struct {
-	first    uint64            // sequence number of recs[0]
-	recs     []messages.Record // gapless from first
-	entries  []byte            // their stored bytes, one after the other
-	ends     []int             // where each entry ends in entries
-	hashes   []tlog.Hash       // what tlog stores for them
-	after    tree              // the frontier after them; owned by the writer once handed over
-	root     tlog.Hash         // its root, set by the writer
-	streams  map[streamKey]uint64
+	first    uint64               // sequence number of recs[0]
+	recs     []messages.Record    // gapless from first
+	entries  []byte               // their stored bytes, one after the other
+	ends     []int                // where each entry ends in entries
+	hashes   []tlog.Hash          // what tlog stores for them
+	after    tree                 // the frontier after them; owned by the writer once handed over
+	root     tlog.Hash            // its root, set by the writer
+	streams  map[streamKey]uint64 // versions after it
 	answers  []answer
-	restrict bool // every batch in it restricts
+	bytesMax int  // of entries: what the journal file has left
+	begins   bool // a journal generation begins with it
 }
 
 // answer is what one caller gets when the group is settled.
@@ -164,7 +165,7 @@ type sequencer struct {
 }
 
 func (s *sequencer) newGroup() *group {
-	return &group{first: s.tree.size + 1, streams: map[streamKey]uint64{}, restrict: true}
+	return &group{first: s.tree.size + 1, streams: map[streamKey]uint64{}, bytesMax: GroupBytesMax}
 }
 
 // version returns k's version as it will be after everything sequenced so far.
@@ -203,7 +204,6 @@ func (s *sequencer) add(g *group, p *pending) {
 		g.recs = append(g.recs, rec)
 	}
 	g.streams[k] = p.batch.Expected + uint64(len(p.batch.Drafts))
-	g.restrict = g.restrict && p.batch.Class == Restricts
 	g.answers = append(g.answers, answer{lo: lo, hi: len(g.recs), done: p.done})
 }
 
@@ -254,9 +254,9 @@ func repeats(recs []messages.Record, b *Batch) bool {
 }
 
 // fits reports whether p may join g.
-func (g *group) fits(p *pending, bytesMax int) bool {
-	if len(g.recs) == 0 {
-		return true
-	}
-	return len(g.recs)+len(p.batch.Drafts) <= GroupEventsMax && len(g.entries)+p.bytes <= bytesMax
+func (g *group) fits(p *pending) bool {
+	return len(g.recs)+len(p.batch.Drafts) <= GroupEventsMax && len(g.entries)+p.bytes <= g.bytesMax
 }
+
+// journalBytes is what the group takes in the journal.
+func (g *group) journalBytes() int { return frameSectors(len(g.entries)) * sectorBytes }

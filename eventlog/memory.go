@@ -112,7 +112,7 @@ func (m *Memory) drain() int {
 		m.draining = true
 		g := m.seq.newGroup()
 		took := 0
-		for took < len(m.queue) && g.fits(&m.queue[took], GroupBytesMax) {
+		for took < len(m.queue) && g.fits(&m.queue[took]) {
 			m.seq.add(g, &m.queue[took])
 			took++
 		}
@@ -122,14 +122,16 @@ func (m *Memory) drain() int {
 		m.mu.Unlock()
 
 		m.pulse.wake()
-		if failure == nil && len(g.recs) > 0 {
-			m.o.Applied(g.recs)
-		}
-		g.answerAll(failure)
 		if failure != nil {
+			m.o.Fatal(failure)
+			g.answerAll(failure)
 			m.abandon(failure)
 			return n
 		}
+		if len(g.recs) > 0 {
+			m.o.Applied(g.recs)
+		}
+		g.answerAll(nil)
 		m.mu.Lock()
 		m.draining = false
 		m.mu.Unlock()
@@ -160,7 +162,7 @@ func (m *Memory) commit(g *group) error {
 	return m.failed
 }
 
-// abandon fails what still waits and reports the failure.
+// abandon fails what still waits.
 func (m *Memory) abandon(failure error) {
 	m.mu.Lock()
 	queue := m.queue
@@ -169,7 +171,6 @@ func (m *Memory) abandon(failure error) {
 	for i := range queue {
 		queue[i].done(nil, failure)
 	}
-	m.o.Fatal(failure)
 }
 
 // Crash ends the log as SIGKILL would: what waits is forgotten and its done is never

@@ -31,8 +31,8 @@ type Options struct {
 	// a signer set means signatures are not checked, only roots.
 	Verifier note.Verifier
 
-	// Origin is the first line of a checkpoint. Default: the signer's name, else
-	// "gatehouse.local/log".
+	// Origin is the first line of a checkpoint. Default: the signer's or verifier's
+	// name, else "gatehouse.local/log", and any origin is accepted of what is found.
 	Origin string
 
 	// Now tells the wall time, for the age of the last checkpoint only. Default: the
@@ -74,6 +74,16 @@ type Options struct {
 	// ScratchDir is where opening puts its working copy when ReadOnly is set.
 	// Default: beside the log, else the system's temporary directory.
 	ScratchDir string
+
+	anyOrigin bool // nobody said whose log this is: take it as it is
+}
+
+// originWanted is the origin that checkpoints found must have, "" for any.
+func (o *Options) originWanted() string {
+	if o.anyOrigin {
+		return ""
+	}
+	return o.Origin
 }
 
 // Defaults and bounds of Options.
@@ -97,9 +107,13 @@ func (o Options) withDefaults() (Options, error) {
 		o.KnownKind = func(messages.Kind, uint8) bool { return true }
 	}
 	if o.Origin == "" {
-		o.Origin = originDefault
-		if o.Signer != nil {
+		switch {
+		case o.Signer != nil:
 			o.Origin = o.Signer.Name()
+		case o.Verifier != nil:
+			o.Origin = o.Verifier.Name()
+		default:
+			o.Origin, o.anyOrigin = originDefault, true
 		}
 	}
 	if o.Now == nil {
