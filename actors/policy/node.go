@@ -62,7 +62,7 @@ func readDocument(doc []byte) (*node, *Error) {
 		return nil, err
 	}
 	if json.Valid(doc) {
-		r := jsonReader{dec: json.NewDecoder(bytes.NewReader(doc)), doc: doc, line: 1}
+		r := jsonReader{dec: json.NewDecoder(bytes.NewReader(doc)), doc: doc, line: 1, column: 1}
 		r.dec.UseNumber()
 		return r.value(0)
 	}
@@ -108,27 +108,29 @@ func jsonSyntaxError(doc []byte) *Error {
 }
 
 // A jsonReader builds nodes from a document that json.Valid has accepted, so that only
-// its limits are left to check. It walks the document once to know each token's line.
+// its limits are left to check. It walks along the document to know each token's place.
 type jsonReader struct {
-	dec       *json.Decoder
-	doc       []byte
-	offset    int // of what line and lineStart are about
-	line      int
-	lineStart int
+	dec          *json.Decoder
+	doc          []byte
+	offset       int // line and column are of this byte
+	line, column int
 }
 
 // place returns the line and column of the token that begins at or after from.
 func (r *jsonReader) place(from int) (line, column int) {
-	at := from
-	for at < len(r.doc) && strings.IndexByte(" \t\r\n,:", r.doc[at]) >= 0 {
-		at++
-	}
-	for ; r.offset < at; r.offset++ {
-		if r.doc[r.offset] == '\n' {
-			r.line, r.lineStart = r.line+1, r.offset+1
+	for r.offset < len(r.doc) {
+		c := r.doc[r.offset]
+		if r.offset >= from && strings.IndexByte(" \t\r\n,:", c) < 0 {
+			break
+		}
+		r.offset++
+		if c == '\n' {
+			r.line, r.column = r.line+1, 1
+		} else if utf8.RuneStart(c) {
+			r.column++
 		}
 	}
-	return r.line, 1 + utf8.RuneCount(r.doc[r.lineStart:at])
+	return r.line, r.column
 }
 
 func (r *jsonReader) value(depth int) (*node, *Error) {

@@ -145,6 +145,7 @@ func TestParseErrors(t *testing.T) {
 		{"resource is an object", "policies: {p: {s: {resources: [a: b]}}}\n", "deviceGroups.policies.p.s.resources[0]: a text is expected, found an object"},
 		{"duplicate group", "definitions:\n  g: {}\n  g: {}\n", `f.yaml:3:3: deviceGroups.definitions.g: "g" is given twice`},
 		{"duplicate in JSON", "{\"policies\": {\"p\": {},\n  \"p\": {}}}", `f.yaml:2:3: deviceGroups.policies.p: "p" is given twice`},
+		{"column in characters", `{"x": "é導", "policies": []}`, "f.yaml:1:25: deviceGroups.policies: an object"},
 		{"duplicate but for case", "policies:\n  P: {}\n  p: {}\n", `"p" is given twice (case does not count; the first is "P")`},
 		{"duplicate property", "policies: {p: {s: {operations: [], OPERATIONS: ['*']}}}", `"OPERATIONS" is given twice`},
 		{"duplicate dropped", "_x: 1\n_X: 2\n", `"_X" is given twice`},
@@ -256,17 +257,18 @@ func TestParseIsNotBombed(t *testing.T) {
 	}
 	n := MaxDocumentBytes
 	for name, text := range map[string]string{
-		"aliases":       bomb,
-		"brackets":      strings.Repeat("[", n),
-		"braces":        strings.Repeat("{", n),
-		"JSON brackets": strings.Repeat("[", n/2) + strings.Repeat("]", n/2),
-		"dashes":        strings.Repeat("- ", n/2),
-		"questions":     strings.Repeat("? ", n/2),
-		"indentation":   strings.Repeat(" ", n-1) + "a",
-		"long scalar":   strings.Repeat("a", n),
-		"many keys":     "{" + strings.Repeat("a: b, ", n/6-1) + "}",
-		"quotes":        strings.Repeat(`"`, n),
-		"comments":      strings.Repeat("#\n", n/2),
+		"aliases":        bomb,
+		"brackets":       strings.Repeat("[", n),
+		"braces":         strings.Repeat("{", n),
+		"JSON brackets":  strings.Repeat("[", n/2) + strings.Repeat("]", n/2),
+		"dashes":         strings.Repeat("- ", n/2),
+		"questions":      strings.Repeat("? ", n/2),
+		"indentation":    strings.Repeat(" ", n-1) + "a",
+		"long scalar":    strings.Repeat("a", n),
+		"JSON on a line": `{"x": [` + strings.Repeat("1,", n/2-10) + `1], "x": 1}`,
+		"many keys":      "{" + strings.Repeat("a: b, ", n/6-1) + "}",
+		"quotes":         strings.Repeat(`"`, n),
+		"comments":       strings.Repeat("#\n", n/2),
 	} {
 		start := time.Now()
 		if doc, err := Parse([]byte(text), Options{}); err == nil {
