@@ -20,12 +20,12 @@ import (
 // golang.org/x/mod/sumdb/note.
 func TestLogSignerMakesNotes(t *testing.T) {
 	const (
-		seed      = "YEKFALVFGyNhPJEMzD1QIDr+Y7hfZx09iUvxdXHKDFz" // behind the algorithm's byte
+		secret    = "AYEKFALVFGyNhPJEMzD1QIDr+Y7hfZx09iUvxdXHKDFz" // the algorithm's byte and the seed
 		verifier  = "PeterNeumann+c74f20a3+ARpc2QcUPDhMQegwxbzhKqiBfsVkmqq/LDE4izWy10TW"
 		text      = "If you think cryptography is the answer to your problem,\nthen you don't know what your problem is.\n"
 		signature = "x08go/ZJkuBS9UG/SffcvIAQxVBtiFupLLr8pAcElZInNIuGUgYN1FFYC2pZSNXgKvqfqdngotpRZb6KE6RyyBwJnAM=" // hash and signature
 	)
-	raw, err := base64.StdEncoding.DecodeString("A" + seed)
+	raw, err := base64.StdEncoding.DecodeString(secret)
 	must(t, err)
 	signer, v := newLogSigner(ed25519.NewKeyFromSeed(raw[1:]))
 	signer.name, v.name = "PeterNeumann", "PeterNeumann"
