@@ -24,6 +24,7 @@ func TestNumbersAreReadAsTheNucleusDoes(t *testing.T) {
 		{"!!float", "2.9", 2, false},
 		{"!!float", "-2.9", -2, false},
 		{"!!float", "190000.0", 190000, true},
+		{"!!float", "3000000000.5", 2147483647, false},
 		{"!!float", "1e300", 2147483647, false}, // a double saturates
 		{"!!float", "1e999", 2147483647, false},
 		{"!!float", "-1e300", -2147483648, false},
