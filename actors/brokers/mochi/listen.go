@@ -30,13 +30,15 @@ func (b *Broker) tlsConfig() *tls.Config {
 		// Who counts is Gatehouse's decision at CONNECT: with a list of authorities here
 		// a device whose certificate is not on it would see a broken connection and no
 		// reason, and some would not even send their certificate.
-		ClientAuth: tls.RequireAnyClientCert,
+		// One without a certificate gets as far as CONNECT too, for the reason code and
+		// for the record of its refusal.
+		ClientAuth: tls.RequestClientCert,
 		// A resumed session would rest on a proof of possession made earlier.
 		SessionTicketsDisabled: true,
 		VerifyConnection: func(s tls.ConnectionState) error {
 			switch {
 			case len(s.PeerCertificates) == 0:
-				return errors.New("no client certificate")
+				return nil
 			case len(s.PeerCertificates) > maxChain:
 				return fmt.Errorf("client presents %d certificates, want at most %d", len(s.PeerCertificates), maxChain)
 			case len(s.PeerCertificates[0].Raw) > maxLeafBytes:
@@ -115,7 +117,9 @@ func (b *Broker) handshake(raw *socket) (*conn, error) {
 	if err := c.HandshakeContext(ctx); err != nil {
 		return nil, fmt.Errorf("TLS handshake: %w", err)
 	}
-	c.leaf = c.ConnectionState().PeerCertificates[0].Raw
+	if shown := c.ConnectionState().PeerCertificates; len(shown) > 0 {
+		c.leaf = shown[0].Raw
+	}
 	return c, c.expectConnect(b.cfg.Limits.ConnectBytes)
 }
 

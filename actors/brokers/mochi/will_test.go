@@ -1,0 +1,88 @@
+package mochi_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/eclipse/paho.golang/paho"
+)
+
+func TestWill(t *testing.T) {
+	w := start(t, nil)
+	two := w.as("sensor-2")
+	two.subscribe("hall/#")
+	fence := func() {
+		t.Helper()
+		code(t, "fence", two.publish("hall/fence", "fence", 1), 0)
+		two.expect("fence")
+	}
+
+	t.Run("connection lost", func(t *testing.T) {
+		_ = w.as("sensor-1", will("hall/will", false)).conn.Close()
+		two.expect("will")
+		w.desk.WaitSessions(1)
+	})
+	t.Run("goodbye", func(t *testing.T) {
+		if err := w.as("sensor-1", will("hall/will", false)).c.Disconnect(&paho.Disconnect{}); err != nil {
+			t.Fatal(err)
+		}
+		w.desk.WaitSessions(1)
+		fence()
+	})
+	t.Run("not allowed any more", func(t *testing.T) {
+		one := w.as("sensor-1", will("sensors/sensor-1/will", false))
+		w.desk.SetPolicy(mayConnect, maySubscribe, mayTalk, mayListen)
+		eventually(t, "publish is refused", func() bool { return one.publish("sensors/sensor-1/x", "x", 1) == 0x87 })
+		w.desk.SetPolicy(mayConnect, maySubscribe, mayTalk, mayListen) // the will's topic is not in it
+		_ = one.conn.Close()
+		w.desk.WaitSessions(1)
+		w.desk.SetPolicy(mayConnect, maySubscribe, mayTalk, mayListen, mayPublish)
+		fence()
+	})
+	t.Run("delayed", func(t *testing.T) {
+		began := time.Now()
+		_ = w.as("sensor-1", persistent, will("hall/will", true), delay(1)).conn.Close()
+		eventually(t, "it is away", func() bool { return w.broker.Connected() == 1 })
+		fence() // comes first
+		two.expect("will")
+		if d := time.Since(began); d < time.Second {
+			t.Errorf("sent after %v, want 1s", d)
+		}
+		w.desk.WaitSessions(1)
+		codes(t, "subscribe", two.subscribe("hall/will"), 1)
+		two.expect("will") // it is retained
+	})
+	t.Run("delayed and back in time", func(t *testing.T) {
+		_ = w.as("sensor-1", persistent, will("hall/will", false), delay(1)).conn.Close()
+		eventually(t, "it is away", func() bool { return w.broker.Connected() == 1 })
+		one := w.as("sensor-1", persistent)
+		w.desk.WaitSessions(2) // the one that waited for the will is closed
+		_ = one.c.Disconnect(&paho.Disconnect{})
+		w.desk.WaitSessions(1)
+		fence()
+	})
+	t.Run("delayed and replaced by a clean session", func(t *testing.T) {
+		_ = w.as("sensor-1", persistent, will("hall/will", false), delay(60)).conn.Close()
+		eventually(t, "it is away", func() bool { return w.broker.Connected() == 1 })
+		one := w.as("sensor-1")
+		two.expect("will")
+		_ = one.c.Disconnect(&paho.Disconnect{})
+		w.desk.WaitSessions(1)
+	})
+	t.Run("delayed and revoked", func(t *testing.T) {
+		_ = w.as("sensor-1", persistent, will("hall/will", false), delay(1)).conn.Close()
+		eventually(t, "it is away", func() bool { return w.broker.Connected() == 1 })
+		w.desk.WaitSessions(2) // the will keeps its session
+		w.desk.CloseSessions("sensor-1", "revoked")
+		time.Sleep(1200 * time.Millisecond) // that something does not happen can only be waited for
+		fence()
+	})
+	t.Run("taken over", func(t *testing.T) {
+		older := w.as("sensor-1", will("hall/will", false))
+		newer := w.as("sensor-1")
+		older.ends(0x8e)
+		two.expect("will") // MQTT 5, 3.1.2.5: the connection was closed without a DISCONNECT of the client's
+		_ = newer.c.Disconnect(&paho.Disconnect{})
+		w.desk.WaitSessions(1)
+	})
+}
