@@ -97,3 +97,9 @@ func connect(url string, c Credentials, name string, log *slog.Logger, options .
 	}
 	return nc, nil
 }
+
+// Conn is a connection to a NATS server: what Server.DaemonConn and Connect return.
+type Conn = nats.Conn
+
+// Local is the option by which a client of this process connects to s without a socket.
+func (s *Server) Local() nats.Option { return nats.InProcessServer(s) }

@@ -34,7 +34,7 @@ type Gate interface {
 	// OpenSession opens a session for the client that presented der, whatever the
 	// policy says.
 	OpenSession(c Caller, clientID string, der []byte, reply func(Session, error))
-	// Authenticate verifies der, decides whether the client may connect and, if so,
+	// Authenticate verifies der (nil if the client presented no certificate), decides whether the client may connect and, if so,
 	// opens a session.
 	Authenticate(c Caller, clientID string, der []byte, reply func(Grant, error))
 	// Permissions returns what the session may do under the policy in force.

@@ -101,7 +101,7 @@ func TestRequestsThatLackSomethingAreInvalidArguments(t *testing.T) {
 		{verify, `{"credential":"x"}`}, {verify, `{"Credential":{"clientDeviceCertificate":"x"}}`},
 		{token, `{}`}, {token, `{"credential":{}}`}, {token, `{"credential":{"mqttCredential":null}}`},
 		{token, `{"credential":{"mqttCredential":{"clientId":"c"}}}`}, {token, `{"credential":{"mqttCredential":{"certificatePem":"p"}}}`},
-		{authenticate, `{"clientId":"c"}`}, {authenticate, `{"certificatePem":"p"}`},
+		{authenticate, `{}`}, {authenticate, `{"certificatePem":"p"}`},
 		{tokenOnly, `{}`}, {tokenOnly, `{"clientDeviceAuthToken":""}`},
 		{authorize, `{"clientDeviceAuthToken":"t","operation":"o","resource":null}`},
 		{authorize, `{"clientDeviceAuthToken":"t","operation":"","resource":"r"}`},

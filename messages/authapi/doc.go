@@ -7,7 +7,8 @@
 //
 // A broker named b sends a NATS request to gatehouse.v1.b.<op> and asks for the reply
 // inside its own inbox, _INBOX_b.>. A request whose reply subject lies elsewhere is
-// dropped without an answer.
+// dropped without an answer. Each request needs a reply subject of its own, as NATS
+// libraries make them: the server lets the daemon answer on it once.
 //
 //	op            request                                        reply
 //	verify        credential.clientDeviceCertificate             isValidClientDevice

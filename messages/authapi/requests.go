@@ -86,7 +86,7 @@ func ParseTokenRequest(body []byte) (TokenRequest, error) {
 // certificate trusted, is it the client's, may it connect, and what may it do.
 type AuthenticateRequest struct {
 	ClientID       string `json:"clientId"`
-	CertificatePEM string `json:"certificatePem"`
+	CertificatePEM string `json:"certificatePem"` // empty: the client presented none, which is refused and on record
 }
 
 // ParseAuthenticateRequest reads the body of an authenticate request.
@@ -99,10 +99,7 @@ func ParseAuthenticateRequest(body []byte) (AuthenticateRequest, error) {
 	if err != nil {
 		return AuthenticateRequest{}, invalid(err)
 	}
-	if err := require("clientId", q.ClientID); err != nil {
-		return q, err
-	}
-	return q, require("certificatePem", q.CertificatePEM)
+	return q, require("clientId", q.ClientID)
 }
 
 // TokenOnlyRequest is the body of permissions and of close.
