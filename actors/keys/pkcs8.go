@@ -56,7 +56,7 @@ type encryptedKey struct {
 }
 
 // encryptKey wraps the PKCS#8 bytes der under passphrase.
-func encryptKey(random io.Reader, der, passphrase []byte) ([]byte, error) {
+func encryptKey(random io.Reader, der, passphrase []byte, rounds int) ([]byte, error) {
 	var e encryptedKey
 	salt, iv := make([]byte, saltBytes), make([]byte, aes.BlockSize)
 	if _, err := io.ReadFull(random, salt); err != nil {
@@ -67,7 +67,7 @@ func encryptKey(random io.Reader, der, passphrase []byte) ([]byte, error) {
 	}
 	e.Algorithm.OID = oidPBES2
 	kdf := &e.Algorithm.Params.KDF
-	kdf.OID, kdf.Params.Salt, kdf.Params.Iterations = oidPBKDF2, salt, iterations
+	kdf.OID, kdf.Params.Salt, kdf.Params.Iterations = oidPBKDF2, salt, rounds
 	kdf.Params.PRF = pkix.AlgorithmIdentifier{Algorithm: oidHMACSHA256, Parameters: asn1.NullRawValue}
 	e.Algorithm.Params.Cipher.OID, e.Algorithm.Params.Cipher.IV = oidAES256CBC, iv
 	block, err := e.cipher(passphrase)

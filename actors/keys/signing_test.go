@@ -107,7 +107,9 @@ func TestCurrentCertificate(t *testing.T) {
 func TestOpenSSLReadsEncryptedKeys(t *testing.T) {
 	openssl := findOpenSSL(t)
 	dir := filepath.Join(t.TempDir(), "keys")
-	certificate := certify(t, newKey(t, open(t, dir, "correct horse"), TypeECDSAP256))
+	s := open(t, dir, "correct horse")
+	s.rounds = iterations
+	certificate := certify(t, newKey(t, s, TypeECDSAP256))
 	public, err := exec.CommandContext(t.Context(), openssl, "pkey", "-in", keyFile(t, dir), "-passin", "pass:correct horse", "-pubout", "-outform", "DER").Output()
 	if err != nil || !bytes.Equal(public, certificate.RawSubjectPublicKeyInfo) {
 		t.Errorf("openssl reads our key as %x (%v)", public, err)

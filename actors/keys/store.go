@@ -36,6 +36,7 @@ type Options struct {
 type Store struct {
 	dir        string
 	passphrase []byte
+	rounds     int        // of key derivation for new keys; fewer in tests
 	mu         sync.Mutex // held while keys are looked for and made
 }
 
@@ -62,7 +63,7 @@ func Open(dir string, o Options) (*Store, error) {
 	if err := removeLeftovers(dir); err != nil {
 		return nil, err
 	}
-	s := &Store{dir: dir, passphrase: slices.Clone(o.Passphrase)}
+	s := &Store{dir: dir, passphrase: slices.Clone(o.Passphrase), rounds: iterations}
 	names, err := s.authorityFiles()
 	if err != nil {
 		return nil, err
@@ -183,7 +184,7 @@ func (s *Store) save(name string, signer crypto.Signer) error {
 	block := &pem.Block{Type: blockPlain, Bytes: der}
 	if len(s.passphrase) > 0 {
 		block.Type = blockEncrypted
-		if block.Bytes, err = encryptKey(rand.Reader, der, s.passphrase); err != nil {
+		if block.Bytes, err = encryptKey(rand.Reader, der, s.passphrase, s.rounds); err != nil {
 			return fmt.Errorf("save %s: %w", name, err)
 		}
 	}

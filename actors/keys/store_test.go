@@ -25,6 +25,7 @@ func open(t testing.TB, dir string, passphrase string) *Store {
 	if err != nil {
 		t.Fatal(err)
 	}
+	s.rounds = 1000 // TestOpenSSLReadsEncryptedKeys has the production's count
 	return s
 }
 
