@@ -2,9 +2,11 @@ package client
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -82,6 +84,7 @@ func Connect(ctx context.Context, cfg Config) (*Client, error) {
 			return nil, fmt.Errorf("connect to Gatehouse: %w", err)
 		}
 		c.owned = true
+		c.cfg.Credentials = nil // a secret has no business here any more
 	}
 	if err := c.listen(ctx); err != nil {
 		c.cancel()
@@ -134,8 +137,15 @@ func (c *Client) listen(ctx context.Context) error {
 	if err := c.nc.FlushWithContext(ctx); err != nil {
 		return fmt.Errorf("subscribe to %s: %w", subject, err)
 	}
+	// The server's refusal of a subscription comes before its answer to the flush.
+	if err := c.nc.LastError(); errors.Is(err, nats.ErrPermissionViolation) && strings.Contains(err.Error(), subject) {
+		return fmt.Errorf("the credentials are not those of broker %q, or NATS does not know it: %w", c.cfg.Broker, err)
+	}
 	return nil
 }
+
+// String names the client; it holds secrets that must not be printed.
+func (c *Client) String() string { return "Gatehouse client of broker " + string(c.cfg.Broker) }
 
 // Ready waits for the first push: from then on permissions are cached.
 func (c *Client) Ready(ctx context.Context) error {

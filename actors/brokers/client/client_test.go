@@ -3,9 +3,14 @@ package client_test
 import (
 	"context"
 	"errors"
+	"fmt"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nkeys"
 
 	"github.com/gatehouse-edge/gatehouse/actors/brokers/client"
 	"github.com/gatehouse-edge/gatehouse/actors/brokers/client/clienttest"
@@ -164,6 +169,9 @@ func TestAuthenticateRefusals(t *testing.T) {
 		{"broker not known", func() {
 			f.desk.Refuse(authapi.OpAuthenticate, messages.Refuse(messages.RefusedUnauthorized, "who?"))
 		}, thing, f.der, client.ErrUnavailable},
+		{"internal error about a name", func() {
+			f.desk.Refuse(authapi.OpAuthenticate, messages.Refuse(messages.RefusedService, "not a thing name"))
+		}, "sensor-1/#", f.der, client.ErrDenied},
 		{"policy without connect", func() {
 			f.desk.Refuse(authapi.OpAuthenticate, nil)
 			f.desk.SetPolicy(publish)
@@ -266,6 +274,62 @@ func TestClientCloseEndsSessions(t *testing.T) {
 	f.desk.WaitSessions(0)
 	if _, err := f.c.Authenticate(f.within(), thing, f.der); !errors.Is(err, client.ErrUnavailable) {
 		t.Errorf("authenticate on a closed client: %v", err)
+	}
+}
+
+func TestSecretsAreNotPrinted(t *testing.T) {
+	f := start(t, nil)
+	s := f.session()
+	for _, format := range []string{"%v", "%+v", "%s"} {
+		for _, text := range []string{fmt.Sprintf(format, s), fmt.Sprintf(format, f.c)} {
+			if strings.Contains(text, "gh1_") || len(text) > 100 {
+				t.Errorf("%s prints %q", format, text)
+			}
+		}
+	}
+}
+
+// One broker's credentials must not open another's door, and whoever mixes them up
+// should be told at once.
+func TestForeignCredentials(t *testing.T) {
+	user, err := nkeys.CreateUser()
+	if err != nil {
+		t.Fatal(err)
+	}
+	public, _ := user.PublicKey()
+	seed, _ := user.Seed()
+	ns, err := server.NewServer(&server.Options{Host: "127.0.0.1", Port: server.RANDOM_PORT, NoSigs: true, NoLog: true, Nkeys: []*server.NkeyUser{{
+		Nkey: public,
+		Permissions: &server.Permissions{
+			Publish:   &server.SubjectPermission{Allow: []string{"gatehouse.v1.demo.*"}},
+			Subscribe: &server.SubjectPermission{Allow: []string{authapi.PushSubjects(broker), authapi.InboxPrefix(broker) + ".>"}},
+		},
+	}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	go ns.Start()
+	t.Cleanup(func() { ns.Shutdown(); ns.WaitForShutdown() })
+	if !ns.ReadyForConnections(patience) {
+		t.Fatal("no NATS server")
+	}
+	c, err := client.Connect(t.Context(), client.Config{Broker: broker, URL: ns.ClientURL(), Credentials: seed})
+	if err != nil {
+		t.Fatalf("own credentials: %v", err)
+	}
+	if _, err := c.Authenticate(t.Context(), thing, []byte("x")); !errors.Is(err, client.ErrUnavailable) {
+		t.Errorf("authenticate without a daemon: %v", err)
+	}
+	_ = c.Close()
+	if c, err := client.Connect(t.Context(), client.Config{Broker: "other", URL: ns.ClientURL(), Credentials: seed}); err == nil {
+		t.Error("another's credentials: connected")
+		_ = c.Close()
+	} else if !strings.Contains(err.Error(), "credentials are not those of broker") {
+		t.Errorf("another's credentials: %v", err)
+	}
+	if c, err := client.Connect(t.Context(), client.Config{Broker: broker, URL: ns.ClientURL()}); err == nil {
+		t.Error("no credentials: connected")
+		_ = c.Close()
 	}
 }
 

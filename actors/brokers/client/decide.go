@@ -67,6 +67,9 @@ func (s *Session) decideHere(operation, prefix, name string) (d Decision, ok boo
 	text.operation = append(text.operation[:0], operation...)
 	text.resource = append(append(text.resource[:0], prefix...), name...)
 	answer := g.permits.set.AllowsBytes(text.operation, text.resource)
+	if !answer.Allowed && answer.Err == nil {
+		s.report(text.operation, text.resource)
+	}
 	if cap(text.resource) <= keepMaxBytes && cap(text.operation) <= keepMaxBytes {
 		texts.Put(text)
 	}

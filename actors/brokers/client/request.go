@@ -111,5 +111,8 @@ func (c *Client) permissions(ctx context.Context, token messages.Token) (authapi
 }
 
 func encodePEM(der []byte) string {
+	if len(der) == 0 {
+		return "" // the client presented none: Gatehouse refuses it, and has it on record
+	}
 	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))
 }

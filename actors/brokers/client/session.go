@@ -57,6 +57,8 @@ type Ending struct {
 // A Session is one authenticated connection of a client device. Its methods are safe for
 // use by any number of goroutines.
 type Session struct {
+	reports reports
+
 	client   *Client
 	clientID string
 	thing    messages.ThingName
@@ -92,7 +94,7 @@ func (c *Client) Authenticate(ctx context.Context, clientID string, der []byte) 
 	q := authapi.AuthenticateRequest{ClientID: clientID, CertificatePEM: encodePEM(der)}
 	reply, err := ask(ctx, c, authapi.OpAuthenticate, q, authapi.ParseGrantReply)
 	if err != nil {
-		return nil, err
+		return nil, badName(clientID, err)
 	}
 	if !reply.IsConnectAuthorized {
 		return nil, fmt.Errorf("authenticate: %w: the policy does not let %q connect (decision %s)", ErrDenied, clientID, reply.DecisionID)
@@ -117,6 +119,20 @@ func (c *Client) Authenticate(ctx context.Context, clientID string, der []byte) 
 	return s, nil
 }
 
+// badName turns the answer to a client id that cannot be a thing's name into the denial it
+// is: Gatehouse gives the Service error that Greengrass does (client-device-auth spec
+// 5.2), and a client told "unavailable" would try for ever.
+func badName(clientID string, err error) error {
+	refusal, ok := errors.AsType[*messages.Refusal](err)
+	if !ok || refusal.Code != messages.RefusedService {
+		return err
+	}
+	if _, bad := messages.ParseThingName(clientID); bad != nil {
+		return fmt.Errorf("authenticate: %w: %w", ErrDenied, bad)
+	}
+	return err
+}
+
 // register makes s known to the pushes. Its close may have been pushed since there had
 // been so many endings, before its opening was known here.
 func (c *Client) register(s *Session, endings uint64) error {
@@ -139,6 +155,11 @@ func (c *Client) register(s *Session, endings uint64) error {
 		c.enqueueAll()
 	}
 	return nil
+}
+
+// String names the session without its token.
+func (s *Session) String() string {
+	return fmt.Sprintf("session of %s (%s)", s.thing, s.digest.Short())
 }
 
 // Thing is the thing that the session's client is.
