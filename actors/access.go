@@ -27,6 +27,7 @@ func NewAccess(sys *System, denials *Denials) *Access { return &Access{sys: sys,
 
 // Limits of what a client may present (reliability spec 1.3, "crypto parser DoS").
 const (
+	derMaxBytes  = 16 << 10
 	rsaBitsMax   = 4096
 	subjectBytes = 256
 )
@@ -42,6 +43,9 @@ func readCertificate(der []byte) (c messages.VerifyCertificate, err error) {
 			err = fmt.Errorf("%w: its parser failed: %v", ErrCertificate, p)
 		}
 	}()
+	if len(der) > derMaxBytes {
+		return c, fmt.Errorf("%w: %d bytes, at most %d", ErrCertificate, len(der), derMaxBytes)
+	}
 	cert, err := x509.ParseCertificate(der)
 	if err != nil {
 		return c, fmt.Errorf("%w: %w", ErrCertificate, err)
@@ -108,6 +112,7 @@ func (a *Access) Authenticate(ctx context.Context, cause messages.Cause, clientI
 		reply(messages.SessionReady{}, false, err)
 	}
 	if len(der) == 0 {
+		id = "" // of nothing
 		refuse(messages.Refuse(messages.RefusedInvalidCredential, "the client presented no certificate"))
 		return
 	}
@@ -132,7 +137,10 @@ func (a *Access) Authenticate(ctx context.Context, cause messages.Cause, clientI
 			open := messages.OpenSession{Thing: thing, Certificate: id, Broker: cause.Broker, Connect: true}
 			a.open(ctx, cause, open,
 				func(s messages.SessionReady, err error) { reply(s, err == nil, err) },
-				func() { reply(messages.SessionReady{}, false, nil) })
+				func() {
+					a.connectDenied(cause, thing, id)
+					reply(messages.SessionReady{}, false, nil)
+				})
 		}
 	})
 }
@@ -174,6 +182,17 @@ func (a *Access) denied(cause messages.Cause, clientID string, id messages.Certi
 		return
 	}
 	a.denials.Note(Denial{Thing: clientID, Certificate: id, Broker: cause.Broker, Operation: "authenticate", Reason: r.Reason}, cause)
+}
+
+// connectDenied puts on record that the policy does not let a device connect that is who
+// it says.
+func (a *Access) connectDenied(cause messages.Cause, thing messages.ThingName, id messages.CertificateID) {
+	_, revision := a.sys.views.ConnectAllowed(thing)
+	a.denials.Note(Denial{
+		Thing: string(thing), Certificate: id, Broker: cause.Broker,
+		Operation: "mqtt:connect", Resource: "mqtt:clientId:" + string(thing), Revision: revision,
+		Reason: "no statement of the device's groups lets it connect",
+	}, cause)
 }
 
 // Close ends a session.

@@ -27,6 +27,11 @@ type Clock interface {
 // clock follows it (reliability spec 2.4).
 const forwardSlackMs = 2000
 
+// gapMaxMs is how far the wall clock may have been behind trust time at the last mark
+// for the time it shows after a start of the machine to be of use. Further behind it was
+// not set, or was set back.
+const gapMaxMs = 24 * 60 * 60 * 1000
+
 // TrustClock is the clock by which trust is judged: it never runs backwards. It goes on
 // from the log's last record by elapsed boot time, and moves forward to a synchronised
 // wall clock. Safe for concurrent use.
@@ -36,34 +41,49 @@ type TrustClock struct {
 	offsetMs atomic.Int64
 	mu       sync.Mutex // serialises Step
 	// uncertainMs: trust from before this moment does not count, because the machine
-	// started anew and its wall clock cannot be right; 0: nothing is in doubt.
+	// started anew and nobody knows how long it was off; 0: nothing is in doubt.
 	uncertainMs atomic.Int64
 }
 
-// Anchor is where the trust clock stood, from the log.
+// Anchor is where the trust clock stood, from the log. Make it with Fold.
 type Anchor struct {
-	TrustMs, WallMs int64 // of the last record
-	BootMs          int64 // of the last mark, with its trust time and boot id
-	MarkTrustMs     int64
-	BootID          string
+	TrustMs, WallMs int64 // the latest trust time of all records, the last one's wall time
+	// The last mark: its trust and wall time, the boot time, and the boot's id. An empty
+	// id says that the time was not known then.
+	MarkTrustMs, MarkWallMs, BootMs int64
+	BootID                          string
+}
+
+// Fold takes the next record of the log into a.
+func (a *Anchor) Fold(rec *messages.Record) {
+	a.TrustMs, a.WallMs = max(a.TrustMs, rec.At.TrustMs), rec.At.WallMs
+	if rec.Kind != messages.KindClockMarked {
+		return
+	}
+	e, err := messages.DecodeEvent(rec)
+	if mark, ok := e.(*messages.ClockMarked); err == nil && ok {
+		a.MarkTrustMs, a.MarkWallMs, a.BootMs, a.BootID = rec.At.TrustMs, rec.At.WallMs, mark.BootMs, mark.BootId
+	}
 }
 
 // NewTrustClock resumes the trust clock from the log's anchor; the zero Anchor starts
 // one. Same boot: the time since the last mark has passed, whatever the wall clock
 // says. Another boot: how long the machine was off is known only if the wall clock is
-// synchronised or at least not behind the log; otherwise no stored trust counts until
-// it is renewed (strict mode of reliability spec 2.4).
+// synchronised, or went on from what it showed at the last mark; otherwise no stored
+// trust counts until it is renewed or the clock is synchronised (strict mode of
+// reliability spec 2.4).
 func NewTrustClock(c Clock, last Anchor) *TrustClock {
 	t := &TrustClock{clock: c}
 	bootMs, wallMs := c.Boot().Milliseconds(), c.Wall().UnixMilli()
-	nowMs := max(last.TrustMs, 0)
-	switch {
+	nowMs := max(last.TrustMs, last.MarkTrustMs, 0)
+	switch sameBoot := last.BootID != "" && last.BootID == c.BootID() && bootMs >= last.BootMs; {
 	case last == (Anchor{}):
 		nowMs = wallMs
-	case last.BootID == c.BootID() && bootMs >= last.BootMs:
+	case sameBoot:
 		nowMs = max(nowMs, last.MarkTrustMs+bootMs-last.BootMs)
-	case c.Synced() || wallMs >= last.WallMs:
-		nowMs = max(nowMs, wallMs)
+	case c.Synced():
+	case last.wentOn(wallMs):
+		nowMs = max(nowMs, wallMs, last.MarkTrustMs+wallMs-last.MarkWallMs)
 	default:
 		nowMs++ // past the last record, so that nothing from before it counts
 		t.uncertainMs.Store(nowMs)
@@ -75,6 +95,14 @@ func NewTrustClock(c Clock, last Anchor) *TrustClock {
 	return t
 }
 
+// wentOn reports whether a wall clock that shows wallMs after a start of the machine,
+// and is not synchronised, tells how long the machine was off: it counted on from the
+// last mark, when the time was known. One that had been set back by more than a day has
+// lost that credit; less is made good by counting from trust time.
+func (a *Anchor) wentOn(wallMs int64) bool {
+	return a.BootID != "" && wallMs >= a.MarkWallMs && a.MarkTrustMs-a.MarkWallMs <= gapMaxMs
+}
+
 // NowMs is the trust time in milliseconds since the Unix epoch.
 func (t *TrustClock) NowMs() int64 { return t.offsetMs.Load() + t.clock.Boot().Milliseconds() }
 
@@ -83,25 +111,32 @@ func (t *TrustClock) Now() messages.Instant {
 	return messages.Instant{TrustMs: t.NowMs(), WallMs: t.clock.Wall().UnixMilli()}
 }
 
-// SinceMs is the moment before which no trust counts because the clock was lost.
+// SinceMs is the moment before which no trust counts because the clock was lost; 0 if
+// it was not, or the time is known again. Read it before NowMs: the clock moves forward
+// before the doubt ends, and whoever sees the doubt ended must see the clock moved.
 func (t *TrustClock) SinceMs() int64 { return t.uncertainMs.Load() }
 
-// Step follows the wall clock forward, if it is synchronised and ahead. Call it now and
-// then: every second is right.
+// Step follows the wall clock forward, if it is synchronised and ahead, and ends the
+// doubt about the time. Call it now and then: every second is right.
 func (t *TrustClock) Step() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if !t.clock.Synced() {
 		return
 	}
-	if ahead := t.clock.Wall().UnixMilli() - t.NowMs(); ahead > forwardSlackMs {
+	ahead := t.clock.Wall().UnixMilli() - t.NowMs()
+	if ahead > forwardSlackMs || ahead > 0 && t.uncertainMs.Load() != 0 {
 		t.offsetMs.Add(ahead)
 	}
+	t.uncertainMs.Store(0)
 }
 
-// Mark is the event that lets the next start go on from here.
+// Mark is the event that lets the next start go on from here. While the time is not
+// known it names no boot: a start after it must not take the doubt for settled.
 func (t *TrustClock) Mark() *messages.ClockMarked {
-	return &messages.ClockMarked{
-		BootMs: t.clock.Boot().Milliseconds(), BootId: t.clock.BootID(), Synced: t.clock.Synced(),
+	m := &messages.ClockMarked{BootMs: t.clock.Boot().Milliseconds(), Synced: t.clock.Synced()}
+	if t.SinceMs() == 0 {
+		m.BootId = t.clock.BootID()
 	}
+	return m
 }

@@ -118,11 +118,16 @@ func (n *Denials) Total() uint64 {
 	return n.total
 }
 
-// clip bounds a text that a stranger may have chosen, without cutting a character in
-// two.
+// clip bounds a text that a stranger may have chosen to max bytes, without cutting a
+// character in two. What is not UTF-8 in it is replaced, which may make it longer: so it
+// is cut after that.
 func clip(s string, max int) string {
 	if len(s) > max {
 		s = s[:max]
 	}
-	return strings.ToValidUTF8(s, "\uFFFD")
+	s = strings.ToValidUTF8(s, "\uFFFD")
+	if len(s) > max {
+		s = strings.ToValidUTF8(s[:max], "")
+	}
+	return s
 }

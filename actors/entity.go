@@ -5,20 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"runtime/debug"
+	"sync/atomic"
 
 	"github.com/asynkron/protoactor-go/actor"
 
 	"github.com/gatehouse-edge/gatehouse/eventlog"
 	"github.com/gatehouse-edge/gatehouse/messages"
 )
-
-// envelope is one command on its way, with the duty to answer exactly once.
-type envelope struct {
-	ctx     context.Context
-	command messages.Command
-	cause   messages.Cause
-	reply   func(messages.Reply)
-}
 
 // The messages of an entity's mailbox, beside *envelope.
 type (
@@ -30,7 +23,13 @@ type (
 		records []messages.Record
 		err     error
 	}
+	cloudAnswer struct { // the cloud's word, for the entity that asked
+		env      *envelope
+		answered messages.CloudAnswered
+		question uint64
+	}
 	passivate struct{} // leave if you are idle
+	resume    struct{} // after a panic: go on with what waits
 )
 
 // panicsMax panics of one entity within panicWindowMs quarantine it.
@@ -38,6 +37,9 @@ const (
 	panicsMax     = 5
 	panicWindowMs = 10 * 60 * 1000
 )
+
+// requestMaxBytes bounds a request id in the log, which takes no longer one.
+const requestMaxBytes = 255
 
 // entity is the actor around a pure decider. Everything in it is owned by its mailbox.
 type entity struct {
@@ -48,10 +50,16 @@ type entity struct {
 	state   any
 	version uint64
 
+	current *envelope   // what is in hand
 	flight  *flight     // the decision whose events are being appended; nil when idle
 	urgent  []*envelope // what waits meanwhile: what restricts …
 	waiting []*envelope // … and the rest
 	asking  int         // questions to the cloud that are out
+
+	// Questions are numbered. denied is the last that was asked when the cloud last said
+	// no. The host keeps this because a no may leave no event, and can: no question is
+	// older than its actor.
+	questions, denied uint64
 
 	panicsMs []int64
 	poisoned error // why nothing is decided any more; nil: healthy
@@ -66,6 +74,11 @@ type flight struct {
 
 // Receive implements actor.Actor.
 func (e *entity) Receive(c actor.Context) {
+	defer func() {
+		if p := recover(); p != nil {
+			e.broke(c, p)
+		}
+	}()
 	switch m := c.Message().(type) {
 	case *assign:
 		e.stream, e.slot = m.stream, m.slot
@@ -76,10 +89,35 @@ func (e *entity) Receive(c actor.Context) {
 		e.settle(c, m)
 	case *cloudAnswer:
 		e.asking--
+		m.env.command, m.env.overtaken = m.answered, m.question <= e.denied
+		if m.answered.Answer.Verdict == messages.CloudDenied {
+			e.denied = e.questions // a yes to any of them may be old news
+		}
 		e.take(c, m.env)
 	case passivate:
 		e.leave(c)
+	case resume:
+		e.goOn(c)
 	}
+}
+
+// broke is the end of a panic outside the decider: the command in hand fails, the
+// entity starts again from its log and goes on with what waits. An append whose
+// beginning panicked may or may not have begun: its outcome is unknown.
+func (e *entity) broke(c actor.Context, p any) {
+	e.sys.panics.Add(1)
+	e.sys.logger.Error("entity panicked", "stream", e.stream, "panic", p, "stack", string(debug.Stack()))
+	env := e.current
+	e.current = nil
+	if e.flight != nil && e.flight.env == env {
+		e.flight = nil
+		e.sys.fail(fmt.Errorf("append to %s panicked: %v", e.stream, p))
+	}
+	e.panicked(e.sys.clock.NowMs())
+	if env != nil {
+		env.answer(messages.Refuse(messages.RefusedService, "%s: %T: entity panicked", e.stream, env.command))
+	}
+	c.Send(c.Self(), resume{})
 }
 
 // recover folds the entity's stream. A log that cannot be read, or an event that its
@@ -87,8 +125,7 @@ func (e *entity) Receive(c actor.Context) {
 func (e *entity) recover() {
 	e.sys.permits <- struct{}{}
 	defer func() { <-e.sys.permits }()
-	e.family, e.poisoned = e.sys.familyOf(e.stream), nil
-	e.state, e.version = e.family.fresh(), 0
+	e.poisoned = nil
 	if err := e.fold(); err != nil {
 		e.poison(fmt.Errorf("recover %s: %w", e.stream, err))
 	}
@@ -100,6 +137,10 @@ func (e *entity) fold() (err error) {
 			err = fmt.Errorf("record %d of the stream: fold panicked: %v", e.version+1, p)
 		}
 	}()
+	if e.family, err = e.sys.familyOf(e.stream); err != nil {
+		return err
+	}
+	e.state, e.version = e.family.fresh(), 0
 	for rec, err := range e.sys.log.Read(context.Background(), e.stream, 1) {
 		if err != nil {
 			return err
@@ -149,16 +190,23 @@ func (e *entity) take(c actor.Context, env *envelope) {
 }
 
 func (e *entity) decide(c actor.Context, env *envelope) {
+	e.current = env // for broke: not cleared by a defer, which a panic would run
+	e.decideCurrent(c, env)
+	e.current = nil
+}
+
+func (e *entity) decideCurrent(c actor.Context, env *envelope) {
 	if r := e.refusal(env); r != nil {
-		env.reply(r)
+		env.answer(r)
 		return
 	}
+	trust := e.sys.Trust() // before the clock is read: see TrustClock.SinceMs
 	in := messages.Input{Command: env.command, At: e.sys.clock.Now(), Cause: env.cause}
 	e.sys.random(in.Nonce[:])
-	d, err := e.judge(in)
+	d, err := e.judge(in, trust)
 	if err != nil {
 		e.sys.logger.Error("decider failed", "stream", e.stream, "error", err)
-		env.reply(messages.Refuse(messages.RefusedService, "%v", err))
+		env.answer(messages.Refuse(messages.RefusedService, "%v", err))
 		return
 	}
 	f := &flight{env: env, at: in.At, decision: d}
@@ -169,11 +217,11 @@ func (e *entity) decide(c actor.Context, env *envelope) {
 	batch, err := e.batch(in, d.Events)
 	if err != nil {
 		e.sys.logger.Error("events cannot be encoded", "stream", e.stream, "error", err)
-		env.reply(messages.Refuse(messages.RefusedService, "%v", err))
+		env.answer(messages.Refuse(messages.RefusedService, "%v", err))
 		return
 	}
 	for _, event := range d.Events {
-		if event.Kind().Class() == messages.Restricts || event.Kind() == messages.KindPolicyReplaced {
+		if batch.Class == eventlog.Restricts || event.Kind() == messages.KindPolicyReplaced {
 			e.sys.views.Restrict(e.stream, event, in.At) // deny early
 		}
 	}
@@ -199,7 +247,7 @@ func (e *entity) refusal(env *envelope) *messages.Refusal {
 
 // judge runs the decider; a panic in it restarts the entity from its log, and five in
 // ten minutes quarantine it.
-func (e *entity) judge(in messages.Input) (d messages.Decision, err error) {
+func (e *entity) judge(in messages.Input, trust messages.Trust) (d messages.Decision, err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			e.sys.panics.Add(1)
@@ -208,28 +256,35 @@ func (e *entity) judge(in messages.Input) (d messages.Decision, err error) {
 			e.panicked(in.At.TrustMs)
 		}
 	}()
-	return e.family.decide(e.stream, e.state, e.sys.facts(in.Command, in.At), in)
+	f := e.sys.facts(in.Command, trust)
+	f.Overtaken = e.current.overtaken
+	return e.family.decide(e.stream, e.state, f, in)
 }
 
 func (e *entity) panicked(nowMs int64) {
-	recent := e.panicsMs[:0]
-	for _, ms := range e.panicsMs {
-		if nowMs-ms < panicWindowMs {
-			recent = append(recent, ms)
-		}
-	}
-	e.panicsMs = append(recent, nowMs)
+	e.panicsMs = append(e.recentPanics(nowMs), nowMs)
 	e.recover()
 	if e.poisoned == nil && len(e.panicsMs) >= panicsMax {
 		e.poison(fmt.Errorf("%d panics in ten minutes", len(e.panicsMs)))
 	}
 }
 
+func (e *entity) recentPanics(nowMs int64) []int64 {
+	recent := e.panicsMs[:0]
+	for _, ms := range e.panicsMs {
+		if nowMs-ms < panicWindowMs {
+			recent = append(recent, ms)
+		}
+	}
+	return recent
+}
+
 // batch encodes the events of a decision for the log. Event ids are derived from the
 // nonce, which is secret, through a hash that does not give it away.
 func (e *entity) batch(in messages.Input, events []messages.Event) (eventlog.Batch, error) {
+	in.Cause.Request = clip(in.Cause.Request, requestMaxBytes)
 	b := eventlog.Batch{
-		Stream: e.stream, Expected: e.version, At: in.At, Cause: in.Cause,
+		Stream: e.stream, Expected: e.version, At: in.At, Cause: in.Cause, Class: classOf(events),
 		Drafts: make([]eventlog.Draft, len(events)),
 	}
 	for i, event := range events {
@@ -241,44 +296,105 @@ func (e *entity) batch(in messages.Input, events []messages.Event) (eventlog.Bat
 			ID: messages.DeriveEventID(in.Nonce, i), Kind: event.Kind(), Schema: schema,
 			Critical: event.Kind().Critical(), Body: body,
 		}
-		b.Class = max(b.Class, eventlog.Class(event.Kind().Class())) // one restricting event makes the batch urgent
 	}
 	return b, nil
+}
+
+// classOf says what a batch is for. One that grants anything grants as a whole: that a
+// session gives way to a new one must not carry the new one onto a full disk.
+func classOf(events []messages.Event) eventlog.Class {
+	class := eventlog.Records
+	for _, event := range events {
+		switch event.Kind().Class() {
+		case messages.Grants:
+			return eventlog.Grants
+		case messages.Restricts:
+			class = eventlog.Restricts
+		}
+	}
+	return class
 }
 
 // settle goes on after the log's word on the append in flight.
 func (e *entity) settle(c actor.Context, m *appended) {
 	f := e.flight
-	e.flight = nil
+	if f == nil {
+		return // the panic that lost it has answered
+	}
+	e.flight, e.current = nil, f.env
 	switch {
 	case m.err == nil:
 		e.settled(c, f, m.records)
+	case errors.Is(m.err, eventlog.ErrFailed):
+		e.failed(f, m.err)
 	case errors.Is(m.err, eventlog.ErrFull), errors.Is(m.err, eventlog.ErrBusy):
-		f.env.reply(&messages.Refusal{Code: messages.RefusedBusy, Reason: m.err.Error(), RetryAfter: e.sys.retryAfter})
+		e.abandon(f, &messages.Refusal{Code: messages.RefusedBusy, Reason: m.err.Error(), RetryAfter: e.sys.retryAfter})
 	case errors.Is(m.err, eventlog.ErrConflict):
 		// Nobody else writes this stream: the state is not what the log holds. Read it again.
 		e.sys.logger.Error("stream was written by someone else", "stream", e.stream, "error", m.err)
 		e.recover()
-		f.env.reply(messages.Refuse(messages.RefusedService, "%v", m.err))
+		e.abandon(f, messages.Refuse(messages.RefusedService, "%v", m.err))
+	case errors.Is(m.err, eventlog.ErrBatch):
+		e.sys.logger.Error("the event log does not take this batch", "stream", e.stream, "error", m.err)
+		e.abandon(f, messages.Refuse(messages.RefusedService, "%v", m.err))
+	case errors.Is(m.err, eventlog.ErrClosed), errors.Is(m.err, eventlog.ErrReadOnly):
+		e.abandon(f, messages.Refuse(messages.RefusedNotReady, "%v", m.err))
 	default:
-		// The outcome is unknown: answer nothing more that rests on the log.
-		e.sys.fail(m.err)
-		f.env.reply(messages.Refuse(messages.RefusedNotReady, "the event log cannot be written"))
+		e.failed(f, m.err)
 	}
+	e.current = nil
+	e.goOn(c)
+}
+
+// failed is the end of an append with an unknown outcome: answer nothing more that
+// rests on the log.
+func (e *entity) failed(f *flight, err error) {
+	e.sys.fail(err)
+	f.env.answer(messages.Refuse(messages.RefusedNotReady, "the event log cannot be written"))
+}
+
+// abandon refuses a decision whose events are not in the log and will not be. What it
+// restricted stays restricted in the read models until something grants it again; only
+// the judgement by two policies at once ends.
+func (e *entity) abandon(f *flight, r *messages.Refusal) {
+	for _, event := range f.decision.Events {
+		e.sys.views.Abandon(e.stream, event)
+	}
+	f.env.answer(r)
+}
+
+// settled folds the events of a durable decision: the very values that were encoded,
+// which are what replay will decode. Should the fold fail here, it will fail there.
+func (e *entity) settled(c actor.Context, f *flight, records []messages.Record) {
+	if len(records) != len(f.decision.Events) {
+		panic(fmt.Sprintf("%s: %d events were appended, the log answered with %d", e.stream, len(f.decision.Events), len(records)))
+	}
+	if err := e.foldOwn(f); err != nil {
+		e.poison(err)
+		f.decision.Reply = messages.Refuse(messages.RefusedService, "quarantined: %v", err)
+	}
+	last := &records[len(records)-1]
+	e.version = last.Version
+	e.act(c, f, last.Seq)
+}
+
+func (e *entity) foldOwn(f *flight) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("%s: fold panicked: %v", e.stream, p)
+		}
+	}()
+	for _, event := range f.decision.Events {
+		e.state = e.family.evolve(e.state, event, f.at)
+	}
+	return nil
+}
+
+// goOn takes up what waited for the append.
+func (e *entity) goOn(c actor.Context) {
 	for e.flight == nil && len(e.urgent)+len(e.waiting) > 0 {
 		e.decide(c, e.next())
 	}
-}
-
-func (e *entity) settled(c actor.Context, f *flight, records []messages.Record) {
-	var seq uint64
-	for i := range records {
-		if err := e.evolve(&records[i]); err != nil { // decoded what was just encoded: a bug
-			e.poison(err)
-		}
-		seq = records[i].Seq
-	}
-	e.act(c, f, seq)
 }
 
 func (e *entity) next() *envelope {
@@ -301,8 +417,10 @@ func (e *entity) act(c actor.Context, f *flight, seq uint64) {
 	for _, effect := range f.decision.Effects {
 		switch effect := effect.(type) {
 		case messages.AskCloud:
-			asked = true
-			e.askCloud(c, f, effect)
+			if !asked && e.poisoned == nil { // one answer, one question
+				asked = true
+				e.askCloud(c, f, effect)
+			}
 		case messages.Tell:
 			e.sys.tell(effect.Command, f.env.cause)
 		}
@@ -310,37 +428,42 @@ func (e *entity) act(c actor.Context, f *flight, seq uint64) {
 	switch reply := f.decision.Reply.(type) {
 	case nil:
 		if !asked {
-			f.env.reply(messages.Refuse(messages.RefusedService, "%s: %T: no answer was decided", e.stream, f.env.command))
+			f.env.answer(messages.Refuse(messages.RefusedService, "%s: %T: no answer was decided", e.stream, f.env.command))
 		}
 	case messages.Done:
 		reply.Seq = seq
-		f.env.reply(reply)
+		f.env.answer(reply)
 	default:
-		f.env.reply(reply)
+		f.env.answer(reply)
 	}
 }
 
-// cloudAnswer brings an answer back into the mailbox of the entity that asked.
-type cloudAnswer struct{ env *envelope }
-
+// askCloud asks, and brings the answer back into this mailbox: once, whatever the cloud
+// does.
 func (e *entity) askCloud(c actor.Context, f *flight, ask messages.AskCloud) {
 	root, self, env := c.ActorSystem().Root, c.Self(), f.env
-	e.asking++
+	e.questions++
+	question := e.questions
+	var once atomic.Bool
 	back := func(a messages.CloudAnswer) {
-		root.Send(self, &cloudAnswer{env: &envelope{
-			ctx: env.ctx, cause: env.cause, reply: env.reply,
-			command: messages.CloudAnswered{Answer: a, AskedMs: f.at.TrustMs, Then: ask.Then},
-		}})
+		if once.Swap(true) {
+			return
+		}
+		root.Send(self, &cloudAnswer{env: env, answered: messages.CloudAnswered{Answer: a, AskedMs: f.at.TrustMs, Then: ask.Then}, question: question})
 	}
-	if err := e.sys.cloud.Ask(ask.Question, back); err != nil {
-		e.asking--
-		env.reply(messages.Refuse(messages.RefusedService, "unable to queue the question to the cloud: %v", err))
+	if err := e.sys.cloud.Ask(ask.Question, back); err != nil && !once.Swap(true) {
+		env.answer(messages.Refuse(messages.RefusedService, "unable to queue the question to the cloud: %v", err))
+		return
 	}
+	e.asking++
 }
 
 // leave stops the actor if nothing is under way; the router keeps what arrives
-// meanwhile and gives it to the next incarnation.
+// meanwhile and gives it to the next incarnation. A question that is out keeps the
+// actor: its answer comes to this mailbox. Who is quarantined stays, or leaving would
+// be a way out.
 func (e *entity) leave(c actor.Context) {
+	e.panicsMs = e.recentPanics(e.sys.clock.NowMs())
 	if e.flight != nil || e.asking > 0 || len(e.urgent)+len(e.waiting) > 0 || e.poisoned != nil || len(e.panicsMs) > 0 {
 		e.sys.router.stay(e.slot)
 		return

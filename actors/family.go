@@ -50,34 +50,37 @@ var (
 	}, core.EvolveJournal)
 )
 
-// familyOf finds the family of a stream.
-func (s *System) familyOf(stream messages.StreamID) family {
+// familyOf finds the family of a stream. A stream that is none's has no entity.
+func (s *System) familyOf(stream messages.StreamID) (family, error) {
 	if s.override != nil {
 		if f, ok := s.override(stream); ok {
-			return f
+			return f, nil
 		}
 	}
+	if _, err := messages.ParseStreamID(string(stream)); err != nil {
+		return family{}, err
+	}
 	if _, ok := stream.Certificate(); ok {
-		return certificates
+		return certificates, nil
 	}
 	if _, ok := stream.Device(); ok {
-		return devices
+		return devices, nil
 	}
 	switch stream {
 	case messages.StreamPolicy, messages.StreamConfig:
-		return documents
+		return documents, nil
 	case messages.StreamCA, messages.StreamSync, messages.StreamClock, messages.StreamCredentials,
 		messages.StreamLifecycle, messages.StreamStrangers:
-		return journals
+		return journals, nil
 	}
-	panic(fmt.Sprintf("actors: stream %q belongs to no family", stream)) // commands name only parsed streams
+	return family{}, fmt.Errorf("stream %q belongs to no family", stream)
 }
 
 // facts gathers what the decider of c may know beyond its own stream.
-func (s *System) facts(c messages.Command, at messages.Instant) device.Facts {
+func (s *System) facts(c messages.Command, trust messages.Trust) device.Facts {
 	f := device.Facts{
 		NetworkUp:     s.network.Load(),
-		Trust:         s.Trust(),
+		Trust:         trust,
 		CloseOnRevoke: s.views.CloseOnRevoke(),
 	}
 	if answered, ok := c.(messages.CloudAnswered); ok {

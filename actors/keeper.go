@@ -12,8 +12,9 @@ import (
 
 // LiveSessions is what the keeper needs of the read models.
 type LiveSessions interface {
-	// Due lists live sessions whose trust is older than ageMs, at most limit of each kind,
-	// and those whose trust has ended.
+	// Due lists what there is to do about live sessions: whose trust is older than ageMs
+	// or does not count, at most limit of each kind, and those whose trust has ended. What
+	// it listed it lists again only after a while.
 	Due(trust messages.Trust, nowMs, ageMs int64, limit int) messages.DueWork
 }
 
@@ -27,12 +28,15 @@ type Keeper struct {
 	tick    time.Duration
 	logger  *slog.Logger
 
-	asking  atomic.Int64 // rechecks under way
-	mu      sync.Mutex
-	closed  bool          // guarded by mu
-	stop    func() bool   // the next tick; guarded by mu
-	running chan struct{} // holds a token while a step runs
-	marked  int64         // boot ms of the last mark; owned by the step
+	asking atomic.Int64 // rechecks under way
+
+	mu      sync.Mutex  // held while a step runs
+	closed  bool        // guarded by mu, as all below
+	stop    func() bool // the next tick
+	marked  int64       // boot ms of the last mark; -1: none yet
+	doubted bool        // the last mark was made in doubt
+	out     map[messages.StreamID]struct{}
+	outMu   sync.Mutex // guards out
 }
 
 // Limits of the keeper's work.
@@ -49,7 +53,13 @@ const (
 // trust duration, so that trust does not end while the cloud can be asked. recheck 0:
 // twice per trust duration only. Call Start.
 func NewKeeper(sys *System, live LiveSessions, clock Clock, recheck time.Duration, logger *slog.Logger) *Keeper {
-	k := &Keeper{sys: sys, live: live, clock: clock, recheck: recheck, tick: tickDefault, logger: logger, running: make(chan struct{}, 1)}
+	if logger == nil {
+		logger = slog.New(slog.DiscardHandler)
+	}
+	k := &Keeper{
+		sys: sys, live: live, clock: clock, recheck: recheck, tick: tickDefault, logger: logger,
+		marked: -1, out: make(map[messages.StreamID]struct{}),
+	}
 	if recheck > 0 {
 		k.recheck = max(recheck, recheckMin)
 		k.tick = min(k.tick, k.recheck/2)
@@ -61,36 +71,43 @@ func NewKeeper(sys *System, live LiveSessions, clock Clock, recheck time.Duratio
 func (k *Keeper) Start() { k.run() }
 
 func (k *Keeper) run() {
-	k.running <- struct{}{}
-	k.Step()
-	<-k.running
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if !k.closed {
-		k.stop = k.clock.AfterFunc(k.tick, k.run)
+	if k.closed {
+		return
 	}
+	k.step()
+	k.stop = k.clock.AfterFunc(k.tick, k.run)
 }
 
 // Step does what is due now. The simulator calls it itself.
 func (k *Keeper) Step() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.step()
+}
+
+func (k *Keeper) step() {
 	k.sys.clock.Step()
+	trust := k.sys.Trust() // before the clock is read: see TrustClock.SinceMs
 	now := k.sys.clock.NowMs()
-	trust := k.sys.Trust()
-	room := rechecksMax - int(k.asking.Load())
-	due := k.live.Due(trust, now, k.ageMs(trust), max(room/2, 0))
-	if k.sys.NetworkUp() {
-		for _, c := range due.Certificates {
-			k.ask(c)
-		}
-		for _, c := range due.Attachments {
-			k.ask(c)
-		}
+	up, room := k.sys.NetworkUp(), 0
+	if up {
+		room = max(rechecksMax-int(k.asking.Load()), 0)
 	}
-	if !k.sys.NetworkUp() { // with the cloud in reach its answer decides, or its silence
-		for i, c := range due.Lapsed {
-			if i == lapsedPerStep {
-				break
-			}
+	due := k.live.Due(trust, now, k.ageMs(trust), room/2)
+	for _, c := range due.Certificates {
+		k.ask(c)
+	}
+	for _, c := range due.Attachments {
+		k.ask(c)
+	}
+	for i, c := range due.Lapsed {
+		if i == lapsedPerStep {
+			break
+		}
+		// With the cloud in reach its answer decides about lapsed trust, or its silence.
+		if !up || c.Reason != messages.CloseReason_CLOSE_TRUST_LAPSED {
 			k.sys.tell(c, messages.Cause{Request: "keeper"})
 		}
 	}
@@ -106,29 +123,51 @@ func (k *Keeper) ageMs(t messages.Trust) int64 {
 	return age
 }
 
+// ask submits a recheck, unless the last one about the same is still out.
 func (k *Keeper) ask(c messages.Command) {
+	k.outMu.Lock()
+	key := keyOf(c)
+	_, out := k.out[key]
+	k.out[key] = struct{}{}
+	k.outMu.Unlock()
+	if out {
+		return
+	}
 	k.asking.Add(1)
-	k.sys.Submit(context.Background(), c, messages.Cause{Request: "keeper"}, func(messages.Reply) { k.asking.Add(-1) })
+	k.sys.Submit(context.Background(), c, messages.Cause{Request: "keeper"}, func(messages.Reply) {
+		k.asking.Add(-1)
+		k.outMu.Lock()
+		delete(k.out, key)
+		k.outMu.Unlock()
+	})
+}
+
+// keyOf names what a recheck is about.
+func keyOf(c messages.Command) messages.StreamID {
+	if a, ok := c.(messages.RecheckAttachment); ok {
+		return c.Target() + "/" + messages.StreamID(a.Certificate)
+	}
+	return c.Target()
 }
 
 // mark notes the clock every minute while sessions are live or not: the next start must
-// know how far trust time had come.
+// know how far trust time had come. That the time became known is noted at once.
 func (k *Keeper) mark() {
 	boot := k.clock.Boot().Milliseconds()
-	if k.marked != 0 && boot-k.marked < markEvery.Milliseconds() {
+	doubt := k.sys.clock.SinceMs() != 0
+	if k.marked >= 0 && boot-k.marked < markEvery.Milliseconds() && doubt == k.doubted {
 		return
 	}
-	k.marked = boot
+	k.marked, k.doubted = boot, doubt
 	k.sys.tell(messages.MarkClock{Mark: k.sys.clock.Mark()}, messages.Cause{Request: "keeper"})
 }
 
 // Close stops the keeper and returns when no step runs any more.
 func (k *Keeper) Close() {
 	k.mu.Lock()
+	defer k.mu.Unlock()
 	k.closed = true
 	if k.stop != nil {
 		k.stop()
 	}
-	k.mu.Unlock()
-	k.running <- struct{}{}
 }

@@ -1,7 +1,6 @@
 package actors
 
 import (
-	"hash/maphash"
 	"sync"
 	"sync/atomic"
 
@@ -17,45 +16,60 @@ const shardCount = 64
 // Busy. What restricts is never turned away for this.
 const perEntityMax = 64
 
-// router finds the live actor of an entity, and makes one on first use. Idle ones are
-// passivated when more than liveMax are resident. Never Proto.Actor's receive timeout
-// (a data race, open upstream), never its bounded mailboxes (they spin).
+// Bounds of one sweep: it must cost a delivery little, also when nobody is idle.
+const (
+	sweepShardsMax = 8
+	sweepSlotsMax  = 16 // looked at, per shard
+)
+
+// router finds the live actor of an entity, and makes one on first use. The least
+// recently used idle ones are passivated when more than liveMax are resident. Never
+// Proto.Actor's receive timeout (a data race, open upstream), never its bounded
+// mailboxes (they spin).
 type router struct {
 	sys     *System
-	seed    maphash.Seed
 	shards  [shardCount]shard
 	props   *actor.Props
-	liveMax int
-	live    atomic.Int64
-	clock   atomic.Int64 // counts deliveries: the measure of "least recently used"
+	liveMax int64
+	live    atomic.Int64 // slots, those that are leaving included
+	leaving atomic.Int64
 	hand    atomic.Uint32
 }
 
+// shard holds a part of the slots, by stream and in the order of their use.
 type shard struct {
-	mu    sync.Mutex
-	slots map[messages.StreamID]*slot // guarded by mu
+	mu     sync.Mutex
+	slots  map[messages.StreamID]*slot // guarded by mu
+	newest *slot                       // guarded by mu, as the links of all slots
+	oldest *slot
 }
 
 // slot is the router's view of one live entity.
 type slot struct {
-	stream  messages.StreamID
-	pid     *actor.PID
-	leaving bool        // asked to leave; guarded by the shard's mu
-	held    []*envelope // what arrived meanwhile; guarded by the shard's mu
-	used    int64       // guarded by the shard's mu
-	load    atomic.Int32
+	stream       messages.StreamID
+	pid          *actor.PID
+	newer, older *slot
+	leaving      bool        // asked to leave; guarded by the shard's mu
+	held         []*envelope // what arrived meanwhile; guarded by the shard's mu
+	load         atomic.Int32
 }
 
 func newRouter(sys *System, liveMax int, props *actor.Props) *router {
-	r := &router{sys: sys, seed: maphash.MakeSeed(), props: props, liveMax: liveMax}
+	r := &router{sys: sys, props: props, liveMax: int64(liveMax)}
 	for i := range r.shards {
 		r.shards[i].slots = make(map[messages.StreamID]*slot)
 	}
 	return r
 }
 
+// shardOf spreads the streams by FNV-1a: the same in every run, so that a simulation
+// can be repeated. Who chose names for one shard would only make its lock busier.
 func (r *router) shardOf(stream messages.StreamID) *shard {
-	return &r.shards[maphash.String(r.seed, string(stream))&(shardCount-1)]
+	h := uint32(2166136261)
+	for i := range len(stream) {
+		h = (h ^ uint32(stream[i])) * 16777619
+	}
+	return &r.shards[(h^h>>16)&(shardCount-1)]
 }
 
 // deliver hands env to its entity, or refuses it as Busy. It never blocks on the
@@ -68,65 +82,77 @@ func (r *router) deliver(env *envelope) *messages.Refusal {
 	if sl == nil {
 		sl = r.spawn(s, stream)
 	}
-	if sl.load.Add(1) > perEntityMax && env.command.Lane() != messages.LaneRestrict {
+	if sl.load.Add(1) > perEntityMax && env.lane != messages.LaneRestrict {
 		sl.load.Add(-1)
 		s.mu.Unlock()
 		return &messages.Refusal{Code: messages.RefusedBusy, Reason: "too many requests for " + string(stream), RetryAfter: r.sys.retryAfter}
 	}
-	reply := env.reply
-	env.reply = func(m messages.Reply) {
-		sl.load.Add(-1)
-		reply(m)
-	}
-	sl.used = r.clock.Add(1)
+	env.slot = sl
+	s.unlink(sl)
+	s.link(sl)
 	if sl.leaving {
 		sl.held = append(sl.held, env)
 	} else {
 		r.sys.actors.Root.Send(sl.pid, env) // under the lock: before any passivate that follows
 	}
 	s.mu.Unlock()
-	if r.live.Load() > int64(r.liveMax) {
+	if r.excess() {
 		r.sweep()
 	}
 	return nil
 }
 
+// excess reports whether more entities are resident than should be, those that were
+// asked to leave not counted.
+func (r *router) excess() bool { return r.live.Load()-r.leaving.Load() > r.liveMax }
+
 // spawn starts the actor of stream; s is locked.
 func (r *router) spawn(s *shard, stream messages.StreamID) *slot {
-	sl := &slot{stream: stream, pid: r.sys.actors.Root.Spawn(r.props)}
+	sl := &slot{stream: stream}
 	s.slots[stream] = sl
+	s.link(sl)
 	r.live.Add(1)
-	r.sys.actors.Root.Send(sl.pid, &assign{stream: stream, slot: sl})
+	r.start(sl)
 	return sl
 }
 
-// sweep asks the less recently used half of one shard to leave. The shards take turns.
+// start gives the slot an actor; its shard is locked.
+func (r *router) start(sl *slot) {
+	sl.pid = r.sys.actors.Root.Spawn(r.props)
+	r.sys.actors.Root.Send(sl.pid, &assign{stream: sl.stream, slot: sl})
+}
+
+// sweep asks the least recently used idle entities to leave. The shards take turns.
 func (r *router) sweep() {
-	s := &r.shards[r.hand.Add(1)&(shardCount-1)]
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	var sum int64
-	for _, sl := range s.slots {
-		sum += sl.used
-	}
-	if len(s.slots) == 0 {
-		return
-	}
-	mean := sum / int64(len(s.slots))
-	for _, sl := range s.slots {
-		if sl.used <= mean && !sl.leaving && sl.load.Load() == 0 {
-			sl.leaving = true
-			r.sys.actors.Root.Send(sl.pid, passivate{})
+	for range sweepShardsMax {
+		s := &r.shards[r.hand.Add(1)&(shardCount-1)]
+		s.mu.Lock()
+		sl := s.oldest
+		for i := 0; i < sweepSlotsMax && sl != nil && r.excess(); i++ {
+			if !sl.leaving && sl.load.Load() == 0 {
+				sl.leaving = true
+				r.leaving.Add(1)
+				r.sys.actors.Root.Send(sl.pid, passivate{})
+			}
+			sl = sl.newer
+		}
+		s.mu.Unlock()
+		if !r.excess() {
+			return
 		}
 	}
 }
 
-// stay takes an entity that is not idle back into service.
+// stay takes an entity that is not idle back into service, as the most recently used:
+// the next sweep looks at others.
 func (r *router) stay(sl *slot) {
 	s := r.shardOf(sl.stream)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	sl.leaving = false
+	r.leaving.Add(-1)
+	s.unlink(sl)
+	s.link(sl)
 	r.flush(sl)
 }
 
@@ -135,13 +161,15 @@ func (r *router) gone(sl *slot) {
 	s := r.shardOf(sl.stream)
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	r.leaving.Add(-1)
 	if len(sl.held) == 0 {
 		delete(s.slots, sl.stream)
+		s.unlink(sl)
 		r.live.Add(-1)
 		return
 	}
-	sl.leaving, sl.pid = false, r.sys.actors.Root.Spawn(r.props)
-	r.sys.actors.Root.Send(sl.pid, &assign{stream: sl.stream, slot: sl})
+	sl.leaving = false
+	r.start(sl)
 	r.flush(sl)
 }
 
@@ -150,4 +178,30 @@ func (r *router) flush(sl *slot) {
 		r.sys.actors.Root.Send(sl.pid, env)
 	}
 	sl.held = nil
+}
+
+// link puts a slot that is not in the list at its newest end; s is locked.
+func (s *shard) link(sl *slot) {
+	sl.newer, sl.older = nil, s.newest
+	if s.newest != nil {
+		s.newest.newer = sl
+	} else {
+		s.oldest = sl
+	}
+	s.newest = sl
+}
+
+// unlink takes a slot out of the list; s is locked.
+func (s *shard) unlink(sl *slot) {
+	if sl.newer != nil {
+		sl.newer.older = sl.older
+	} else {
+		s.newest = sl.older
+	}
+	if sl.older != nil {
+		sl.older.newer = sl.newer
+	} else {
+		s.oldest = sl.newer
+	}
+	sl.newer, sl.older = nil, nil
 }

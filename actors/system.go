@@ -27,6 +27,9 @@ type Log interface {
 type Views interface {
 	// Restrict applies what an event takes away, before it is durable.
 	Restrict(stream messages.StreamID, e messages.Event, at messages.Instant)
+	// Abandon says that an event Restrict was told of will not be in the log: a document
+	// that was about to replace another does not.
+	Abandon(stream messages.StreamID, e messages.Event)
 	// Quarantine refuses everything about the entity of stream until the next start.
 	Quarantine(stream messages.StreamID)
 	// CertificateTrust is what the log says of a certificate.
@@ -58,8 +61,9 @@ type Config struct {
 	Clock *TrustClock
 	// Random fills b with secret random bytes. Default: crypto/rand.
 	Random func(b []byte)
-	// Fail is called once when an append failed: its outcome is unknown, so the process
-	// must end and recover from disk. Default: the System only refuses from then on.
+	// Fail is called once, on its own, when an append failed: its outcome is unknown, so
+	// the process must end and recover from disk. Default: the System only refuses from
+	// then on.
 	Fail func(error)
 	// LiveMax is how many entities stay resident before idle ones are passivated.
 	// Default 20,000 (about 0.8 KiB each).
@@ -86,6 +90,7 @@ type System struct {
 	logger     *slog.Logger
 	retryAfter time.Duration
 
+	run     func(f func())
 	actors  *actor.ActorSystem
 	router  *router
 	permits chan struct{}
@@ -95,8 +100,14 @@ type System struct {
 	failed  atomic.Bool
 	failing sync.Once
 	panics  atomic.Int64
-	closing atomic.Bool
-	under   sync.WaitGroup // commands under way
+
+	// Commands under way are counted, not awaited by a WaitGroup: one that is handed in
+	// while Close waits would make a WaitGroup panic.
+	closing  atomic.Bool
+	under    atomic.Int64
+	idle     chan struct{} // closed when the last command after closing is answered
+	idleOnce sync.Once
+	endOnce  sync.Once
 
 	override func(messages.StreamID) (family, bool) // tests plant families that misbehave
 }
@@ -117,6 +128,7 @@ func New(cfg Config) (*System, error) {
 		random: cfg.Random, onFail: cfg.Fail, logger: cfg.Logger,
 		retryAfter: time.Second,
 		permits:    make(chan struct{}, orDefault(cfg.RecoveriesMax, 8)),
+		run:        cfg.Schedule, idle: make(chan struct{}),
 	}
 	if s.random == nil {
 		s.random = func(b []byte) { _, _ = rand.Read(b) } // never fails: it ends the program instead
@@ -130,12 +142,11 @@ func New(cfg Config) (*System, error) {
 	s.network.Store(true)
 	s.actors = actor.NewActorSystemWithConfig(actor.Configure(
 		actor.WithLoggerFactory(func(*actor.ActorSystem) *slog.Logger { return s.logger })))
-	run := cfg.Schedule
-	if run == nil {
-		run = func(f func()) { go f() }
+	if s.run == nil {
+		s.run = func(f func()) { go f() }
 	}
 	props := actor.PropsFromProducer(func() actor.Actor { return &entity{sys: s} },
-		actor.WithDispatcher(scheduler{run}))
+		actor.WithDispatcher(scheduler{s.run}))
 	s.router = newRouter(s, orDefault(cfg.LiveMax, 20_000), props)
 	return s, nil
 }
@@ -151,26 +162,25 @@ func orDefault(n, fallback int) int {
 // goroutine or before Submit returns, and must not block. A context that is done before
 // the entity takes the command up makes it Busy; what restricts is carried out anyway.
 func (s *System) Submit(ctx context.Context, c messages.Command, cause messages.Cause, reply func(messages.Reply)) {
-	lane := c.Lane()
+	env := &envelope{sys: s, ctx: ctx, command: c, cause: cause, lane: c.Lane(), reply: reply}
 	s.under.Add(1)
+	waiting := s.inLane[env.lane].Add(1)
 	switch {
 	case s.closing.Load():
-		s.under.Done()
-		reply(messages.Refuse(messages.RefusedNotReady, "stopping"))
-		return
-	case s.inLane[lane].Add(1) > s.laneMax[lane]:
-		s.inLane[lane].Add(-1)
-		s.under.Done()
-		reply(&messages.Refusal{Code: messages.RefusedBusy, Reason: fmt.Sprintf("more than %d requests under way", s.laneMax[lane]), RetryAfter: s.retryAfter})
-		return
+		env.answer(messages.Refuse(messages.RefusedNotReady, "stopping"))
+	case waiting > s.laneMax[env.lane]:
+		env.answer(&messages.Refusal{Code: messages.RefusedBusy, Reason: fmt.Sprintf("more than %d requests under way", s.laneMax[env.lane]), RetryAfter: s.retryAfter})
+	default:
+		if r := s.router.deliver(env); r != nil {
+			env.answer(r)
+		}
 	}
-	env := &envelope{ctx: ctx, command: c, cause: cause, reply: func(r messages.Reply) {
-		s.inLane[lane].Add(-1)
-		reply(r)
-		s.under.Done()
-	}}
-	if r := s.router.deliver(env); r != nil {
-		env.reply(r)
+}
+
+// left counts a command as answered.
+func (s *System) left() {
+	if s.under.Add(-1) == 0 && s.closing.Load() {
+		s.idleOnce.Do(func() { close(s.idle) })
 	}
 }
 
@@ -230,7 +240,7 @@ func (s *System) fail(err error) {
 	s.failing.Do(func() {
 		s.logger.Error("an append failed; its outcome is unknown, so nothing more is answered", "error", err)
 		if s.onFail != nil {
-			s.onFail(err)
+			s.run(func() { s.onFail(err) }) // on its own: it may call Close, which waits for answers
 		}
 	})
 }
@@ -239,17 +249,15 @@ func (s *System) fail(err error) {
 // done. The log must be closed after it.
 func (s *System) Close(ctx context.Context) error {
 	s.closing.Store(true)
-	idle := make(chan struct{})
-	go func() {
-		s.under.Wait()
-		close(idle)
-	}()
+	if s.under.Load() == 0 {
+		s.idleOnce.Do(func() { close(s.idle) })
+	}
 	var err error
 	select {
-	case <-idle:
+	case <-s.idle:
 	case <-ctx.Done():
-		err = fmt.Errorf("close: %w", ctx.Err())
+		err = fmt.Errorf("close: %d commands are not answered: %w", s.under.Load(), ctx.Err())
 	}
-	s.actors.Shutdown()
+	s.endOnce.Do(s.actors.Shutdown)
 	return err
 }

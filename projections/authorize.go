@@ -26,16 +26,20 @@ type Verdict struct {
 // trust time nowMs. It reads memory alone and makes no garbage. A token is good only
 // for the broker it was issued to.
 func (v *Views) Authorize(broker messages.BrokerID, token, operation, resource []byte, trust messages.Trust, nowMs int64) Verdict {
+	verdict := Verdict{AsOf: v.seq.Load()} // before anything is read: what is read knows at least that
 	s := v.table.find(messages.DigestOf(token))
 	if s == nil || s.dead.Load() || s.Broker != broker {
-		return Verdict{Err: errNoSession, AsOf: v.seq.Load()}
+		verdict.Err = errNoSession
+		return verdict
 	}
+	verdict.Session = s
 	if !v.trusted(s, trust, nowMs) {
-		return Verdict{Err: errLapsed, AsOf: v.seq.Load(), Session: s}
+		verdict.Err = errLapsed
+		return verdict
 	}
 	v.table.touch(s)
 	p := v.policy.Load()
-	verdict := Verdict{AsOf: v.seq.Load(), Revision: p.seq, Session: s}
+	verdict.Revision = p.seq
 	d := s.permittedBy(p.current).EvaluateBytes(operation, resource)
 	if d.Err != nil {
 		verdict.Err = errMismatch
@@ -56,7 +60,7 @@ func (v *Views) trusted(s *Session, trust messages.Trust, nowMs int64) bool {
 	if !v.CloseOnRevoke() {
 		return true
 	}
-	return c.verified.Load() && trust.Holds(c.verifiedMs.Load(), nowMs) && trust.Holds(s.attachedMs.Load(), nowMs)
+	return trust.Holds(c.confirmedMs.Load(), nowMs) && trust.Holds(s.attached.confirmedMs.Load(), nowMs)
 }
 
 // permittedBy is the policy as it applies to the session's thing, worked out once per
@@ -87,11 +91,12 @@ func (v *Views) Settled() (c *policy.Compiled, seq uint64, ok bool) {
 }
 
 // TrustEndsMs is when the session's trust ends unless it is renewed: the earlier of its
-// certificate's notAfter and, unless parity is asked for, the end of the trust duration.
+// certificate's notAfter and, unless parity is asked for, the end of the trust duration;
+// 0 if it has ended already.
 func (v *Views) TrustEndsMs(s *Session, trust messages.Trust) int64 {
 	end := s.cert.notAfterMs.Load()
 	if v.CloseOnRevoke() {
-		end = min(end, s.cert.verifiedMs.Load()+trust.DurationMs, s.attachedMs.Load()+trust.DurationMs)
+		end = min(end, s.cert.endMs(trust), s.attached.endMs(trust))
 	}
-	return end
+	return max(end, 0)
 }

@@ -43,7 +43,7 @@ func (v *Views) Device(name messages.ThingName) (Device, bool) {
 		d.Quarantined = "its records cannot be read"
 	}
 	for id, at := range t.attachments {
-		a := Attachment{Certificate: id, ConfirmedMs: at.Load()}
+		a := Attachment{Certificate: id, ConfirmedMs: at.confirmedMs.Load()}
 		if c := v.certificates[id]; c != nil {
 			a.Trust = c.trust()
 		}

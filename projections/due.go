@@ -1,66 +1,251 @@
 package projections
 
 import (
-	"cmp"
+	"container/heap"
+	"math"
 	"slices"
+	"sync/atomic"
 
 	"github.com/gatehouse-edge/gatehouse/messages"
 )
 
-// pair is a thing and a certificate it is connected with, and when one of its two
-// answers was last given.
-type pair struct {
-	thing       messages.ThingName
+// never is a confirmation that was not given, or was taken back.
+const never = math.MinInt64
+
+// basis is something that sessions rest on: a certificate, or its attachment to a
+// thing. Authorization reads when it was last confirmed; the keeper is told when that is
+// too long ago.
+type basis struct {
+	confirmedMs atomic.Int64 // trust time; never: nobody vouches for it
+	watch       *watch       // guarded by Views.mu; nil: no live session rests on it
+}
+
+func newBasis() *basis {
+	b := &basis{}
+	b.confirmedMs.Store(never)
+	return b
+}
+
+// endMs is when trust in b ends; never if it does not count now.
+func (b *basis) endMs(trust messages.Trust) int64 {
+	ms := b.confirmedMs.Load()
+	if ms == never || ms < trust.SinceMs {
+		return never
+	}
+	return ms + trust.DurationMs
+}
+
+// watch is a basis on the agenda: live sessions rest on it. Guarded by Views.mu.
+type watch struct {
+	basis       *basis
+	thing       messages.ThingName // empty: the basis is the certificate itself
 	certificate messages.CertificateID
-	ms          int64
+	notAfterMs  *atomic.Int64
+	sessions    int   // that rest on it
+	askedMs     int64 // when it was last handed out to be asked about
+	toldMs      int64 // when it was last handed out to be closed
+	renew, end  entry
 }
 
-func older(a, b pair) int {
-	return cmp.Or(cmp.Compare(a.ms, b.ms), cmp.Compare(a.thing, b.thing), cmp.Compare(a.certificate, b.certificate))
+// agenda says what is due about live sessions without looking at all of them: every
+// basis waits in two queues, for the moment to ask the cloud again and for the moment its
+// trust ends. Guarded by Views.mu.
+type agenda struct {
+	rules                           rules
+	certificates, attachments, ends queue
 }
 
-// Due lists the live sessions whose trust is older than ageMs, oldest first and at most
-// limit of each kind, and those whose trust has ended.
+// rules are what the moments follow from. When they change, all are worked out again.
+type rules struct {
+	trust         messages.Trust
+	ageMs         int64
+	closeOnRevoke bool
+}
+
+const (
+	// tellAgainMs is how long a closing that was handed out may take before it is handed
+	// out again.
+	tellAgainMs = 1000
+	// lapsedMax bounds one list of what to close.
+	lapsedMax = 1024
+)
+
+// retryMs is how long after asking to ask again when no confirmation came of it: four
+// times before trust ends, unless rechecks are to be more frequent anyway.
+func (r *rules) retryMs() int64 { return max(min(r.trust.DurationMs/8, r.ageMs), 1) }
+
+func (r *rules) renewMs(w *watch) int64 {
+	ms := w.basis.confirmedMs.Load()
+	switch {
+	case ms == never:
+		return math.MaxInt64 // no entity holds it: there is nothing to renew
+	case ms < r.trust.SinceMs:
+		return w.askedMs + r.retryMs() // it does not count: renew it now
+	default:
+		return max(ms+r.ageMs, w.askedMs+r.retryMs())
+	}
+}
+
+func (r *rules) endMs(w *watch) int64 {
+	end := w.notAfterMs.Load()
+	if r.closeOnRevoke {
+		end = min(end, w.basis.endMs(r.trust))
+	}
+	return max(end, w.toldMs+tellAgainMs)
+}
+
+// use puts the rules of the moment in force.
+func (a *agenda) use(r rules) {
+	if r == a.rules {
+		return
+	}
+	a.rules = r
+	for _, e := range a.ends {
+		e.of.renew.ms, e.of.end.ms = r.renewMs(e.of), r.endMs(e.of)
+	}
+	heap.Init(&a.certificates)
+	heap.Init(&a.attachments)
+	heap.Init(&a.ends)
+}
+
+func (a *agenda) renewals(w *watch) *queue {
+	if w.thing == "" {
+		return &a.certificates
+	}
+	return &a.attachments
+}
+
+// rest counts a session that rests on b.
+func (a *agenda) rest(b *basis, thing messages.ThingName, id messages.CertificateID, notAfterMs *atomic.Int64) {
+	if b.watch == nil {
+		w := &watch{basis: b, thing: thing, certificate: id, notAfterMs: notAfterMs, askedMs: never, toldMs: never}
+		w.renew, w.end = entry{of: w, ms: a.rules.renewMs(w)}, entry{of: w, ms: a.rules.endMs(w)}
+		b.watch = w
+		heap.Push(a.renewals(w), &w.renew)
+		heap.Push(&a.ends, &w.end)
+	}
+	b.watch.sessions++
+}
+
+// leave counts a session off.
+func (a *agenda) leave(b *basis) {
+	w := b.watch
+	if w.sessions--; w.sessions == 0 {
+		heap.Remove(a.renewals(w), w.renew.place)
+		heap.Remove(&a.ends, w.end.place)
+		b.watch = nil
+	}
+}
+
+// changed works out b's moments again.
+func (a *agenda) changed(b *basis) {
+	w := b.watch
+	if w == nil {
+		return
+	}
+	w.renew.ms, w.end.ms = a.rules.renewMs(w), a.rules.endMs(w)
+	heap.Fix(a.renewals(w), w.renew.place)
+	heap.Fix(&a.ends, w.end.place)
+}
+
+// Due lists what there is to do about live sessions: whose trust is older than ageMs or
+// does not count, the longest due first and at most limit of each kind, and whose trust
+// has ended. What it listed it lists again only after a while. It costs what it lists,
+// not what is live.
 func (v *Views) Due(trust messages.Trust, nowMs, ageMs int64, limit int) messages.DueWork {
-	var certificates, attachments, lapsed []pair
-	for _, s := range v.table.all() {
-		if ms := s.cert.verifiedMs.Load(); nowMs-ms >= ageMs {
-			certificates = append(certificates, pair{certificate: s.Certificate, ms: ms})
-		}
-		if ms := s.attachedMs.Load(); nowMs-ms >= ageMs {
-			attachments = append(attachments, pair{s.Thing, s.Certificate, ms})
-		}
-		if !v.trusted(s, trust, nowMs) {
-			lapsed = append(lapsed, pair{s.Thing, s.Certificate, 0})
-		}
-	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	a := &v.agenda
+	a.use(rules{trust: trust, ageMs: ageMs, closeOnRevoke: v.CloseOnRevoke()})
 	var due messages.DueWork
-	for _, p := range firsts(certificates, limit) {
-		due.Certificates = append(due.Certificates, messages.RecheckCertificate{Certificate: p.certificate})
+	for _, w := range a.ask(&a.certificates, nowMs, limit) {
+		due.Certificates = append(due.Certificates, messages.RecheckCertificate{Certificate: w.certificate})
 	}
-	for _, p := range firsts(attachments, limit) {
-		due.Attachments = append(due.Attachments, messages.RecheckAttachment{Thing: p.thing, Certificate: p.certificate})
+	for _, w := range a.ask(&a.attachments, nowMs, limit) {
+		due.Attachments = append(due.Attachments, messages.RecheckAttachment{Thing: w.thing, Certificate: w.certificate})
 	}
-	for _, p := range firsts(lapsed, len(lapsed)) {
-		due.Lapsed = append(due.Lapsed, v.closeLapsed(p, nowMs))
+	for len(due.Lapsed) < lapsedMax && len(a.ends) > 0 && a.ends[0].ms <= nowMs {
+		w := a.ends[0].of
+		if a.rules.endMs(w) > nowMs { // its moment moved on
+			a.changed(w.basis)
+			continue
+		}
+		w.toldMs = nowMs
+		a.changed(w.basis)
+		due.Lapsed = v.closings(due.Lapsed, w, nowMs)
 	}
 	return due
 }
 
-func (v *Views) closeLapsed(p pair, nowMs int64) messages.CloseSessions {
-	c := messages.CloseSessions{
-		Thing: p.thing, Certificate: p.certificate,
-		Reason: messages.CloseReason_CLOSE_TRUST_LAPSED, Detail: "trust lapsed while the cloud was away",
+// ask takes what is due from q.
+func (a *agenda) ask(q *queue, nowMs int64, limit int) []*watch {
+	var list []*watch
+	for len(list) < limit && len(*q) > 0 && (*q)[0].ms <= nowMs {
+		w := (*q)[0].of
+		w.askedMs = nowMs
+		a.changed(w.basis)
+		list = append(list, w)
 	}
-	if nowMs >= v.CertificateTrust(p.certificate).NotAfterMs {
-		c.Reason, c.Detail = messages.CloseReason_CLOSE_CERTIFICATE_EXPIRED, "the certificate has expired"
-	}
-	return c
+	return list
 }
 
-// firsts sorts the pairs, oldest first, and returns the first limit different ones.
-func firsts(pairs []pair, limit int) []pair {
-	slices.SortFunc(pairs, older)
-	pairs = slices.Compact(pairs)
-	return pairs[:min(limit, len(pairs))]
+// closings lists the orders that end the sessions resting on w; mu is held.
+func (v *Views) closings(list []messages.CloseSessions, w *watch, nowMs int64) []messages.CloseSessions {
+	c := messages.CloseSessions{
+		Thing: w.thing, Certificate: w.certificate,
+		Reason: messages.CloseReason_CLOSE_TRUST_LAPSED, Detail: "trust lapsed while the cloud was away",
+	}
+	switch confirmed := w.basis.confirmedMs.Load(); {
+	case nowMs >= w.notAfterMs.Load():
+		c.Reason, c.Detail = messages.CloseReason_CLOSE_CERTIFICATE_EXPIRED, "the certificate has expired"
+	case confirmed == never && w.thing == "":
+		c.Reason, c.Detail = messages.CloseReason_CLOSE_CERTIFICATE_REFUSED, "the certificate was refused"
+	case confirmed == never:
+		c.Reason, c.Detail = messages.CloseReason_CLOSE_ATTACHMENT_WITHDRAWN, "the certificate no longer belongs to the thing"
+	}
+	if w.thing != "" {
+		return append(list, c)
+	}
+	names := make([]messages.ThingName, 0, 1)
+	for s := range v.certificates[w.certificate].sessions {
+		names = append(names, s.Thing)
+	}
+	slices.Sort(names)
+	for _, c.Thing = range slices.Compact(names) {
+		list = append(list, c)
+	}
+	return list
+}
+
+// entry is a place in a queue.
+type entry struct {
+	of    *watch
+	ms    int64 // when it is due
+	place int
+}
+
+// queue is a heap of entries, the one that is due first in front.
+type queue []*entry
+
+func (q queue) Len() int           { return len(q) }
+func (q queue) Less(i, j int) bool { return q[i].ms < q[j].ms }
+func (q queue) Swap(i, j int) {
+	q[i], q[j] = q[j], q[i]
+	q[i].place, q[j].place = i, j
+}
+
+// Push implements heap.Interface.
+func (q *queue) Push(x any) {
+	e := x.(*entry)
+	e.place = len(*q)
+	*q = append(*q, e)
+}
+
+// Pop implements heap.Interface.
+func (q *queue) Pop() any {
+	last := len(*q) - 1
+	e := (*q)[last]
+	(*q)[last] = nil
+	*q = (*q)[:last]
+	return e
 }

@@ -1,9 +1,12 @@
 package projections
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"iter"
+	"math"
+	"slices"
 	"strings"
 	"time"
 
@@ -71,7 +74,17 @@ func (x *Explainer) ExplainDenied(ctx context.Context, d Denied) (Explanation, e
 		e.Trust = append(e.Trust, x.certificate(shown))
 	}
 	e.Events = append(e.Events, EventRef{Seq: d.Seq, Kind: messages.KindAccessDenied.String(), Time: when, Note: denied.Reason})
+	e.Events = inOrder(e.Events, d.Seq)
 	return e, nil
+}
+
+// inOrder sorts references by number, names each record once, and leaves out what came
+// after the decision.
+func inOrder(refs []EventRef, until uint64) []EventRef {
+	slices.SortStableFunc(refs, func(a, b EventRef) int { return cmp.Or(cmp.Compare(a.Seq, b.Seq), -cmp.Compare(a.Note, b.Note)) })
+	refs = slices.CompactFunc(refs, func(a, b EventRef) bool { return a.Seq == b.Seq })
+	refs = slices.DeleteFunc(refs, func(r EventRef) bool { return r.Seq > until })
+	return refs[max(0, len(refs)-eventsMax):]
 }
 
 // adviceFor tells what to do about a refused authentication.
@@ -105,6 +118,7 @@ func (x *Explainer) ExplainAction(ctx context.Context, name messages.ThingName, 
 	if err := x.about(ctx, name, "", &e); err != nil {
 		return Explanation{}, err
 	}
+	e.Events = inOrder(e.Events, math.MaxUint64)
 	device, known := x.Views.Device(name)
 	switch {
 	case !p.Allowed:

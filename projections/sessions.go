@@ -20,13 +20,13 @@ type Session struct {
 	OpenedMs    int64  // trust time
 	OpenedSeq   uint64 // the SessionOpened record
 
-	cert       *certificate              // the trust it rests on
-	attachedMs *atomic.Int64             // when the attachment was last confirmed
-	dead       atomic.Bool               // closed, taken over, evicted, revoked
-	used       atomic.Int64              // use counter at the last use: the measure of LRU
-	permitted  atomic.Pointer[permitted] // the policy as it applies to this thing
-	place      int                       // index in the heap; guarded by the table's mu
-	heapUsed   int64                     // used, as the heap knows it; guarded by mu
+	cert      *certificate              // the trust it rests on
+	attached  *basis                    // the attachment it rests on
+	dead      atomic.Bool               // closed, taken over, evicted, revoked
+	used      atomic.Int64              // use counter at the last use: the measure of LRU
+	permitted atomic.Pointer[permitted] // the policy as it applies to this thing
+	place     int                       // index in the heap; guarded by the table's mu
+	heapUsed  int64                     // used, as the heap knows it; guarded by mu
 }
 
 // permitted is a policy revision seen from one thing.
@@ -77,21 +77,21 @@ func (t *table) find(d messages.TokenDigest) *Session {
 // touch counts a use.
 func (t *table) touch(s *Session) { s.used.Store(t.uses.Add(1)) }
 
-// insert adds a session; one that is there already stays.
+// insert adds a session; one that is there already stays. It is in the order of use
+// before it can be found, so that whoever finds it can remove it.
 func (t *table) insert(session *Session) bool {
 	s := &t.shards[binary.LittleEndian.Uint64(session.Digest[:8])&(tableShards-1)]
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	if _, there := s.m[session.Digest]; there {
-		s.mu.Unlock()
 		return false
 	}
-	s.m[session.Digest] = session
-	s.mu.Unlock()
 	t.touch(session)
 	t.mu.Lock()
 	session.heapUsed = session.used.Load()
 	heap.Push(&t.order, session)
 	t.mu.Unlock()
+	s.m[session.Digest] = session
 	return true
 }
 
@@ -102,8 +102,8 @@ func (t *table) remove(session *Session) bool {
 	}
 	s := &t.shards[binary.LittleEndian.Uint64(session.Digest[:8])&(tableShards-1)]
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	delete(s.m, session.Digest)
-	s.mu.Unlock()
 	t.mu.Lock()
 	heap.Remove(&t.order, session.place)
 	t.mu.Unlock()
@@ -134,13 +134,6 @@ func (t *table) count() int {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return len(t.order)
-}
-
-// all lists the live sessions, in no order.
-func (t *table) all() []*Session {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return append([]*Session(nil), t.order...)
 }
 
 // lru is a heap by heapUsed.

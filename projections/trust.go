@@ -1,9 +1,9 @@
 package projections
 
 import (
+	"cmp"
 	"maps"
 	"slices"
-	"sync/atomic"
 
 	"github.com/gatehouse-edge/gatehouse/messages"
 )
@@ -15,26 +15,35 @@ func (v *Views) certificateVerified(rec *messages.Record, e *messages.Certificat
 	}
 	v.mu.Lock()
 	defer v.mu.Unlock()
+	if v.isPoisoned(rec.Stream) {
+		return
+	}
 	c := v.certificateOf(id)
 	c.notBeforeMs.Store(e.NotBeforeMs)
 	c.notAfterMs.Store(e.NotAfterMs)
-	c.verifiedMs.Store(rec.At.TrustMs)
-	c.verified.Store(true)
+	c.confirmedMs.Store(rec.At.TrustMs)
+	v.agenda.changed(&c.basis)
 }
 
 // certificateRefused forgets the record and, unless parity is asked for, ends every
 // session that rests on it, at once.
-func (v *Views) certificateRefused(id messages.CertificateID, e *messages.CertificateRefused) {
-	v.mu.RLock()
+func (v *Views) certificateRefused(id messages.CertificateID, reason string) {
+	if v.distrust(id) && v.CloseOnRevoke() {
+		v.endAll(v.sessionsWith(id), messages.CloseReason_CLOSE_CERTIFICATE_REFUSED, reason)
+	}
+}
+
+// distrust takes back what confirmed a certificate; false if none is known.
+func (v *Views) distrust(id messages.CertificateID) bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
 	c := v.certificates[id]
-	v.mu.RUnlock()
 	if c == nil {
-		return
+		return false
 	}
-	c.verified.Store(false)
-	if v.CloseOnRevoke() {
-		v.endAll(v.sessionsWith(id), messages.CloseReason_CLOSE_CERTIFICATE_REFUSED, e.Reason)
-	}
+	c.confirmedMs.Store(never)
+	v.agenda.changed(&c.basis)
+	return true
 }
 
 func (v *Views) attachmentVerified(rec *messages.Record, e *messages.AttachmentVerified) {
@@ -48,26 +57,43 @@ func (v *Views) attachmentVerified(rec *messages.Record, e *messages.AttachmentV
 	t, c := v.thingOf(name), v.certificateOf(id)
 	at := t.attachments[id]
 	if at == nil {
-		at = new(atomic.Int64)
+		at = t.basisOf(id)
 		t.attachments[id], c.holders[name] = at, at
 	}
-	at.Store(rec.At.TrustMs)
+	at.confirmedMs.Store(rec.At.TrustMs)
+	v.agenda.changed(at)
+}
+
+// basisOf finds what the thing's sessions with a certificate rest on although it is not
+// attached any more, or makes it anew. Views.mu is held.
+func (t *thing) basisOf(id messages.CertificateID) *basis {
+	for s := range t.sessions {
+		if s.Certificate == id {
+			return s.attached
+		}
+	}
+	return newBasis()
 }
 
 func (v *Views) attachmentWithdrawn(name messages.ThingName, id messages.CertificateID, reason string) {
+	v.detach(name, id)
+	if v.CloseOnRevoke() {
+		v.endAll(v.sessionsOf(name, id), messages.CloseReason_CLOSE_ATTACHMENT_WITHDRAWN, reason)
+	}
+}
+
+func (v *Views) detach(name messages.ThingName, id messages.CertificateID) {
 	v.mu.Lock()
+	defer v.mu.Unlock()
 	if t := v.things[name]; t != nil {
+		if at := t.attachments[id]; at != nil {
+			at.confirmedMs.Store(never) // sessions hold a pointer to it
+			v.agenda.changed(at)
+		}
 		delete(t.attachments, id)
 	}
 	if c := v.certificates[id]; c != nil {
-		if at := c.holders[name]; at != nil {
-			at.Store(0) // sessions hold a pointer to it
-		}
 		delete(c.holders, name)
-	}
-	v.mu.Unlock()
-	if v.CloseOnRevoke() {
-		v.endAll(v.sessionsOf(name, id), messages.CloseReason_CLOSE_ATTACHMENT_WITHDRAWN, reason)
 	}
 }
 
@@ -92,18 +118,20 @@ func (v *Views) forgotten(name messages.ThingName, reason string) {
 }
 
 func (v *Views) quarantined(name messages.ThingName, reason string) {
-	v.mu.Lock()
-	v.thingOf(name).quarantined = reason
-	v.mu.Unlock()
+	v.setQuarantine(name, cmp.Or(reason, "no reason given"))
 	v.endAll(v.sessionsOf(name, ""), messages.CloseReason_CLOSE_QUARANTINED, reason)
 }
 
 func (v *Views) released(stream messages.StreamID) {
 	if name, ok := stream.Device(); ok {
-		v.mu.Lock()
-		v.thingOf(name).quarantined = ""
-		v.mu.Unlock()
+		v.setQuarantine(name, "")
 	}
+}
+
+func (v *Views) setQuarantine(name messages.ThingName, reason string) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.thingOf(name).quarantined = reason
 }
 
 func (v *Views) sessionOpened(rec *messages.Record, e *messages.SessionOpened) {
@@ -111,29 +139,41 @@ func (v *Views) sessionOpened(rec *messages.Record, e *messages.SessionOpened) {
 	if !ok || len(e.Session) != len(messages.TokenDigest{}) {
 		return
 	}
+	if live := v.addSession(rec, name, e); live {
+		v.evict(v.section.Load().Performance.MaxActiveAuthTokens, false)
+	}
+}
+
+// addSession adds a session; live is false during replay, when nothing is evicted.
+func (v *Views) addSession(rec *messages.Record, name messages.ThingName, e *messages.SessionOpened) (live bool) {
 	v.mu.Lock()
+	defer v.mu.Unlock()
 	id := messages.CertificateID(e.CertificateId)
+	if v.isPoisoned(rec.Stream) || v.isPoisoned(messages.CertificateStream(id)) {
+		return false
+	}
 	t, c := v.thingOf(name), v.certificateOf(id)
 	attached := t.attachments[id]
 	if attached == nil {
-		attached = new(atomic.Int64) // a session without attachment: its trust counts as lapsed
+		attached = t.basisOf(id) // a session without attachment: its trust counts as lapsed
 	}
 	s := &Session{
 		Digest: messages.TokenDigest(e.Session), Thing: name, Certificate: id, Broker: messages.BrokerID(e.Broker),
-		OpenedMs: rec.At.TrustMs, OpenedSeq: rec.Seq, cert: c, attachedMs: attached,
+		OpenedMs: rec.At.TrustMs, OpenedSeq: rec.Seq, cert: c, attached: attached,
 	}
-	if _, bad := v.poisoned[rec.Stream]; bad {
-		v.mu.Unlock()
-		return
+	if !v.table.insert(s) {
+		return false
 	}
-	if v.table.insert(s) {
-		t.sessions[s], c.sessions[s] = struct{}{}, struct{}{}
-	}
-	replaying := v.replaying
-	v.mu.Unlock()
-	if !replaying {
-		v.evict(v.section.Load().Performance.MaxActiveAuthTokens, false)
-	}
+	t.sessions[s], c.sessions[s] = struct{}{}, struct{}{}
+	v.agenda.rest(&c.basis, "", id, &c.notAfterMs)
+	v.agenda.rest(attached, name, id, &c.notAfterMs)
+	return !v.replaying
+}
+
+// isPoisoned reports whether the entity's records cannot be read; mu is held.
+func (v *Views) isPoisoned(stream messages.StreamID) bool {
+	_, bad := v.poisoned[stream]
+	return bad
 }
 
 // evict ends the least recently used session beyond limit: one for each that is opened
@@ -159,16 +199,21 @@ func (v *Views) end(s *Session, reason messages.CloseReason, detail string) {
 	if !v.table.remove(s) {
 		return
 	}
+	if h, live := v.dropSession(s); live && h.Closed != nil {
+		h.Closed(s, reason, detail)
+	}
+}
+
+func (v *Views) dropSession(s *Session) (h Hooks, live bool) {
 	v.mu.Lock()
+	defer v.mu.Unlock()
 	if t := v.things[s.Thing]; t != nil {
 		delete(t.sessions, s)
 	}
 	delete(s.cert.sessions, s)
-	h, live := v.hooks, !v.replaying
-	v.mu.Unlock()
-	if live && h.Closed != nil {
-		h.Closed(s, reason, detail)
-	}
+	v.agenda.leave(&s.cert.basis)
+	v.agenda.leave(s.attached)
+	return v.hooks, !v.replaying
 }
 
 func (v *Views) endAll(sessions []*Session, reason messages.CloseReason, detail string) {
@@ -192,6 +237,7 @@ func (v *Views) sessionsOf(name messages.ThingName, id messages.CertificateID) [
 			list = append(list, s)
 		}
 	}
+	slices.SortFunc(list, byOpening)
 	return list
 }
 
@@ -199,16 +245,19 @@ func (v *Views) sessionsWith(id messages.CertificateID) []*Session {
 	v.mu.RLock()
 	defer v.mu.RUnlock()
 	if c := v.certificates[id]; c != nil {
-		return slices.Collect(maps.Keys(c.sessions))
+		return slices.SortedFunc(maps.Keys(c.sessions), byOpening)
 	}
 	return nil
 }
+
+func byOpening(a, b *Session) int { return cmp.Compare(a.OpenedSeq, b.OpenedSeq) }
 
 // certificateOf finds or makes the entry; mu is held for writing.
 func (v *Views) certificateOf(id messages.CertificateID) *certificate {
 	c := v.certificates[id]
 	if c == nil {
-		c = &certificate{holders: make(map[messages.ThingName]*atomic.Int64), sessions: make(map[*Session]struct{})}
+		c = &certificate{holders: make(map[messages.ThingName]*basis), sessions: make(map[*Session]struct{})}
+		c.confirmedMs.Store(never)
 		v.certificates[id] = c
 	}
 	return c
@@ -218,15 +267,19 @@ func (v *Views) certificateOf(id messages.CertificateID) *certificate {
 func (v *Views) thingOf(name messages.ThingName) *thing {
 	t := v.things[name]
 	if t == nil {
-		t = &thing{attachments: make(map[messages.CertificateID]*atomic.Int64), sessions: make(map[*Session]struct{})}
+		t = &thing{attachments: make(map[messages.CertificateID]*basis), sessions: make(map[*Session]struct{})}
 		v.things[name] = t
 	}
 	return t
 }
 
 func (c *certificate) trust() messages.CertificateTrust {
+	confirmed := c.confirmedMs.Load()
+	if confirmed == never {
+		return messages.CertificateTrust{}
+	}
 	return messages.CertificateTrust{
-		Verified: c.verified.Load(), VerifiedMs: c.verifiedMs.Load(),
+		Verified: true, VerifiedMs: confirmed,
 		NotBeforeMs: c.notBeforeMs.Load(), NotAfterMs: c.notAfterMs.Load(),
 	}
 }
@@ -236,7 +289,7 @@ func (c *certificate) trust() messages.CertificateTrust {
 func (v *Views) CertificateTrust(id messages.CertificateID) messages.CertificateTrust {
 	v.mu.RLock()
 	defer v.mu.RUnlock()
-	if _, bad := v.poisoned[messages.CertificateStream(id)]; bad {
+	if v.isPoisoned(messages.CertificateStream(id)) {
 		return messages.CertificateTrust{}
 	}
 	if c := v.certificates[id]; c != nil {

@@ -15,17 +15,16 @@ import (
 // certificate is what is known of one certificate. The atomics are read without a lock
 // by authorization.
 type certificate struct {
-	verified    atomic.Bool
-	verifiedMs  atomic.Int64
+	basis
 	notBeforeMs atomic.Int64
 	notAfterMs  atomic.Int64
-	holders     map[messages.ThingName]*atomic.Int64 // guarded by Views.mu; when last confirmed
-	sessions    map[*Session]struct{}                // guarded by Views.mu
+	holders     map[messages.ThingName]*basis // guarded by Views.mu
+	sessions    map[*Session]struct{}         // guarded by Views.mu
 }
 
 // thing is what is known of one device. All guarded by Views.mu.
 type thing struct {
-	attachments map[messages.CertificateID]*atomic.Int64
+	attachments map[messages.CertificateID]*basis
 	sessions    map[*Session]struct{}
 	quarantined string
 }
@@ -54,6 +53,7 @@ type Views struct {
 	certificates map[messages.CertificateID]*certificate // guarded by mu
 	things       map[messages.ThingName]*thing           // guarded by mu
 	poisoned     map[messages.StreamID]struct{}          // guarded by mu
+	agenda       agenda                                  // guarded by mu
 	hooks        Hooks                                   // guarded by mu
 	replaying    bool                                    // guarded by mu
 	denied       recent                                  // guarded by mu
@@ -118,17 +118,34 @@ func (v *Views) Apply(records []messages.Record) {
 		if rec.Seq <= v.seq.Load() {
 			continue
 		}
-		e, err := messages.DecodeEvent(rec)
-		switch {
-		case errors.Is(err, messages.ErrUnknownKind) && !rec.Critical:
-		case err != nil:
+		if err := v.fold(rec); err != nil {
 			v.logger.Error("record cannot be folded; its entity is refused", "seq", rec.Seq, "stream", rec.Stream, "error", err)
 			v.Quarantine(rec.Stream)
-		default:
-			v.apply(rec, e)
+			if rec.Stream == messages.StreamClock { // it may have voided trust
+				v.voidBefore(rec.At.TrustMs)
+			}
 		}
 		v.seq.Store(rec.Seq)
 	}
+}
+
+// fold takes in one record. A panic in it must not end the log's appender, nor the next
+// start: it is the record's fault.
+func (v *Views) fold(rec *messages.Record) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("fold panicked: %v", p)
+		}
+	}()
+	e, err := messages.DecodeEvent(rec)
+	switch {
+	case errors.Is(err, messages.ErrUnknownKind) && !rec.Critical:
+		return nil
+	case err != nil:
+		return err
+	}
+	v.apply(rec, e)
+	return nil
 }
 
 func (v *Views) apply(rec *messages.Record, e messages.Event) {
@@ -142,13 +159,15 @@ func (v *Views) apply(rec *messages.Record, e messages.Event) {
 	case *messages.DeviceReleased:
 		v.released(rec.Stream)
 	case *messages.PolicyReplaced:
-		v.policyReplaced(rec.Seq, e)
+		if !v.refused(rec.Stream) {
+			v.policyReplaced(rec.Seq, e)
+		}
 	case *messages.ConfigReplaced:
 		v.configReplaced(e)
 	case *messages.AccessDenied:
 		v.accessDenied(rec, e)
 	case *messages.ClockReanchored:
-		v.voidedMs.Store(max(v.voidedMs.Load(), rec.At.TrustMs))
+		v.voidBefore(rec.At.TrustMs)
 	default:
 		v.Restrict(rec.Stream, e, rec.At)
 	}
@@ -160,7 +179,7 @@ func (v *Views) Restrict(stream messages.StreamID, e messages.Event, _ messages.
 	switch e := e.(type) {
 	case *messages.CertificateRefused:
 		if id, ok := stream.Certificate(); ok {
-			v.certificateRefused(id, e)
+			v.certificateRefused(id, e.Reason)
 		}
 	case *messages.AttachmentWithdrawn:
 		if name, ok := stream.Device(); ok {
@@ -181,22 +200,62 @@ func (v *Views) Restrict(stream messages.StreamID, e messages.Event, _ messages.
 			v.quarantined(name, e.Reason)
 		}
 	case *messages.TrustVoided:
-		v.voidedMs.Store(max(v.voidedMs.Load(), e.BeforeMs))
+		v.voidBefore(e.BeforeMs)
 	case *messages.PolicyReplaced:
 		v.policyDecided(e)
 	}
 }
 
-// Quarantine refuses everything about the entity of stream until the next start.
+// voidBefore lets no trust from before ms count any more.
+func (v *Views) voidBefore(ms int64) {
+	for {
+		old := v.voidedMs.Load()
+		if ms <= old || v.voidedMs.CompareAndSwap(old, ms) {
+			return
+		}
+	}
+}
+
+// Quarantine refuses everything about the entity of stream until the next start. A
+// policy whose records cannot be read allows nothing: what the last of them took away is
+// not known.
 func (v *Views) Quarantine(stream messages.StreamID) {
-	v.mu.Lock()
-	v.poisoned[stream] = struct{}{}
-	v.mu.Unlock()
+	v.poison(stream)
 	if name, ok := stream.Device(); ok {
 		v.endAll(v.sessionsOf(name, ""), messages.CloseReason_CLOSE_QUARANTINED, "the device's records cannot be read")
 	}
 	if id, ok := stream.Certificate(); ok {
+		v.distrust(id)
 		v.endAll(v.sessionsWith(id), messages.CloseReason_CLOSE_QUARANTINED, "the certificate's records cannot be read")
+	}
+	if stream == messages.StreamPolicy {
+		v.policy.Store(&policyState{current: emptyPolicy(), seq: v.policy.Load().seq})
+	}
+}
+
+func (v *Views) poison(stream messages.StreamID) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.poisoned[stream] = struct{}{}
+}
+
+func (v *Views) refused(stream messages.StreamID) bool {
+	v.mu.RLock()
+	defer v.mu.RUnlock()
+	return v.isPoisoned(stream)
+}
+
+// Abandon says that an event Restrict was told of will not be in the log. A policy that
+// was about to be in force is not: the former one decides alone again. What other events
+// took away stays away until something grants it again.
+func (v *Views) Abandon(_ messages.StreamID, e messages.Event) {
+	p, ok := e.(*messages.PolicyReplaced)
+	if !ok {
+		return
+	}
+	old := v.policy.Load()
+	if old.next != nil && old.next.Revision() == p.Revision {
+		v.policy.CompareAndSwap(old, &policyState{current: old.current, seq: old.seq})
 	}
 }
 

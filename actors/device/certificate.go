@@ -4,6 +4,7 @@
 package device
 
 import (
+	"bytes"
 	"fmt"
 
 	"github.com/gatehouse-edge/gatehouse/messages"
@@ -26,6 +27,9 @@ type Facts struct {
 	ConnectAllowed bool
 	// PolicyRevision names that policy.
 	PolicyRevision string
+	// Overtaken: the cloud said no to this entity, also where that left no event, after
+	// the question was asked that is answered now. Only with CloudAnswered.
+	Overtaken bool
 }
 
 // Certificate is the state of a certificate entity. The zero value is a certificate
@@ -78,7 +82,7 @@ func verifyAnswered(id messages.CertificateID, s Certificate, f Facts, a message
 	}
 	switch a.Answer.Verdict {
 	case messages.CloudConfirmed:
-		if stale(a.AskedMs, s.RefusedMs) {
+		if stale(f, a, s.RefusedMs) {
 			return ask(messages.CloudQuestion{Certificate: id, DER: c.DER}, c)
 		}
 		d := valid(messages.Source_SOURCE_CLOUD, "the cloud vouches for the certificate")
@@ -127,7 +131,7 @@ func recheckAnswered(id messages.CertificateID, s Certificate, f Facts, a messag
 	}
 	switch a.Answer.Verdict {
 	case messages.CloudConfirmed:
-		if stale(a.AskedMs, s.RefusedMs) {
+		if stale(f, a, s.RefusedMs) {
 			return ask(messages.CloudQuestion{Certificate: id, DER: s.DER}, c)
 		}
 		d := valid(messages.Source_SOURCE_CLOUD, "the cloud vouches for the certificate")
@@ -157,7 +161,7 @@ func EvolveCertificate(s Certificate, e messages.Event, at messages.Instant) Cer
 			Verified: true, VerifiedMs: at.TrustMs, NotBeforeMs: e.NotBeforeMs, NotAfterMs: e.NotAfterMs,
 		}
 		if len(e.Der) > 0 {
-			s.DER, s.Subject = e.Der, e.Subject
+			s.DER, s.Subject = bytes.Clone(e.Der), e.Subject // the bytes may be a request's
 		}
 	case *messages.CertificateRefused:
 		s = Certificate{RefusedMs: at.TrustMs}
@@ -195,9 +199,12 @@ func ask(q messages.CloudQuestion, then messages.Command) messages.Decision {
 	return messages.Decision{Effects: []messages.Effect{messages.AskCloud{Question: q, Then: then}}}
 }
 
-// stale reports whether a question from askedMs is older than a "no" from refusedMs, so
-// that its "yes" may be overtaken news.
-func stale(askedMs, refusedMs int64) bool { return refusedMs != 0 && askedMs <= refusedMs }
+// stale reports whether a yes may be overtaken news: the cloud said no after the
+// question was asked, or trust was taken back since. Within the same millisecond the
+// host knows the order.
+func stale(f Facts, a messages.CloudAnswered, deniedMs int64) bool {
+	return f.Overtaken || a.AskedMs < deniedMs
+}
 
 // renewDue reports whether a repeated yes is worth an event.
 func renewDue(t messages.Trust, verifiedMs, nowMs int64) bool {

@@ -1,6 +1,7 @@
 package device
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"slices"
@@ -12,6 +13,9 @@ import (
 // opened. The reference has only the bound over all devices, which lets one noisy
 // client log the others out (reliability spec, R9).
 const sessionsMax = 16
+
+// noReason stands for a reason nobody gave: an empty one would mean "not quarantined".
+const noReason = "no reason given"
 
 // Session is one live session of a device.
 type Session struct {
@@ -86,13 +90,15 @@ func barred(s Device, f Facts, at messages.Instant) *messages.Refusal {
 	return nil
 }
 
+// openAnswered is client-device-auth spec 5.2, step 4. The cloud's no counts whatever
+// else bars the device: what it takes away must not come back when the bar is lifted.
 func openAnswered(s Device, f Facts, a messages.CloudAnswered, c messages.OpenSession, in messages.Input) messages.Decision {
-	if r := barred(s, f, in.At); r != nil {
+	if r := barred(s, f, in.At); r != nil && a.Answer.Verdict != messages.CloudDenied {
 		return messages.Decision{Reply: r}
 	}
 	switch a.Answer.Verdict {
 	case messages.CloudConfirmed:
-		if stale(a.AskedMs, s.WithdrawnMs) {
+		if stale(f, a, s.WithdrawnMs) {
 			return ask(messages.CloudQuestion{Certificate: c.Certificate, Thing: c.Thing}, c)
 		}
 		d := grant(s, f, c, in, messages.Source_SOURCE_CLOUD)
@@ -124,16 +130,11 @@ func openLocally(s Device, f Facts, c messages.OpenSession, in messages.Input, w
 }
 
 // grant opens the session, or says that the policy does not let the device connect.
+// That denial goes on record where it is bounded, not here: a device that is refused and
+// comes again and again must not fill the disk.
 func grant(s Device, f Facts, c messages.OpenSession, in messages.Input, source messages.Source) messages.Decision {
 	if c.Connect && !f.ConnectAllowed {
-		return messages.Decision{
-			Events: []messages.Event{&messages.AccessDenied{
-				Thing: string(c.Thing), CertificateId: string(c.Certificate), Broker: string(c.Broker),
-				Operation: "mqtt:connect", Resource: "mqtt:clientId:" + string(c.Thing),
-				PolicyRevision: f.PolicyRevision, Reason: "no statement of the device's groups lets it connect",
-			}},
-			Reply: messages.ConnectDenied{Thing: c.Thing, Certificate: c.Certificate},
-		}
+		return messages.Decision{Reply: messages.ConnectDenied{Thing: c.Thing, Certificate: c.Certificate}}
 	}
 	var events []messages.Event
 	if len(s.Sessions) >= sessionsMax {
@@ -180,7 +181,7 @@ func recheckAttachmentAnswered(s Device, f Facts, a messages.CloudAnswered, c me
 	}
 	switch a.Answer.Verdict {
 	case messages.CloudConfirmed:
-		if stale(a.AskedMs, s.WithdrawnMs) {
+		if stale(f, a, s.WithdrawnMs) {
 			return ask(messages.CloudQuestion{Certificate: c.Certificate, Thing: c.Thing}, c)
 		}
 		if renewDue(f.Trust, confirmedMs, at.TrustMs) {
@@ -222,10 +223,7 @@ func quarantine(s Device, c messages.QuarantineDevice) messages.Decision {
 	if s.Quarantined != "" {
 		return messages.Decision{Reply: messages.Done{}}
 	}
-	reason := c.Reason
-	if reason == "" {
-		reason = "no reason given"
-	}
+	reason := cmp.Or(c.Reason, noReason)
 	events := []messages.Event{&messages.DeviceQuarantined{Source: c.Source, Reason: reason}}
 	events = append(events, closeAll(s, "", messages.CloseReason_CLOSE_QUARANTINED, reason)...)
 	return messages.Decision{Events: events, Reply: messages.Done{}}
@@ -270,7 +268,7 @@ func EvolveDevice(s Device, e messages.Event, at messages.Instant) Device {
 		s.Sessions = cloned(s.Sessions)
 		delete(s.Sessions, digestOf(e.Session))
 	case *messages.DeviceQuarantined:
-		s.Quarantined = e.Reason
+		s.Quarantined = cmp.Or(e.Reason, noReason)
 	case *messages.DeviceReleased:
 		s.Quarantined = ""
 	}
@@ -285,10 +283,7 @@ func closed(digest messages.TokenDigest, why messages.CloseReason, detail string
 // state always gives the same list.
 func byAge(s Device) []messages.TokenDigest {
 	return slices.SortedFunc(maps.Keys(s.Sessions), func(a, b messages.TokenDigest) int {
-		if d := s.Sessions[a].OpenedMs - s.Sessions[b].OpenedMs; d != 0 {
-			return int(max(-1, min(1, d)))
-		}
-		return slices.Compare(a[:], b[:])
+		return cmp.Or(cmp.Compare(s.Sessions[a].OpenedMs, s.Sessions[b].OpenedMs), slices.Compare(a[:], b[:]))
 	})
 }
 

@@ -1,0 +1,44 @@
+package actors
+
+import (
+	"context"
+	"fmt"
+	"runtime/debug"
+	"sync/atomic"
+
+	"github.com/gatehouse-edge/gatehouse/messages"
+)
+
+// envelope is one command on its way, with the duty to answer exactly once.
+type envelope struct {
+	sys     *System
+	ctx     context.Context
+	command messages.Command // becomes CloudAnswered when the cloud was asked; owned by whoever holds the envelope
+	cause   messages.Cause
+	// overtaken: its answer from the cloud is older news than a no that came before it.
+	overtaken bool
+	lane      messages.Lane // in which it is counted
+	slot      *slot         // whose load it is counted in; nil until it is delivered
+	reply     func(messages.Reply)
+	done      atomic.Bool
+}
+
+// answer gives the reply, the first time it is called. A reply that panics hurts
+// nobody but its caller.
+func (env *envelope) answer(r messages.Reply) {
+	if env.done.Swap(true) {
+		return
+	}
+	if env.slot != nil {
+		env.slot.load.Add(-1)
+	}
+	env.sys.inLane[env.lane].Add(-1)
+	defer env.sys.left()
+	defer func() {
+		if p := recover(); p != nil {
+			env.sys.panics.Add(1)
+			env.sys.logger.Error("reply panicked", "command", fmt.Sprintf("%T", env.command), "panic", p, "stack", string(debug.Stack()))
+		}
+	}()
+	env.reply(r)
+}
