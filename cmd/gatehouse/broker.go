@@ -1,0 +1,67 @@
+package main
+
+import (
+	"fmt"
+	"io"
+
+	"github.com/spf13/cobra"
+
+	"github.com/gatehouse-edge/gatehouse/cmd/internal/daemon"
+	"github.com/gatehouse-edge/gatehouse/messages"
+	"github.com/gatehouse-edge/gatehouse/messages/authapi"
+)
+
+func (a *app) brokerCommand() *cobra.Command {
+	c := &cobra.Command{Use: "broker", Short: "Let brokers in"}
+	c.AddCommand(&cobra.Command{
+		Use:   "add NAME",
+		Short: "Make a broker's credentials and let it in at once",
+		Long: `Make an nkey for a broker, let it in at once with the permissions it needs and no
+others, and print where its credentials are and how a NATS client uses them.`,
+		Example: example("gatehouse broker add mosquitto --dir ./gh"),
+		Args:    cobra.ExactArgs(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			name, err := authapi.ParseBroker(args[0])
+			if err != nil {
+				return err
+			}
+			var added daemon.BrokerAdded
+			if err := a.ask(c.Context(), daemon.OpBrokerAdd, daemon.BrokerRequest{Name: name}, &added); err != nil {
+				return err
+			}
+			return a.show(added, func(w io.Writer) error { return printBroker(w, added) })
+		},
+	})
+	return c
+}
+
+func printBroker(w io.Writer, b daemon.BrokerAdded) error {
+	if b.External {
+		fmt.Fprintf(w, "add this user to the NATS server's configuration, and reload it:\n\n%s\n", b.Entry)
+	}
+	_, err := fmt.Fprintf(w, `broker %[1]s may ask %[2]s*
+  server       %[3]s
+  credentials  %[4]s (a secret: give it to the broker alone)
+  inbox        %[5]s (set it: replies elsewhere are dropped)
+
+try it:
+  nats --server %[3]s --creds %[4]s --inbox-prefix %[5]s \
+    request %[6]s '{"clientDeviceAuthToken":"…","operation":"mqtt:publish","resource":"mqtt:topic:x"}'
+`, b.Name, authapi.SubjectPrefix+string(b.Name)+".", b.URL, here(b.File), authapi.InboxPrefix(b.Name),
+		authapi.Subject(messages.BrokerID(b.Name), authapi.OpAuthorize))
+	return err
+}
+
+func (a *app) statusCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "status", Short: "Describe the running daemon", Args: cobra.NoArgs,
+		Example: example("gatehouse status --dir ./gh"),
+		RunE: func(c *cobra.Command, _ []string) error {
+			var s daemon.Status
+			if err := a.ask(c.Context(), daemon.OpStatus, nil, &s); err != nil {
+				return err
+			}
+			return a.show(s, func(w io.Writer) error { return printInForce(w, s) })
+		},
+	}
+}

@@ -1,0 +1,66 @@
+package main
+
+import (
+	"fmt"
+	"io"
+
+	"github.com/spf13/cobra"
+
+	"github.com/gatehouse-edge/gatehouse/actors/config"
+)
+
+// configMaxBytes bounds a configuration file.
+const configMaxBytes = 1 << 20
+
+func (a *app) configCommand() *cobra.Command {
+	c := &cobra.Command{Use: "config", Short: "Check configuration files"}
+	c.AddCommand(&cobra.Command{
+		Use:   "check FILE",
+		Short: "Print the values in force, or what is wrong",
+		Long: `Read gatehouse.yaml, or a Greengrass clientDeviceAuth section as it is pasted from a
+deployment, and print the values in force. Exit 1 if it cannot be used.`,
+		Example: example("gatehouse config check gatehouse.yaml", "gatehouse config check --json section.json"),
+		Args:    cobra.ExactArgs(1),
+		RunE:    func(_ *cobra.Command, args []string) error { return a.configCheck(args[0]) },
+	})
+	return c
+}
+
+// configResult is what `config check --json` prints.
+type configResult struct {
+	File     string          `json:"file"`
+	OK       bool            `json:"ok"`
+	InForce  *config.File    `json:"inForce,omitempty"`
+	Errors   []string        `json:"errors,omitempty"`
+	Warnings config.Warnings `json:"warnings,omitempty"`
+}
+
+func (a *app) configCheck(file string) error {
+	doc, err := readFile(file, configMaxBytes)
+	if err != nil {
+		return err
+	}
+	r := configResult{File: file}
+	inForce, warnings, err := config.ParseAny(doc, nil)
+	if err != nil {
+		r.Errors = lines(err)
+	} else {
+		r.OK, r.InForce, r.Warnings = true, &inForce, warnings
+	}
+	shown := a.show(r, func(w io.Writer) error {
+		for _, line := range r.Errors {
+			fmt.Fprintf(w, "%s: %s\n", file, line)
+		}
+		for _, warning := range r.Warnings {
+			fmt.Fprintf(w, "%s: warning: %s\n", file, warning)
+		}
+		if r.OK {
+			return printInForce(w, inForce)
+		}
+		return nil
+	})
+	if shown == nil && !r.OK {
+		return &exitError{exitFailed, errQuiet}
+	}
+	return shown
+}

@@ -1,0 +1,273 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/gatehouse-edge/gatehouse/actors/ca"
+	"github.com/gatehouse-edge/gatehouse/cloudsync"
+	"github.com/gatehouse-edge/gatehouse/cmd/internal/daemon"
+	"github.com/gatehouse-edge/gatehouse/messages"
+	"github.com/gatehouse-edge/gatehouse/sim/awsemu"
+)
+
+// devOptions are the flags of `dev`.
+type devOptions struct {
+	mqtt, nats, http string
+	trust, recheck   time.Duration
+}
+
+func (a *app) devCommand() *cobra.Command {
+	var o devOptions
+	c := &cobra.Command{
+		Use:   "dev",
+		Short: "Run everything on this machine: broker, NATS, emulated cloud, three devices",
+		Long: `Run everything on this machine, with nothing installed: Gatehouse itself, an MQTT broker
+with TLS, a NATS server, an emulated AWS cloud and three devices in it. Prints "ready"
+once all is up, and the next command to paste. Ctrl-C ends it.`,
+		Example: example("gatehouse dev", "gatehouse dev --dir ./gh --mqtt 127.0.0.1:18883"),
+		Args:    cobra.NoArgs,
+		RunE:    func(c *cobra.Command, _ []string) error { return a.dev(c.Context(), o) },
+	}
+	c.Flags().StringVar(&o.mqtt, "mqtt", "127.0.0.1:8883", "address of the MQTT broker")
+	c.Flags().StringVar(&o.nats, "nats", "127.0.0.1:4222", "address of the NATS server")
+	c.Flags().StringVar(&o.http, "http", "127.0.0.1:8480", "address of the status page")
+	c.Flags().DurationVar(&o.trust, "trust", 0, "how long devices are trusted without the cloud (default: the configured minute)")
+	c.Flags().DurationVar(&o.recheck, "recheck", 500*time.Millisecond, "how often the cloud is asked about connected devices")
+	return c
+}
+
+// demoThings are the devices of `dev`, and coreThing the core.
+var demoThings = []messages.ThingName{"sensor-1", "sensor-2", "sensor-3"}
+
+const coreThing messages.ThingName = "gatehouse-dev-core"
+
+// demoPolicy lets each sensor publish and subscribe under its own name and nothing else.
+const demoPolicy = `# The policy in force: edit it, and it is reloaded at once.
+formatVersion: 2021-03-05
+definitions:
+  sensors:
+    selectionRule: "thingName: sensor-*"
+    policyName: own-topics
+policies:
+  own-topics:
+    connect:
+      statementDescription: Connect with the thing name as client id
+      operations: ["mqtt:connect"]
+      resources: ["mqtt:clientId:${iot:Connection.Thing.ThingName}"]
+    publish:
+      statementDescription: Publish under its own name
+      operations: ["mqtt:publish"]
+      resources: ["mqtt:topic:sensors/${iot:Connection.Thing.ThingName}/*"]
+    subscribe:
+      statementDescription: Subscribe under its own name
+      operations: ["mqtt:subscribe"]
+      resources: ["mqtt:topicfilter:sensors/${iot:Connection.Thing.ThingName}/*"]
+`
+
+func (a *app) dev(ctx context.Context, o devOptions) (err error) {
+	logger := a.logger()
+	if a.dir == "" {
+		tmp, err := os.MkdirTemp("", "gatehouse-dev-")
+		if err != nil {
+			return err
+		}
+		a.dir = tmp
+		defer func() { _ = os.RemoveAll(tmp) }() // a temporary directory: what is left is the system's to clean
+	}
+	if a.dir, err = filepath.Abs(a.dir); err != nil {
+		return err
+	}
+	if err := os.MkdirAll(a.dir, 0o700); err != nil {
+		return err
+	}
+	cloud, err := startCloud(a.dir, logger)
+	if err != nil {
+		return err
+	}
+	defer cloud.Close()
+	policyFile := filepath.Join(a.dir, "policy.yaml")
+	if err := writeNew(policyFile, []byte(demoPolicy), 0o600); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	d, err := daemon.Start(ctx, daemon.Config{
+		Dir: a.dir, Mode: "dev", Policy: policyFile,
+		NATSListen: o.nats, MQTTListen: o.mqtt, MQTTHosts: []string{"localhost", "127.0.0.1"},
+		HTTPListen: o.http, Brokers: []messages.BrokerID{"demo"},
+		Cloud: &cloudsync.Config{DataPlane: cloud.client, Monitor: cloudsync.MonitorConfig{DownIntervalMax: time.Second}}, Trust: o.trust, Recheck: o.recheck,
+		CAType: ca.TypeECDSAP256, Logger: logger,
+		Fatal: func(err error) { cancel(&exitError{exitAppend, err}) },
+	})
+	if err != nil {
+		return logError(err)
+	}
+	a.printDev(d)
+	<-ctx.Done()
+	d.Close()
+	if cause, ok := errors.AsType[*exitError](context.Cause(ctx)); ok {
+		return cause
+	}
+	return nil
+}
+
+func (a *app) printDev(d *daemon.Daemon) {
+	dir := here(a.dir)
+	device := filepath.Join(dir, "devices", "sensor-1")
+	_, port, err := net.SplitHostPort(d.MQTTAddr())
+	if err != nil {
+		port = "8883"
+	}
+	fmt.Fprintf(a.out, `ready
+
+MQTT broker  %[1]s   (CA: %[2]s/ca.pem)
+NATS server  %[3]s   (broker demo: %[2]s/brokers/demo.creds)
+status page  %[4]s
+policy       %[2]s/policy.yaml   (edit it: it is reloaded at once)
+
+Publish as a device, in another terminal:
+
+  mosquitto_pub -V 5 --cafile %[2]s/ca.pem --cert %[5]s/cert.pem --key %[5]s/key.pem \
+    -h localhost -p %[6]s -i sensor-1 -q 1 -t sensors/sensor-1/temperature -m 21
+
+Then try another topic, and ask why it is refused:
+
+  gatehouse explain --last --dir %[2]s
+`, d.MQTTAddr(), dir, d.NATSURL(), d.HTTPURL(), device, port)
+}
+
+// devCloud is the emulated cloud of `dev`.
+type devCloud struct {
+	emulator *awsemu.Emulator
+	control  *awsemu.Control
+	client   cloudsync.DataPlaneConfig
+}
+
+// Close ends the emulated cloud.
+func (c *devCloud) Close() {
+	c.control.Close()
+	c.emulator.Close()
+}
+
+// startCloud starts the emulated cloud kept in dir, with the core and the demo devices
+// in it.
+func startCloud(dir string, logger *slog.Logger) (*devCloud, error) {
+	if err := os.MkdirAll(cloudDir(dir), 0o700); err != nil {
+		return nil, err
+	}
+	authority, err := loadCloudAuthority(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		authority, err = makeCloudAuthority(dir)
+	}
+	if err != nil {
+		return nil, err
+	}
+	registry, err := awsemu.OpenRegistry(filepath.Join(cloudDir(dir), "registry.json"))
+	if err != nil {
+		return nil, err
+	}
+	core, err := enrollAll(dir, authority, registry)
+	if err != nil {
+		return nil, err
+	}
+	server, err := authority.IssueServer(awsemu.ServerNames(), time.Now())
+	if err != nil {
+		return nil, err
+	}
+	certificate, err := server.TLS()
+	if err != nil {
+		return nil, err
+	}
+	emulator, err := awsemu.Start(awsemu.Config{Certificate: certificate, Registry: registry, Now: time.Now, Log: logger.With("part", "emulated cloud")})
+	if err != nil {
+		return nil, err
+	}
+	control, err := emulator.ServeControl(controlSocket(dir))
+	if err != nil {
+		emulator.Close()
+		return nil, err
+	}
+	return &devCloud{emulator: emulator, control: control, client: cloudsync.DataPlaneConfig{
+		Endpoint: emulator.URL(), ServerName: awsemu.ServerName, Identity: core, Roots: authority.Pool(), Now: time.Now,
+	}}, nil
+}
+
+// enrollAll makes the core's and the demo devices' identities, if they are not there.
+func enrollAll(dir string, authority *awsemu.Authority, registry *awsemu.Registry) (tls.Certificate, error) {
+	for _, thing := range demoThings {
+		if _, err := enroll(authority, registry, thing, deviceDir(dir, string(thing)), false); err != nil {
+			return tls.Certificate{}, err
+		}
+	}
+	core, err := enroll(authority, registry, coreThing, filepath.Join(cloudDir(dir), "core"), true)
+	if err != nil {
+		return tls.Certificate{}, err
+	}
+	return tls.LoadX509KeyPair(filepath.Join(core, "cert.pem"), filepath.Join(core, "key.pem"))
+}
+
+// enroll makes a thing's key and certificate in folder and registers them, unless they
+// are there already.
+func enroll(authority *awsemu.Authority, registry *awsemu.Registry, thing messages.ThingName, folder string, core bool) (string, error) {
+	if _, err := os.Stat(filepath.Join(folder, "cert.pem")); err == nil {
+		return folder, nil
+	}
+	identity, err := authority.IssueDevice(string(thing), time.Now())
+	if err != nil {
+		return "", err
+	}
+	if err := registry.Enroll(thing, identity, core); err != nil {
+		return "", err
+	}
+	return folder, writeIdentity(folder, identity)
+}
+
+func loadCloudAuthority(dir string) (*awsemu.Authority, error) {
+	certificate, err := os.ReadFile(filepath.Join(cloudDir(dir), "authority.pem"))
+	if err != nil {
+		return nil, err
+	}
+	key, err := os.ReadFile(filepath.Join(cloudDir(dir), "authority.key"))
+	if err != nil {
+		return nil, err
+	}
+	return awsemu.LoadAuthority(certificate, key)
+}
+
+func makeCloudAuthority(dir string) (*awsemu.Authority, error) {
+	authority, err := awsemu.NewAuthority("Gatehouse emulated AWS IoT", time.Now())
+	if err != nil {
+		return nil, err
+	}
+	key, err := authority.KeyPEM()
+	if err != nil {
+		return nil, err
+	}
+	return authority, errors.Join(
+		writeNew(filepath.Join(cloudDir(dir), "authority.key"), key, 0o400),
+		writeNew(filepath.Join(cloudDir(dir), "authority.pem"), authority.PEM(), 0o444))
+}
+
+// writeNew writes a file unless it is there.
+func writeNew(path string, content []byte, mode fs.FileMode) error {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
+	if errors.Is(err, fs.ErrExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(content)
+	return errors.Join(err, f.Close())
+}

@@ -1,0 +1,242 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"os"
+	"strings"
+
+	"github.com/schollz/progressbar/v3"
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"github.com/gatehouse-edge/gatehouse/cmd/internal/daemon"
+	"github.com/gatehouse-edge/gatehouse/messages"
+)
+
+func (a *app) logCommand() *cobra.Command {
+	c := &cobra.Command{Use: "log", Short: "Read, verify and measure the event log"}
+	var live bool
+	var stream string
+	var from uint64
+	cat := &cobra.Command{
+		Use:   "cat [DIR]",
+		Short: "Print the records, oldest first",
+		Example: example("gatehouse log cat ./gh", "gatehouse log cat --live --dir ./gh --stream device/sensor-1",
+			"gatehouse log cat ./gh --json | jq .kind"),
+		Args: cobra.MaximumNArgs(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			if err := a.dirArg(args); err != nil {
+				return err
+			}
+			return a.logCat(c.Context(), daemon.RecordsRequest{From: from, Stream: messages.StreamID(stream)}, live)
+		},
+	}
+	cat.Flags().Uint64Var(&from, "from", 0, "first sequence number")
+	cat.Flags().StringVar(&stream, "stream", "", "one stream only, such as device/sensor-1")
+	verify := &cobra.Command{
+		Use:   "verify [DIR]",
+		Short: "Recompute the whole log: bytes, tree, streams, checkpoints",
+		Long: `Recompute the whole log: bytes, Merkle tree, streams, checkpoints. Exit 0 and
+"ok: N events, root …"; exit 20 if it is corrupt, 22 if a newer version wrote it, 23 if
+a daemon is using it (then --live asks the daemon to verify).`,
+		Example: example("gatehouse log verify ./gh", "gatehouse log verify --live --dir ./gh"),
+		Args:    cobra.MaximumNArgs(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			if err := a.dirArg(args); err != nil {
+				return err
+			}
+			return a.logVerify(c.Context(), live)
+		},
+	}
+	stat := &cobra.Command{
+		Use: "stat [DIR]", Short: "Count records by kind", Args: cobra.MaximumNArgs(1),
+		Example: example("gatehouse log stat ./gh"),
+		RunE: func(c *cobra.Command, args []string) error {
+			if err := a.dirArg(args); err != nil {
+				return err
+			}
+			return a.logStat(c.Context())
+		},
+	}
+	for _, one := range []*cobra.Command{cat, verify} {
+		one.Flags().BoolVar(&live, "live", false, "ask the running daemon")
+	}
+	c.AddCommand(cat, verify, stat)
+	return c
+}
+
+// dirArg takes the directory from the arguments, if it is there.
+func (a *app) dirArg(args []string) error {
+	if len(args) == 1 {
+		a.dir = args[0]
+	}
+	_, err := a.needDir()
+	return err
+}
+
+func (a *app) logCat(ctx context.Context, q daemon.RecordsRequest, live bool) error {
+	if q.Stream != "" {
+		if _, err := messages.ParseStreamID(string(q.Stream)); err != nil {
+			return err
+		}
+	}
+	if !live {
+		return a.logCatStored(ctx, q)
+	}
+	for {
+		var page daemon.Records
+		if err := a.ask(ctx, daemon.OpRecords, q, &page); err != nil {
+			return err
+		}
+		for _, line := range page.Records {
+			if err := a.printRecord(line); err != nil {
+				return err
+			}
+		}
+		if page.Next == 0 {
+			return nil
+		}
+		q.From = page.Next
+	}
+}
+
+func (a *app) logCatStored(ctx context.Context, q daemon.RecordsRequest) (err error) {
+	log, err := daemon.OpenReadOnly(a.dir)
+	if err != nil {
+		return logError(err)
+	}
+	defer func() { err = errors.Join(err, log.Close()) }()
+	records := log.Scan(ctx, max(q.From, 1), math.MaxUint64)
+	if q.Stream != "" {
+		records = log.Read(ctx, q.Stream, 1)
+	}
+	for rec, err := range records {
+		if err != nil {
+			return logError(err)
+		}
+		if rec.Seq < q.From {
+			continue
+		}
+		line, err := messages.RecordJSON(&rec)
+		if err != nil {
+			return err
+		}
+		if err := a.printRecord(line); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// printRecord prints a record: as JSON a line each, or in columns.
+func (a *app) printRecord(line []byte) error {
+	if a.json {
+		_, err := fmt.Fprintln(a.out, string(line))
+		return err
+	}
+	var r struct {
+		Seq                uint64
+		Time, Stream, Kind string
+		Event              json.RawMessage
+	}
+	if err := json.Unmarshal(line, &r); err != nil {
+		return err
+	}
+	stream := r.Stream
+	if id, ok := messages.StreamID(stream).Certificate(); ok {
+		stream = fmt.Sprintf("certificate/%.12s…", id)
+	}
+	event := string(r.Event)
+	if len(event) > 160 {
+		event = strings.ToValidUTF8(event[:160], "") + "…"
+	}
+	_, err := fmt.Fprintf(a.out, "%6d  %-24s  %-26s  %-20s %s\n", r.Seq, r.Time, stream, r.Kind, event)
+	return err
+}
+
+func (a *app) logVerify(ctx context.Context, live bool) error {
+	var report daemon.VerifyReport
+	if live {
+		if err := a.ask(ctx, daemon.OpLogVerify, nil, &report); err != nil {
+			return err
+		}
+	} else {
+		log, err := daemon.OpenReadOnly(a.dir)
+		if err != nil {
+			return logError(err)
+		}
+		r, err := log.Verify(ctx, a.progress("verifying"))
+		if err = errors.Join(err, log.Close()); err != nil {
+			return logError(err)
+		}
+		report = daemon.VerifyReport{Events: r.Head.Seq, Root: r.Head.Root.String()}
+	}
+	return a.show(report, func(w io.Writer) error {
+		_, err := fmt.Fprintf(w, "ok: %d events, root %s\n", report.Events, report.Root)
+		return err
+	})
+}
+
+// progress is a progress bar on a terminal, and nothing elsewhere.
+func (a *app) progress(what string) func(done, total uint64) {
+	f, ok := a.err.(*os.File)
+	if !ok || !term.IsTerminal(int(f.Fd())) {
+		return nil
+	}
+	var bar *progressbar.ProgressBar
+	return func(done, total uint64) {
+		if bar == nil {
+			bar = progressbar.NewOptions64(int64(total), progressbar.OptionSetDescription(what),
+				progressbar.OptionSetWriter(a.err), progressbar.OptionShowCount(), progressbar.OptionClearOnFinish())
+		}
+		_ = bar.Set64(int64(done)) // a bar that cannot be drawn is no reason to stop
+	}
+}
+
+// logStats is what `log stat` prints.
+type logStats struct {
+	Events  uint64            `json:"events"`
+	Root    string            `json:"root"`
+	Streams uint64            `json:"streams"`
+	Kinds   map[string]uint64 `json:"kinds"`
+	Bytes   uint64            `json:"bytes"` // of the records, as they are hashed
+}
+
+func (a *app) logStat(ctx context.Context) (err error) {
+	log, err := daemon.OpenReadOnly(a.dir)
+	if err != nil {
+		return logError(err)
+	}
+	defer func() { err = errors.Join(err, log.Close()) }()
+	head, stat := log.Head(), log.Stat()
+	s := logStats{Events: head.Seq, Root: head.Root.String(), Streams: stat.Streams, Kinds: map[string]uint64{}}
+	progress := a.progress("counting")
+	for rec, err := range log.Scan(ctx, 1, math.MaxUint64) {
+		if err != nil {
+			return logError(err)
+		}
+		s.Kinds[rec.Kind.String()]++
+		s.Bytes += uint64(messages.RecordSize(&rec))
+		if progress != nil && rec.Seq%4096 == 0 {
+			progress(rec.Seq, head.Seq)
+		}
+	}
+	return a.show(s, func(w io.Writer) error {
+		fmt.Fprintf(w, "%d events in %d streams, %d bytes, root %s\n", s.Events, s.Streams, s.Bytes, s.Root)
+		return printTree(w, "", jsonMap(s.Kinds))
+	})
+}
+
+// jsonMap makes a map that printTree takes.
+func jsonMap(m map[string]uint64) map[string]any {
+	out := make(map[string]any, len(m))
+	for k, v := range m {
+		out[k] = v
+	}
+	return out
+}

@@ -1,0 +1,207 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/gatehouse-edge/gatehouse/actors/config"
+	"github.com/gatehouse-edge/gatehouse/cloudsync"
+	"github.com/gatehouse-edge/gatehouse/cmd/internal/daemon"
+)
+
+func (a *app) serveCommand() *cobra.Command {
+	var file string
+	c := &cobra.Command{
+		Use:     "serve",
+		Short:   "Run the daemon as gatehouse.yaml says",
+		Example: example("gatehouse serve -c gatehouse.yaml"),
+		Args:    cobra.NoArgs,
+		RunE:    func(c *cobra.Command, _ []string) error { return a.serve(c.Context(), file) },
+	}
+	c.Flags().StringVarP(&file, "config", "c", "gatehouse.yaml", "configuration file")
+	return c
+}
+
+func (a *app) serve(ctx context.Context, file string) error {
+	doc, err := readFile(file, configMaxBytes)
+	if err != nil {
+		return err
+	}
+	f, warnings, err := config.ParseFile(doc, nil)
+	if err != nil {
+		for _, line := range lines(err) {
+			fmt.Fprintf(a.err, "%s: %s\n", file, line)
+		}
+		return fmt.Errorf("%s cannot be used; see `gatehouse config check %s`", file, file)
+	}
+	logger, err := a.loggerOf(f.Log)
+	if err != nil {
+		return err
+	}
+	for _, w := range warnings {
+		logger.Warn("configuration", "file", file, "warning", w.Error())
+	}
+	base, err := filepath.Abs(filepath.Dir(file))
+	if err != nil {
+		return err
+	}
+	cfg, err := serveConfig(f.Resolve(base), logger)
+	if err != nil {
+		return err
+	}
+	if cfg.Section, err = sectionJSON(f); err != nil {
+		return err
+	}
+	cfg.Origin = filepath.Base(file)
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	cfg.Fatal = func(err error) { cancel(&exitError{exitAppend, err}) }
+	d, err := daemon.Start(ctx, cfg)
+	if err != nil {
+		return logError(err)
+	}
+	logger.Info("ready", "nats", d.NATSURL(), "mqtt", d.MQTTAddr(), "dir", cfg.Dir)
+	fmt.Fprintln(a.out, "ready")
+	<-ctx.Done()
+	d.Close()
+	if cause, ok := errors.AsType[*exitError](context.Cause(ctx)); ok {
+		return cause
+	}
+	return nil
+}
+
+// serveConfig makes a daemon's configuration of a file's.
+func serveConfig(f config.File, logger *slog.Logger) (daemon.Config, error) {
+	cfg := daemon.Config{
+		Dir: f.Dir, Mode: "serve", Policy: f.PolicyFile,
+		NATSListen: f.NATS.Listen, MQTTListen: f.MQTT.Listen, MQTTHosts: f.MQTT.HostAddresses, HTTPListen: f.HTTP.Listen,
+		Logger: logger,
+	}
+	if err := natsConfig(f.NATS, &cfg); err != nil {
+		return cfg, fmt.Errorf("nats: %w", err)
+	}
+	if file := f.Keys.PassphraseFile; file != "" {
+		text, err := readFile(file, 4<<10)
+		if err != nil {
+			return cfg, fmt.Errorf("keys.passphraseFile: %w", err)
+		}
+		cfg.Passphrase, _, _ = bytes.Cut(text, []byte("\n"))
+	}
+	if f.Cloud.Endpoint == "" {
+		logger.Warn("no cloud is configured: only devices that are trusted already are let in", "hint", "set cloud.endpoint")
+		return cfg, nil
+	}
+	data, err := dataPlane(f.Cloud)
+	if err != nil {
+		return cfg, err
+	}
+	cfg.Cloud = &cloudsync.Config{DataPlane: data}
+	return cfg, nil
+}
+
+// natsConfig says where brokers meet the daemon: the embedded server or an external one.
+func natsConfig(n config.NATS, cfg *daemon.Config) error {
+	var t *tls.Config
+	if n.TLS != (config.TLS{}) {
+		t = &tls.Config{MinVersion: tls.VersionTLS13}
+		if n.TLS.Certificate != "" {
+			certificate, err := tls.LoadX509KeyPair(n.TLS.Certificate, n.TLS.PrivateKey)
+			if err != nil {
+				return fmt.Errorf("tls.certificate, tls.privateKey: %w", err)
+			}
+			t.Certificates = []tls.Certificate{certificate}
+		}
+		if n.TLS.CA != "" {
+			roots, err := rootsOf(n.TLS.CA)
+			if err != nil {
+				return fmt.Errorf("tls.ca: %w", err)
+			}
+			t.RootCAs, t.ClientCAs = roots, roots
+		}
+	}
+	if n.URL == "" {
+		cfg.NATSTLS = t
+		return nil
+	}
+	credentials, err := readFile(n.Creds, 16<<10)
+	if err != nil {
+		return fmt.Errorf("creds: %w", err)
+	}
+	cfg.NATS = &daemon.ExternalNATS{URL: n.URL, Credentials: credentials, TLS: t}
+	return nil
+}
+
+// dataPlane makes the cloud client's configuration of a file's.
+func dataPlane(c config.Cloud) (cloudsync.DataPlaneConfig, error) {
+	identity, err := tls.LoadX509KeyPair(c.Certificate, c.PrivateKey)
+	if err != nil {
+		return cloudsync.DataPlaneConfig{}, fmt.Errorf("cloud.certificate, cloud.privateKey: %w", err)
+	}
+	roots, err := rootsOf(c.CA)
+	if err != nil {
+		return cloudsync.DataPlaneConfig{}, fmt.Errorf("cloud.ca: %w", err)
+	}
+	routes := cloudsync.Routes{}
+	for op, path := range map[cloudsync.Operation]string{
+		cloudsync.OpVerifyIdentity:    c.Operations.VerifyClientDeviceIdentity,
+		cloudsync.OpVerifyAssociation: c.Operations.VerifyClientDeviceIoTCertificateAssociation,
+	} {
+		if path != "" {
+			routes[op] = cloudsync.Route{Method: "POST", Path: path}
+		}
+	}
+	return cloudsync.DataPlaneConfig{
+		Endpoint: c.Endpoint, Identity: identity, Roots: roots, Routes: routes, Timeout: min(c.RequestTimeout, deviceBudget), Now: time.Now,
+	}, nil
+}
+
+// deviceBudget is how long a connecting device waits for the cloud before what is stored
+// decides (reliability spec 2.3, D1c).
+const deviceBudget = 2 * time.Second
+
+func rootsOf(file string) (*x509.CertPool, error) {
+	if file == "" {
+		return x509.SystemCertPool()
+	}
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return nil, err
+	}
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(text) {
+		return nil, fmt.Errorf("%s: no certificate in it", file)
+	}
+	return pool, nil
+}
+
+// loggerOf makes the operator's log as the file says; --verbose says more.
+func (a *app) loggerOf(l config.Log) (*slog.Logger, error) {
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(l.Level)); err != nil {
+		return nil, fmt.Errorf("log.level: %w", err)
+	}
+	if a.verbose {
+		level = slog.LevelDebug
+	}
+	o := &slog.HandlerOptions{Level: level}
+	if l.Format == "json" {
+		return slog.New(slog.NewJSONHandler(a.err, o)), nil
+	}
+	return slog.New(slog.NewTextHandler(a.err, o)), nil
+}
+
+// sectionJSON is the clientDeviceAuth section in force, as the log keeps it.
+func sectionJSON(f config.File) ([]byte, error) {
+	return json.Marshal(f.ClientDeviceAuth)
+}

@@ -1,0 +1,416 @@
+package daemon
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"math"
+	"time"
+
+	"github.com/gatehouse-edge/gatehouse/actors"
+	"github.com/gatehouse-edge/gatehouse/actors/brokers/admin"
+	"github.com/gatehouse-edge/gatehouse/eventlog"
+	"github.com/gatehouse-edge/gatehouse/messages"
+	"github.com/gatehouse-edge/gatehouse/projections"
+)
+
+func newAccess(d *Daemon) *actors.Access { return actors.NewAccess(d.sys, d.denials) }
+
+// The operations of the admin service, and their bodies.
+const (
+	OpStatus     = "status"     // → Status
+	OpDevices    = "devices"    // DevicesRequest → Devices
+	OpDevice     = "device"     // DeviceRequest → DeviceDetail
+	OpQuarantine = "quarantine" // DeviceRequest → Done
+	OpRelease    = "release"    // DeviceRequest → Done
+	OpForget     = "forget"     // DeviceRequest → Done
+	OpExplain    = "explain"    // ExplainRequest → projections.Explanation
+	OpRecords    = "records"    // RecordsRequest → Records
+	OpLogVerify  = "log-verify" // → VerifyReport (not "verify": that is a broker's operation)
+	OpBrokerAdd  = "broker-add" // BrokerRequest → BrokerAdded
+	OpPolicy     = "policy"     // → the policy in force
+)
+
+// Status describes a running daemon.
+type Status struct {
+	Version        string                 `json:"version"`
+	Epoch          string                 `json:"epoch"`
+	Mode           string                 `json:"mode"`
+	Events         uint64                 `json:"events"`
+	Root           string                 `json:"root"`
+	Things         int                    `json:"things"`
+	Certificates   int                    `json:"certificates"`
+	Sessions       int                    `json:"sessions"`
+	Denied         uint64                 `json:"denied"`
+	CloudReachable bool                   `json:"cloudReachable"`
+	TrustDuration  string                 `json:"trustDuration"`
+	PolicyRevision string                 `json:"policyRevision"`
+	NATS           string                 `json:"nats"`
+	MQTT           string                 `json:"mqtt,omitempty"`
+	Certificate    map[string]string      `json:"certificate,omitempty"` // of the embedded broker
+	Log            map[string]json.Number `json:"log"`
+}
+
+// DevicesRequest asks for a page of devices, by name.
+type DevicesRequest struct {
+	After messages.ThingName `json:"after,omitempty"`
+	Limit int                `json:"limit,omitempty"`
+}
+
+// Devices is a page of devices.
+type Devices struct {
+	Devices []DeviceLine `json:"devices"`
+	More    bool         `json:"more"`
+}
+
+// DeviceLine is one device in a list.
+type DeviceLine struct {
+	Thing        messages.ThingName `json:"thing"`
+	Groups       []string           `json:"groups"`
+	Certificates int                `json:"certificates"`
+	Sessions     int                `json:"sessions"`
+	Quarantined  string             `json:"quarantined,omitempty"`
+	Confirmed    *time.Time         `json:"confirmed,omitempty"`    // by the cloud, last
+	TrustedUntil *time.Time         `json:"trustedUntil,omitempty"` // if the cloud stays away
+}
+
+// DeviceRequest names a device, and why something is done to it.
+type DeviceRequest struct {
+	Thing  messages.ThingName `json:"thing"`
+	Reason string             `json:"reason,omitempty"`
+}
+
+// DeviceDetail is all that is known of a device.
+type DeviceDetail struct {
+	DeviceLine
+	Attachments []AttachmentDetail `json:"attachments"`
+	Open        []SessionDetail    `json:"open"`
+}
+
+// AttachmentDetail is a certificate that belongs to a device.
+type AttachmentDetail struct {
+	Certificate  messages.CertificateID `json:"certificateId"`
+	Verified     bool                   `json:"verified"`
+	VerifiedAt   time.Time              `json:"verifiedAt"`
+	ConfirmedAt  time.Time              `json:"confirmedAt"`
+	NotAfter     time.Time              `json:"notAfter"`
+	TrustedUntil time.Time              `json:"trustedUntil"`
+	TrustedNow   bool                   `json:"trustedNow"`
+}
+
+// SessionDetail is an open session.
+type SessionDetail struct {
+	Session  string    `json:"session"` // digest, shortened
+	Broker   string    `json:"broker"`
+	OpenedAt time.Time `json:"openedAt"`
+	Event    uint64    `json:"event"`
+}
+
+// ExplainRequest asks why. With Operation and Resource it is about now, else about the
+// last refusal: of Thing, of Certificate (a prefix), or of anybody.
+type ExplainRequest struct {
+	Thing       string `json:"thing,omitempty"`
+	Certificate string `json:"certificate,omitempty"`
+	Operation   string `json:"operation,omitempty"`
+	Resource    string `json:"resource,omitempty"`
+}
+
+// RecordsRequest asks for a page of the log.
+type RecordsRequest struct {
+	From   uint64            `json:"from,omitempty"`
+	Limit  int               `json:"limit,omitempty"`
+	Stream messages.StreamID `json:"stream,omitempty"`
+}
+
+// Records is a page of the log; Next is where the following page begins, 0 at the end.
+type Records struct {
+	Records []json.RawMessage `json:"records"`
+	Next    uint64            `json:"next,omitempty"`
+}
+
+// VerifyReport is the outcome of a verification of the log.
+type VerifyReport struct {
+	Events uint64 `json:"events"`
+	Root   string `json:"root"`
+}
+
+// BrokerRequest names a broker to be let in.
+type BrokerRequest struct {
+	Name messages.BrokerID `json:"name"`
+}
+
+// BrokerAdded says where a broker's credentials are.
+type BrokerAdded struct {
+	Name messages.BrokerID `json:"name"`
+	File string            `json:"file"`
+	URL  string            `json:"url"`
+	// External: the NATS server is not the embedded one, so Entry must be added to its
+	// configuration by hand.
+	External bool   `json:"external"`
+	Entry    string `json:"entry"`
+}
+
+// Limits of pages: an answer must fit a NATS message of 64 KiB.
+const (
+	devicesPage   = 100
+	recordsPage   = 50
+	recordsBudget = 40 << 10
+)
+
+// handle makes a Handler of a typed function.
+func handle[Q, A any](f func(context.Context, Q) (A, error)) admin.Handler {
+	return func(ctx context.Context, body []byte) ([]byte, error) {
+		var q Q
+		if len(body) > 0 {
+			if err := json.Unmarshal(body, &q); err != nil {
+				return nil, messages.Refuse(messages.RefusedInvalidArguments, "request: %v", err)
+			}
+		}
+		a, err := f(ctx, q)
+		if err != nil {
+			return nil, err
+		}
+		return json.Marshal(a)
+	}
+}
+
+func (d *Daemon) startAdmin() error {
+	s, err := admin.Serve(d.conn, admin.Handlers{
+		Admin: map[string]admin.Handler{
+			OpQuarantine: handle(d.quarantine),
+			OpRelease:    handle(d.release),
+			OpForget:     handle(d.forget),
+			OpBrokerAdd:  handle(d.brokerAdd),
+		},
+		Audit: map[string]admin.Handler{
+			OpStatus:    handle(d.status),
+			OpDevices:   handle(d.devices),
+			OpDevice:    handle(d.device),
+			OpExplain:   handle(d.explain),
+			OpRecords:   handle(d.records),
+			OpLogVerify: handle(d.verify),
+			OpPolicy:    func(context.Context, []byte) ([]byte, error) { return d.views.Policy().Document().Canonical(), nil },
+		},
+	}, d.logger)
+	if err != nil {
+		return err
+	}
+	d.onClose(s.Close)
+	return nil
+}
+
+func (d *Daemon) status(context.Context, struct{}) (Status, error) {
+	head, stat, counts := d.log.Head(), d.log.Stat(), d.views.Counts()
+	s := Status{
+		Version: Version, Epoch: d.epoch, Mode: d.cfg.Mode, Events: head.Seq, Root: head.Root.String(),
+		Things: counts.Things, Certificates: counts.Certificates, Sessions: counts.Sessions, Denied: d.denials.Total(),
+		CloudReachable: d.sys.NetworkUp(),
+		TrustDuration:  (time.Duration(d.views.TrustDurationMs()) * time.Millisecond).String(),
+		PolicyRevision: d.views.Policy().Revision(), NATS: d.NATSURL(), MQTT: d.MQTTAddr(),
+		Log: map[string]json.Number{
+			"stored": number(stat.Stored), "repaired": number(stat.Repaired),
+			"journalUsed": number(stat.JournalUsed), "journalBytes": number(stat.JournalBytes), "freeBytes": number(stat.FreeBytes),
+		},
+	}
+	if d.authority != nil {
+		s.Certificate = d.authority.Describe()
+	}
+	return s, nil
+}
+
+func number(n uint64) json.Number { return json.Number(fmt.Sprint(n)) }
+
+func (d *Daemon) devices(_ context.Context, q DevicesRequest) (Devices, error) {
+	return ListDevices(d.views, d.sys.Trust(), d.trust.NowMs(), q), nil
+}
+
+// ListDevices makes a page of the known devices.
+func ListDevices(v *projections.Views, trust messages.Trust, nowMs int64, q DevicesRequest) Devices {
+	limit := q.Limit
+	if limit <= 0 || limit > devicesPage {
+		limit = devicesPage
+	}
+	page := Devices{Devices: []DeviceLine{}}
+	for _, name := range v.Things() {
+		if name <= q.After {
+			continue
+		}
+		if len(page.Devices) == limit {
+			page.More = true
+			break
+		}
+		if device, ok := v.Device(name); ok {
+			page.Devices = append(page.Devices, line(device, trust, nowMs))
+		}
+	}
+	return page
+}
+
+func line(device projections.Device, trust messages.Trust, nowMs int64) DeviceLine {
+	l := DeviceLine{
+		Thing: device.Thing, Groups: device.Groups, Certificates: len(device.Attachments),
+		Sessions: len(device.Sessions), Quarantined: device.Quarantined,
+	}
+	for _, a := range device.Attachments {
+		confirmed, until := moment(a.ConfirmedMs), moment(trustEnd(a, trust))
+		if l.Confirmed == nil || confirmed.After(*l.Confirmed) {
+			l.Confirmed = &confirmed
+		}
+		if trust.Trusted(a.Trust, nowMs) && (l.TrustedUntil == nil || until.After(*l.TrustedUntil)) {
+			l.TrustedUntil = &until
+		}
+	}
+	return l
+}
+
+// trustEnd is when stored trust in a certificate and its attachment ends, trust ms.
+func trustEnd(a projections.Attachment, trust messages.Trust) int64 {
+	return min(a.ConfirmedMs+trust.DurationMs, a.Trust.VerifiedMs+trust.DurationMs, a.Trust.NotAfterMs)
+}
+
+func moment(ms int64) time.Time { return time.UnixMilli(ms).UTC() }
+
+func (d *Daemon) device(_ context.Context, q DeviceRequest) (DeviceDetail, error) {
+	return ShowDevice(d.views, d.sys.Trust(), d.trust.NowMs(), q.Thing)
+}
+
+// ShowDevice describes one device.
+func ShowDevice(v *projections.Views, trust messages.Trust, nowMs int64, name messages.ThingName) (DeviceDetail, error) {
+	device, ok := v.Device(name)
+	if !ok {
+		return DeviceDetail{}, messages.Refuse(messages.RefusedInvalidArguments, "nothing is stored about thing %.128q; see `gatehouse device list`", name)
+	}
+	detail := DeviceDetail{DeviceLine: line(device, trust, nowMs), Attachments: []AttachmentDetail{}, Open: []SessionDetail{}}
+	for _, a := range device.Attachments {
+		detail.Attachments = append(detail.Attachments, AttachmentDetail{
+			Certificate: a.Certificate, Verified: a.Trust.Verified, VerifiedAt: moment(a.Trust.VerifiedMs),
+			ConfirmedAt: moment(a.ConfirmedMs), NotAfter: moment(a.Trust.NotAfterMs),
+			TrustedUntil: moment(trustEnd(a, trust)),
+			TrustedNow:   trust.Trusted(a.Trust, nowMs) && trust.Holds(a.ConfirmedMs, nowMs),
+		})
+	}
+	for _, s := range device.Sessions {
+		detail.Open = append(detail.Open, SessionDetail{
+			Session: s.Digest.Short(), Broker: string(s.Broker), OpenedAt: moment(s.OpenedMs), Event: s.OpenedSeq,
+		})
+	}
+	return detail, nil
+}
+
+// Done answers an order.
+type Done struct {
+	Event uint64 `json:"event"` // the last record it made; 0: it changed nothing
+}
+
+func (d *Daemon) order(ctx context.Context, c messages.Command) (Done, error) {
+	reply, err := d.sys.Do(ctx, c, messages.Cause{Request: "operator"})
+	if err != nil {
+		return Done{}, err
+	}
+	done, ok := reply.(messages.Done)
+	if !ok {
+		return Done{}, fmt.Errorf("unexpected reply %T", reply)
+	}
+	return Done{Event: done.Seq}, nil
+}
+
+// thing reads a device's name from a request.
+func thing(q DeviceRequest) (messages.ThingName, error) {
+	name, err := messages.ParseThingName(string(q.Thing))
+	if err != nil {
+		return "", messages.Refuse(messages.RefusedInvalidArguments, "%v", err)
+	}
+	return name, nil
+}
+
+func (d *Daemon) quarantine(ctx context.Context, q DeviceRequest) (Done, error) {
+	name, err := thing(q)
+	if err != nil {
+		return Done{}, err
+	}
+	return d.order(ctx, messages.QuarantineDevice{Thing: name, Source: messages.Source_SOURCE_OPERATOR, Reason: q.Reason})
+}
+
+func (d *Daemon) release(ctx context.Context, q DeviceRequest) (Done, error) {
+	name, err := thing(q)
+	if err != nil {
+		return Done{}, err
+	}
+	return d.order(ctx, messages.ReleaseDevice{Thing: name, Source: messages.Source_SOURCE_OPERATOR, Reason: q.Reason})
+}
+
+func (d *Daemon) forget(ctx context.Context, q DeviceRequest) (Done, error) {
+	name, err := thing(q)
+	if err != nil {
+		return Done{}, err
+	}
+	return d.order(ctx, messages.ForgetDevice{Thing: name, Source: messages.Source_SOURCE_OPERATOR, Reason: q.Reason})
+}
+
+func (d *Daemon) brokerAdd(_ context.Context, q BrokerRequest) (BrokerAdded, error) {
+	added, err := d.AddBroker(q.Name)
+	if err != nil {
+		return BrokerAdded{}, messages.Refuse(messages.RefusedInvalidArguments, "%v", err)
+	}
+	return added, nil
+}
+
+func (d *Daemon) explain(ctx context.Context, q ExplainRequest) (projections.Explanation, error) {
+	x := &projections.Explainer{Views: d.views, Log: d.log, Trust: d.sys.Trust, NowMs: d.trust.NowMs}
+	return Explain(ctx, x, q)
+}
+
+func (d *Daemon) records(ctx context.Context, q RecordsRequest) (Records, error) {
+	return ReadRecords(ctx, d.log, q)
+}
+
+// ReadRecords makes a page of the log, in the form `gatehouse log cat` prints.
+func ReadRecords(ctx context.Context, log eventlog.Log, q RecordsRequest) (Records, error) {
+	limit := q.Limit
+	if limit <= 0 || limit > recordsPage {
+		limit = recordsPage
+	}
+	page, bytes := Records{Records: []json.RawMessage{}}, 0
+	next := log.Scan(ctx, max(q.From, 1), math.MaxUint64)
+	if q.Stream != "" {
+		next = log.Read(ctx, q.Stream, 1)
+	}
+	for rec, err := range next {
+		if err != nil {
+			return Records{}, err
+		}
+		if rec.Seq < q.From {
+			continue
+		}
+		line, err := pageLine(&rec)
+		if err != nil {
+			return Records{}, err
+		}
+		if len(page.Records) == limit || len(page.Records) > 0 && bytes+len(line) > recordsBudget {
+			page.Next = rec.Seq
+			break
+		}
+		bytes += len(line)
+		page.Records = append(page.Records, line)
+	}
+	return page, nil
+}
+
+// pageLine renders a record; of one that is too long for a page, such as a large policy,
+// the envelope only.
+func pageLine(rec *messages.Record) ([]byte, error) {
+	if len(rec.Body) > recordsBudget/2 {
+		short := *rec
+		short.Body, short.Kind, short.Schema = nil, rec.Kind, 0
+		return messages.RecordJSON(&short)
+	}
+	return messages.RecordJSON(rec)
+}
+
+func (d *Daemon) verify(ctx context.Context, _ struct{}) (VerifyReport, error) {
+	report, err := d.log.Verify(ctx, nil)
+	if err != nil {
+		return VerifyReport{}, err
+	}
+	return VerifyReport{Events: report.Head.Seq, Root: report.Head.Root.String()}, nil
+}

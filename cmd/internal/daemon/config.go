@@ -1,0 +1,61 @@
+package daemon
+
+import (
+	"crypto/tls"
+	"log/slog"
+	"time"
+
+	"github.com/gatehouse-edge/gatehouse/cloudsync"
+	"github.com/gatehouse-edge/gatehouse/messages"
+)
+
+// Version is this program's version, as the log and NATS discovery show it.
+const Version = "0.1.0"
+
+// Config is what a daemon is made of. Dir and Logger are required.
+type Config struct {
+	Dir  string // everything the daemon keeps; made with mode 0700
+	Mode string // "dev" or "serve", for the record
+
+	// Policy is the file that holds only deviceGroups, reloaded when it changes. Empty:
+	// Section holds them.
+	Policy string
+	// Section is the clientDeviceAuth section, and Origin its file's name.
+	Section []byte
+	Origin  string
+
+	NATSListen string        // of the embedded server; empty: in process only
+	NATSTLS    *tls.Config   // of the embedded server; needed off loopback
+	NATS       *ExternalNATS // nil: the embedded server
+	// MQTTListen is the embedded broker's address; empty: there is none.
+	MQTTListen string
+	MQTTHosts  []string            // names and addresses devices dial, for its certificate
+	TLSMin     uint16              // of the embedded broker
+	HTTPListen string              // of the status page, on loopback; empty: there is none
+	Brokers    []messages.BrokerID // made on start if they are not there yet
+
+	// Cloud says how the cloud is reached; nil: never, and only stored trust counts.
+	Cloud *cloudsync.Config
+	// Trust overrides the configured trust duration, whose unit is the minute. 0: not.
+	Trust time.Duration
+	// Recheck is how often the cloud is asked about connected devices, beyond what keeps
+	// their trust alive; 0: not more often than that.
+	Recheck time.Duration
+
+	CAType     string // of a new managed authority, instead of what Section says (dev: ECDSA_P256)
+	Passphrase []byte // of the authority's key; nil: the key lies in a file of mode 0400
+
+	Logger *slog.Logger
+	// Fatal ends the process when the log failed. Required in production; default panic.
+	Fatal func(error)
+}
+
+// localBroker is the embedded MQTT broker's own name.
+const localBroker messages.BrokerID = "mqtt"
+
+// ExternalNATS says how a NATS server that is not ours is reached.
+type ExternalNATS struct {
+	URL         string
+	Credentials []byte // of the daemon: a .creds file or an nkey seed
+	TLS         *tls.Config
+}

@@ -1,0 +1,291 @@
+package daemon
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/gatehouse-edge/gatehouse/actors"
+	"github.com/gatehouse-edge/gatehouse/actors/brokers"
+	"github.com/gatehouse-edge/gatehouse/actors/brokers/client"
+	"github.com/gatehouse-edge/gatehouse/actors/brokers/mochi"
+	"github.com/gatehouse-edge/gatehouse/actors/config"
+	"github.com/gatehouse-edge/gatehouse/actors/keys"
+	"github.com/gatehouse-edge/gatehouse/cloudsync"
+	"github.com/gatehouse-edge/gatehouse/eventlog"
+	"github.com/gatehouse-edge/gatehouse/messages"
+	"github.com/gatehouse-edge/gatehouse/projections"
+)
+
+// Daemon is a running core. Close ends it.
+type Daemon struct {
+	cfg    Config
+	logger *slog.Logger
+	epoch  string
+	clock  *actors.SystemClock
+
+	keys    *keys.Store
+	log     eventlog.Log
+	views   *projections.Views
+	trust   *actors.TrustClock
+	cloud   actors.Cloud
+	sys     *actors.System
+	denials *actors.Denials
+	keeper  *actors.Keeper
+
+	authority *actors.Authority
+	server    *brokers.Server
+	conn      *brokers.Conn
+	users     *users
+	pusher    atomic.Pointer[brokers.Pusher]
+	desk      *brokers.Desk
+	mqtt      *mochi.Broker
+	client    *client.Client
+
+	httpAddr string
+
+	closers []func() // in the order of starting; run backwards
+}
+
+// Start brings a daemon up and returns when it answers. ctx bounds the start alone.
+func Start(ctx context.Context, cfg Config) (*Daemon, error) {
+	if cfg.Dir == "" || cfg.Logger == nil {
+		return nil, errors.New("start: Config needs Dir and Logger")
+	}
+	d := &Daemon{cfg: cfg, logger: cfg.Logger, epoch: newEpoch()}
+	if err := d.start(ctx); err != nil {
+		d.Close()
+		return nil, err
+	}
+	return d, nil
+}
+
+func newEpoch() string {
+	var b [8]byte
+	_, _ = rand.Read(b[:])
+	return hex.EncodeToString(b[:])
+}
+
+// start runs the steps in order: what decides is up before anyone can ask.
+func (d *Daemon) start(ctx context.Context) error {
+	for _, step := range []struct {
+		name string
+		run  func(context.Context) error
+	}{
+		{"prepare directory", d.openDir},
+		{"open log", d.openCore},
+		{"take configuration", d.takeDocuments},
+		{"start authority", d.startAuthority},
+		{"start NATS", d.startNATS},
+		{"start MQTT broker", d.startMQTT},
+		{"start status page", d.startHTTP},
+		{"watch files", d.watchFiles},
+		{"write run file", d.writeRun},
+	} {
+		if err := step.run(ctx); err != nil {
+			return fmt.Errorf("%s: %w", step.name, err)
+		}
+	}
+	d.desk.SetReady(true)
+	if d.client != nil { // the embedded broker must have heard us, or its first deliveries wait
+		d.pusher.Load().Beat()
+		if err := d.client.Ready(ctx); err != nil {
+			return fmt.Errorf("embedded MQTT broker: %w", err)
+		}
+	}
+	return nil
+}
+
+// onClose adds something to be undone by Close.
+func (d *Daemon) onClose(f func()) { d.closers = append(d.closers, f) }
+
+// Close ends the daemon in the reverse order of its start: nobody new is let in, what
+// was accepted is answered, the log is made clean.
+func (d *Daemon) Close() {
+	for _, f := range slices.Backward(d.closers) {
+		f()
+	}
+	d.closers = nil
+}
+
+func (d *Daemon) openDir(context.Context) error {
+	if err := os.MkdirAll(d.cfg.Dir, 0o700); err != nil {
+		return err
+	}
+	clock, err := actors.NewSystemClock()
+	if err != nil {
+		return fmt.Errorf("read boot id: %w", err)
+	}
+	d.clock = clock
+	d.keys, err = keys.Open(filepath.Join(d.cfg.Dir, "keys"), keys.Options{Passphrase: d.cfg.Passphrase})
+	return err
+}
+
+// openCore opens the log, folds it, and starts the entities and what looks after them.
+func (d *Daemon) openCore(ctx context.Context) error {
+	signer, verifier, err := d.keys.LogSigner()
+	if err != nil {
+		return err
+	}
+	anchor, err := d.openLog(signer, verifier)
+	if d.log != nil {
+		d.onClose(func() { d.logClose() })
+	}
+	if err != nil {
+		return err
+	}
+	d.trust = actors.NewTrustClock(d.clock, anchor)
+	if d.cfg.Trust > 0 {
+		d.views.SetTrustDurationMs(d.cfg.Trust.Milliseconds())
+	}
+	if err := d.startCloud(); err != nil {
+		return err
+	}
+	d.sys, err = actors.New(actors.Config{
+		Log: d.log, Views: d.views, Cloud: d.cloud, Clock: d.trust, Fail: d.cfg.Fatal, Logger: d.logger,
+	})
+	if err != nil {
+		return err
+	}
+	d.denials = actors.NewDenials(d.sys, d.views.Known)
+	d.views.Live(d.hooks())
+	if c, ok := d.cloud.(*cloudsync.Cloud); ok {
+		c.OnNetworkChange(d.sys.SetNetwork)
+		settling, cancel := context.WithTimeout(ctx, settleTimeout)
+		_ = c.Settle(settling) // a cloud that has not answered by then counts as away
+		cancel()
+		d.sys.SetNetwork(c.NetworkUp())
+	} else {
+		d.sys.SetNetwork(false)
+	}
+	d.onClose(d.stopCore)
+	d.keeper = actors.NewKeeper(d.sys, d.views, d.clock, d.cfg.Recheck, d.logger)
+	d.keeper.Start()
+	d.onClose(d.keeper.Close)
+	_, err = d.sys.Do(ctx, messages.Note{Stream: messages.StreamLifecycle, Event: &messages.Started{
+		Version: Version, Epoch: d.epoch, Mode: d.cfg.Mode,
+	}}, messages.Cause{})
+	return err
+}
+
+// settleTimeout is how long the start waits for the first word from the cloud.
+const settleTimeout = 3 * time.Second
+
+// closeTimeout is how long an orderly end may take (reliability spec 2.3, E8).
+const closeTimeout = 5 * time.Second
+
+func (d *Daemon) stopCore() {
+	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
+	defer cancel()
+	for _, c := range []messages.Command{
+		messages.MarkClock{Mark: d.trust.Mark()},
+		messages.Note{Stream: messages.StreamLifecycle, Event: &messages.Stopped{Epoch: d.epoch, Reason: "asked to stop"}},
+	} {
+		if _, err := d.sys.Do(ctx, c, messages.Cause{}); err != nil {
+			d.logger.Warn("end not recorded", "error", err)
+		}
+	}
+	if err := d.sys.Close(ctx); err != nil {
+		d.logger.Warn("requests left unanswered", "error", err)
+	}
+}
+
+func (d *Daemon) logClose() {
+	if err := d.log.Close(); err != nil {
+		d.logger.Error("event log was not closed cleanly; the next start repairs it", "error", err)
+	}
+}
+
+func (d *Daemon) startCloud() error {
+	if d.cfg.Cloud == nil {
+		d.cloud = noCloud{}
+		return nil
+	}
+	cfg := *d.cfg.Cloud
+	performance := d.views.Section().Performance
+	cfg.Queue.Size, cfg.Queue.Workers = performance.CloudRequestQueueSize, performance.MaxConcurrentCloudRequests
+	c, err := cloudsync.New(cfg)
+	if err != nil {
+		return fmt.Errorf("cloud: %w", err)
+	}
+	d.cloud = c
+	d.onClose(c.Close)
+	return nil
+}
+
+// noCloud answers nothing: only what is stored counts.
+type noCloud struct{}
+
+// Ask implements actors.Cloud.
+func (noCloud) Ask(_ messages.CloudQuestion, done func(messages.CloudAnswer)) error {
+	done(messages.CloudAnswer{Detail: "no cloud is configured"})
+	return nil
+}
+
+// hooks tell brokers, and the log, what the read models notice.
+func (d *Daemon) hooks() projections.Hooks {
+	return projections.Hooks{
+		Closed: func(s *projections.Session, reason messages.CloseReason, detail string) {
+			if p := d.pusher.Load(); p != nil && reason != messages.CloseReason_CLOSE_BY_BROKER {
+				p.SessionClosed(s.Broker, brokers.Closed{Token: s.Digest, Thing: s.Thing, CertificateID: s.Certificate, Reason: closeText(reason, detail)})
+			}
+		},
+		Evict: func(s *projections.Session) {
+			d.sys.Submit(context.Background(), messages.CloseSession{
+				Thing: s.Thing, Session: s.Digest, Reason: messages.CloseReason_CLOSE_EVICTED,
+				Detail: "more sessions than performance.maxActiveAuthTokens",
+			}, messages.Cause{}, func(messages.Reply) {})
+		},
+		PolicyChanged: func(seq uint64, revision string) {
+			d.logger.Info("policy in force", "policy_revision", revision, "seq", seq)
+			if p := d.pusher.Load(); p != nil {
+				p.PolicyChanged(seq)
+			}
+		},
+		Config: d.tune,
+	}
+}
+
+// tune applies what of a new configuration is not read at each use.
+func (d *Daemon) tune(s config.Section) {
+	if c, ok := d.cloud.(*cloudsync.Cloud); ok {
+		c.Tune(s.Performance.CloudRequestQueueSize, s.Performance.MaxConcurrentCloudRequests)
+	}
+}
+
+// Views are the read models, for the admin service and tests.
+func (d *Daemon) Views() *projections.Views { return d.views }
+
+// MQTTAddr is where the embedded broker listens; "" if there is none.
+func (d *Daemon) MQTTAddr() string {
+	if d.mqtt == nil {
+		return ""
+	}
+	return d.mqtt.Addr().String()
+}
+
+// NATSURL is where brokers connect; "" if only in process.
+func (d *Daemon) NATSURL() string {
+	if d.server == nil {
+		return d.cfg.NATS.URL
+	}
+	return d.server.URL()
+}
+
+// closeText says in words why a session ended, for brokers and their logs.
+func closeText(reason messages.CloseReason, detail string) string {
+	word := strings.ToLower(strings.ReplaceAll(strings.TrimPrefix(reason.String(), "CLOSE_"), "_", " "))
+	if detail == "" {
+		return word
+	}
+	return word + ": " + detail
+}

@@ -1,0 +1,144 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/fsnotify/fsnotify"
+
+	"github.com/gatehouse-edge/gatehouse/actors/policy"
+	"github.com/gatehouse-edge/gatehouse/messages"
+)
+
+// takeDocuments puts the configuration and the policy of the files into force. At the
+// first start a bad one refuses the start; later the last good one stays in force and
+// the rejection is on record (design.md, section 7).
+func (d *Daemon) takeDocuments(ctx context.Context) error {
+	if len(d.cfg.Section) > 0 {
+		if err := d.take(ctx, messages.ReplaceConfig{Document: d.cfg.Section, Source: messages.Source_SOURCE_FILE, Origin: d.cfg.Origin}, d.views.HasConfig()); err != nil {
+			return err
+		}
+	}
+	d.tune(d.views.Section())
+	if d.cfg.Policy != "" {
+		return d.takePolicyFile(ctx)
+	}
+	if groups := d.views.Section().DeviceGroups; groups != nil {
+		return d.take(ctx, messages.ReplacePolicy{Document: groups, Source: messages.Source_SOURCE_FILE, Origin: d.cfg.Origin}, d.views.HasPolicy())
+	}
+	return nil
+}
+
+func (d *Daemon) takePolicyFile(ctx context.Context) error {
+	doc, err := readLimited(d.cfg.Policy, policy.MaxDocumentBytes)
+	if err != nil {
+		if d.views.HasPolicy() {
+			d.logger.Error("policy file cannot be read: the former policy stays in force", "file", d.cfg.Policy, "error", err)
+			return nil
+		}
+		return err
+	}
+	return d.take(ctx, messages.ReplacePolicy{Document: doc, Source: messages.Source_SOURCE_FILE, Origin: filepath.Base(d.cfg.Policy)}, d.views.HasPolicy())
+}
+
+// take submits a document. A rejected one is an error unless there is a former one.
+func (d *Daemon) take(ctx context.Context, c messages.Command, former bool) error {
+	reply, err := d.sys.Do(ctx, c, messages.Cause{})
+	if err != nil {
+		return err
+	}
+	rejected, ok := reply.(messages.Rejected)
+	if !ok {
+		return nil
+	}
+	if !former {
+		return errors.New(strings.Join(rejected.Errors, "\n"))
+	}
+	for _, line := range rejected.Errors {
+		d.logger.Error("document rejected: the former one stays in force", "error", line)
+	}
+	return nil
+}
+
+// readLimited reads a file of at most max bytes.
+func readLimited(path string, max int64) ([]byte, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, err
+	}
+	if info.Size() > max {
+		return nil, fmt.Errorf("%s: %d bytes, at most %d", path, info.Size(), max)
+	}
+	return os.ReadFile(path)
+}
+
+// settle is how long a file must be quiet before it is read: editors write in steps.
+const settle = 50 * time.Millisecond
+
+// watcher reloads the policy file when it changes. It watches the folder, since editors
+// replace the file.
+type watcher struct {
+	fs *fsnotify.Watcher
+	wg sync.WaitGroup
+}
+
+func (d *Daemon) watchFiles(context.Context) error {
+	if d.cfg.Policy == "" {
+		return nil
+	}
+	fs, err := fsnotify.NewWatcher()
+	if err != nil {
+		return fmt.Errorf("watch %s: %w", d.cfg.Policy, err)
+	}
+	if err := fs.Add(filepath.Dir(d.cfg.Policy)); err != nil {
+		return errors.Join(fmt.Errorf("watch %s: %w", d.cfg.Policy, err), fs.Close())
+	}
+	w := &watcher{fs: fs}
+	w.wg.Go(func() { d.watch(w) })
+	d.onClose(func() {
+		_ = fs.Close() // ends watch; there is nothing to save
+		w.wg.Wait()
+	})
+	return nil
+}
+
+func (d *Daemon) watch(w *watcher) {
+	name := filepath.Clean(d.cfg.Policy)
+	quiet := time.NewTimer(time.Hour)
+	quiet.Stop()
+	defer quiet.Stop()
+	for {
+		select {
+		case e, ok := <-w.fs.Events:
+			if !ok {
+				return
+			}
+			if filepath.Clean(e.Name) == name && !e.Has(fsnotify.Chmod) {
+				quiet.Reset(settle)
+			}
+		case err, ok := <-w.fs.Errors:
+			if !ok {
+				return
+			}
+			d.logger.Warn("policy file may have changed unseen; reading it", "error", err)
+			quiet.Reset(settle)
+		case <-quiet.C:
+			d.reloadPolicy()
+		}
+	}
+}
+
+// reloadPolicy takes the changed file, or keeps the former policy and says why.
+func (d *Daemon) reloadPolicy() {
+	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
+	defer cancel()
+	if err := d.takePolicyFile(ctx); err != nil {
+		d.logger.Error("policy not reloaded: the former one stays in force", "file", d.cfg.Policy, "error", err)
+	}
+}

@@ -1,0 +1,74 @@
+package daemon
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"path/filepath"
+
+	"golang.org/x/mod/sumdb/note"
+
+	"github.com/gatehouse-edge/gatehouse/actors"
+	"github.com/gatehouse-edge/gatehouse/eventlog"
+	"github.com/gatehouse-edge/gatehouse/messages"
+	"github.com/gatehouse-edge/gatehouse/projections"
+)
+
+// LogDir is where a daemon's directory keeps its event log.
+func LogDir(dir string) string { return filepath.Join(dir, "log") }
+
+// replayBatch is how many records are folded at once on start.
+const replayBatch = 1024
+
+// openLog opens the event log and folds its history into views; anchor is where the
+// trust clock goes on from.
+func (d *Daemon) openLog(signer note.Signer, verifier note.Verifier) (anchor actors.Anchor, err error) {
+	d.views = projections.New(d.cfg.Logger)
+	d.log, err = eventlog.Open(LogDir(d.cfg.Dir), eventlog.Options{
+		Applied:   d.views.Apply,
+		KnownKind: messages.Known,
+		Signer:    signer,
+		Verifier:  verifier,
+		Fatal:     d.cfg.Fatal,
+		Logger:    d.cfg.Logger,
+	})
+	if err != nil {
+		return anchor, fmt.Errorf("open event log: %w", err)
+	}
+	anchor, err = Replay(context.Background(), d.log, d.views)
+	if err != nil {
+		return anchor, fmt.Errorf("replay event log: %w", err)
+	}
+	return anchor, nil
+}
+
+// Replay folds a log's history into views and finds where the trust clock stood.
+func Replay(ctx context.Context, log eventlog.Log, views *projections.Views) (actors.Anchor, error) {
+	var anchor actors.Anchor
+	batch := make([]messages.Record, 0, replayBatch)
+	for rec, err := range log.Scan(ctx, 1, math.MaxUint64) {
+		if err != nil {
+			return anchor, err
+		}
+		anchor.TrustMs, anchor.WallMs = max(anchor.TrustMs, rec.At.TrustMs), rec.At.WallMs
+		if rec.Kind == messages.KindClockMarked {
+			noteMark(&anchor, &rec)
+		}
+		if batch = append(batch, rec); len(batch) == replayBatch {
+			views.Apply(batch)
+			batch = batch[:0]
+		}
+	}
+	views.Apply(batch)
+	return anchor, nil
+}
+
+func noteMark(anchor *actors.Anchor, rec *messages.Record) {
+	e, err := messages.DecodeEvent(rec)
+	if err != nil {
+		return // the mark of a newer version: the last record's time still counts
+	}
+	if m, ok := e.(*messages.ClockMarked); ok {
+		anchor.MarkTrustMs, anchor.BootMs, anchor.BootID = rec.At.TrustMs, m.BootMs, m.BootId
+	}
+}

@@ -1,0 +1,177 @@
+package daemon
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/gatehouse-edge/gatehouse/actors/brokers"
+	"github.com/gatehouse-edge/gatehouse/actors/brokers/client"
+	"github.com/gatehouse-edge/gatehouse/actors/brokers/mochi"
+	"github.com/gatehouse-edge/gatehouse/messages"
+	"github.com/gatehouse-edge/gatehouse/messages/authapi"
+)
+
+// startNATS starts the embedded server with its users, the desk (not ready yet), the
+// pushes and the admin service.
+func (d *Daemon) startNATS(context.Context) error {
+	err := d.connectNATS()
+	if err != nil {
+		return err
+	}
+	d.onClose(d.conn.Close)
+	if err := d.addUsers(); err != nil {
+		return err
+	}
+	if err := d.startPusher(); err != nil {
+		return err
+	}
+	d.desk, err = brokers.OpenDesk(brokers.DeskConfig{
+		Conn: d.conn,
+		Gate: &gate{sys: d.sys, access: newAccess(d), views: d.views, clock: d.trust, denials: d.denials},
+		Log:  d.logger, Version: Version, Instance: d.epoch,
+	})
+	if err != nil {
+		return err
+	}
+	d.onClose(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
+		defer cancel()
+		if err := d.desk.Close(ctx); err != nil {
+			d.logger.Warn("desk closed with requests unanswered", "error", err)
+		}
+	})
+	return d.startAdmin()
+}
+
+// connectNATS connects to the external server that is configured, or starts the
+// embedded one.
+func (d *Daemon) connectNATS() error {
+	if n := d.cfg.NATS; n != nil {
+		credentials, err := brokers.ParseCredentials(n.Credentials)
+		if err != nil {
+			return err
+		}
+		d.conn, err = brokers.Connect(brokers.ConnectConfig{URL: n.URL, Credentials: credentials, TLS: n.TLS, Log: d.logger})
+		return err
+	}
+	server, err := brokers.StartServer(brokers.ServerConfig{Listen: d.cfg.NATSListen, TLS: d.cfg.NATSTLS, Log: d.logger})
+	if err != nil {
+		return err
+	}
+	d.server = server
+	d.onClose(server.Close)
+	d.conn, err = server.DaemonConn()
+	return err
+}
+
+// addUsers lets in the operators and brokers that are known, and makes those that the
+// configuration wants.
+func (d *Daemon) addUsers() error {
+	var err error
+	if d.users, err = openUsers(d.cfg.Dir); err != nil {
+		return err
+	}
+	for _, name := range []string{authapi.OperatorAdmin, authapi.OperatorAuditor, string(localBroker)} {
+		if _, err := d.users.ensure(name); err != nil {
+			return err
+		}
+	}
+	for _, name := range d.cfg.Brokers {
+		if _, err := d.users.ensure(string(name)); err != nil {
+			return err
+		}
+	}
+	return d.users.all(d.letIn)
+}
+
+// letIn lets the holder of a key act as name at the embedded server.
+func (d *Daemon) letIn(name, public string) error {
+	if d.server == nil {
+		return nil // an external server has users of its own: `broker add` prints their entries
+	}
+	if name == authapi.OperatorAdmin || name == authapi.OperatorAuditor {
+		return d.server.AddOperator(name, public)
+	}
+	return d.server.AddBroker(messages.BrokerID(name), public)
+}
+
+func (d *Daemon) startPusher() error {
+	pusher, err := brokers.NewPusher(brokers.PusherConfig{Conn: d.conn, Epoch: d.epoch, Log: d.logger})
+	if err != nil {
+		return err
+	}
+	err = d.users.all(func(name, _ string) error {
+		if name != authapi.OperatorAdmin && name != authapi.OperatorAuditor {
+			pusher.AddBroker(messages.BrokerID(name))
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	d.pusher.Store(pusher)
+	ctx, cancel := context.WithCancel(context.Background())
+	ticker := time.NewTicker(authapi.HeartbeatInterval)
+	var wg sync.WaitGroup
+	wg.Go(func() { pusher.Run(ctx, ticker.C) })
+	d.onClose(func() {
+		cancel()
+		ticker.Stop()
+		wg.Wait()
+	})
+	return nil
+}
+
+// AddBroker makes credentials for a broker and lets it in at once: at the embedded
+// server; for an external one it returns the entry to add to that server's users.
+func (d *Daemon) AddBroker(name messages.BrokerID) (BrokerAdded, error) {
+	c, err := d.users.ensure(string(name))
+	if err != nil {
+		return BrokerAdded{}, err
+	}
+	if err := d.letIn(string(name), c.Public); err != nil {
+		return BrokerAdded{}, err
+	}
+	d.pusher.Load().AddBroker(name)
+	var entry strings.Builder
+	if err := brokers.WriteUserConfig(&entry, brokers.User{Name: string(name), Public: c.Public}); err != nil {
+		return BrokerAdded{}, err
+	}
+	return BrokerAdded{
+		Name: name, File: CredsFile(d.cfg.Dir, string(name)), URL: d.NATSURL(), External: d.server == nil, Entry: entry.String(),
+	}, nil
+}
+
+// startMQTT starts the embedded broker. It is a broker like any other: it asks over
+// NATS, in process, with credentials of its own.
+func (d *Daemon) startMQTT(ctx context.Context) error {
+	if d.cfg.MQTTListen == "" {
+		return nil
+	}
+	creds, err := d.users.ensure(string(localBroker))
+	if err != nil {
+		return err
+	}
+	cfg := client.Config{Broker: localBroker, Credentials: creds.File(), Logger: d.logger}
+	if d.server != nil {
+		cfg.Options = append(cfg.Options, d.server.Local())
+	} else {
+		cfg.URL, cfg.TLS = d.cfg.NATS.URL, d.cfg.NATS.TLS
+	}
+	d.client, err = client.Connect(ctx, cfg)
+	if err != nil {
+		return fmt.Errorf("connect as broker %s: %w", localBroker, err)
+	}
+	d.onClose(func() { _ = d.client.Close() }) // what it could not close, the log knows
+	d.mqtt, err = mochi.New(mochi.Config{
+		Listen: d.cfg.MQTTListen, GetCertificate: d.authority.GetCertificate, Client: d.client, Logger: d.logger,
+	})
+	if err != nil {
+		return err
+	}
+	d.onClose(func() { _ = d.mqtt.Close() })
+	return nil
+}

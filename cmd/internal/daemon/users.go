@@ -1,0 +1,126 @@
+package daemon
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+
+	"github.com/gatehouse-edge/gatehouse/actors/brokers"
+	"github.com/gatehouse-edge/gatehouse/messages"
+	"github.com/gatehouse-edge/gatehouse/messages/authapi"
+)
+
+// users keeps which nkeys may act as which broker or operator: public halves in
+// users.json, the secret halves in .creds files that are handed out.
+type users struct {
+	dir string // "brokers" in the daemon's directory
+
+	mu   sync.Mutex
+	keys map[string][]string // name → public nkeys; guarded by mu
+}
+
+// usersMaxBytes bounds users.json.
+const usersMaxBytes = 1 << 20
+
+// BrokersDir is where a daemon's directory keeps the brokers' credentials.
+func BrokersDir(dir string) string { return filepath.Join(dir, "brokers") }
+
+func openUsers(dir string) (*users, error) {
+	u := &users{dir: BrokersDir(dir), keys: map[string][]string{}}
+	if err := os.MkdirAll(u.dir, 0o700); err != nil {
+		return nil, err
+	}
+	doc, err := readLimited(u.file(), usersMaxBytes)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return u, nil
+	case err != nil:
+		return nil, err
+	}
+	if err := json.Unmarshal(doc, &u.keys); err != nil {
+		return nil, fmt.Errorf("%s: %w; restore it, or remove it and add the brokers again", u.file(), err)
+	}
+	return u, nil
+}
+
+func (u *users) file() string { return filepath.Join(u.dir, "users.json") }
+
+// CredsFile is where the credentials of a broker or operator are written.
+func CredsFile(dir, name string) string { return filepath.Join(BrokersDir(dir), name+".creds") }
+
+// ensure makes credentials for name unless there are some, and returns them.
+func (u *users) ensure(name string) (brokers.Credentials, error) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	path := filepath.Join(u.dir, name+".creds")
+	if file, err := readLimited(path, usersMaxBytes); err == nil {
+		c, err := brokers.ParseCredentials(file)
+		if err == nil && slices.Contains(u.keys[name], c.Public) {
+			return c, nil
+		}
+	}
+	return u.add(name, path)
+}
+
+// add makes fresh credentials for name beside those it has; mu is held.
+func (u *users) add(name, path string) (brokers.Credentials, error) {
+	make := func() (brokers.Credentials, error) { return brokers.NewBrokerCredentials(messages.BrokerID(name)) }
+	if name == authapi.OperatorAdmin || name == authapi.OperatorAuditor {
+		make = func() (brokers.Credentials, error) { return brokers.NewOperatorCredentials(name) }
+	}
+	c, err := make()
+	if err != nil {
+		return brokers.Credentials{}, err
+	}
+	u.keys[name] = append(u.keys[name], c.Public)
+	doc, err := json.MarshalIndent(u.keys, "", "  ")
+	if err != nil {
+		return brokers.Credentials{}, err
+	}
+	// The public half first: credentials that nobody knows are harmless, but useless.
+	if err := writeFile(u.file(), doc, 0o600); err != nil {
+		return brokers.Credentials{}, err
+	}
+	return c, writeFile(path, c.File(), 0o400)
+}
+
+// all calls f for each name and key.
+func (u *users) all(f func(name, public string) error) error {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	for name, keys := range u.keys {
+		for _, public := range keys {
+			if err := f(name, public); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// writeFile replaces a file as a whole: whoever reads it sees the old or the new one.
+func writeFile(path string, content []byte, mode fs.FileMode) error {
+	tmp, err := os.CreateTemp(filepath.Dir(path), ".tmp-*")
+	if err != nil {
+		return err
+	}
+	defer func() { _ = os.Remove(tmp.Name()) }() // gone already when all went well
+	_, err = tmp.Write(content)
+	err = errors.Join(err, tmp.Chmod(mode), tmp.Sync(), tmp.Close())
+	if err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	if err := os.Rename(tmp.Name(), path); err != nil {
+		return err
+	}
+	dir, err := os.Open(filepath.Dir(path))
+	if err != nil {
+		return err
+	}
+	return errors.Join(dir.Sync(), dir.Close())
+}
