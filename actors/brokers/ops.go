@@ -216,11 +216,12 @@ func (a *authorizer) judge(m *nats.Msg, broker messages.BrokerID) (v Verdict, er
 	return a.desk.cfg.Gate.Authorize(broker, a.body.Token, a.body.Operation, a.body.Resource)
 }
 
-// overloaded looks at the backlog now and then: asking the library takes a lock that
-// its reader needs for every message.
+// overloaded looks at the backlog now and then, because asking the library takes a lock
+// that its reader needs for every message; while shedding it looks every time, so that
+// nobody is turned away after the backlog is gone.
 func (a *authorizer) overloaded(sub *nats.Subscription) bool {
-	if a.seen++; a.seen%shedEvery != 0 {
-		return a.shedding
+	if a.seen++; a.seen%shedEvery != 0 && !a.shedding {
+		return false
 	}
 	waiting, _, err := sub.Pending()
 	limit := a.desk.cfg.ReadLimit

@@ -145,7 +145,7 @@ func InboxPrefix(broker messages.BrokerID) string { return inboxPrefix + string(
 func CheckReply(broker messages.BrokerID, reply string) error {
 	head := len(inboxPrefix) + len(broker)
 	if len(reply) <= head || reply[:len(inboxPrefix)] != inboxPrefix || reply[len(inboxPrefix):head] != string(broker) {
-		return fmt.Errorf("reply subject %.120q: want one inside %s%s.", reply, inboxPrefix, broker)
+		return fmt.Errorf("reply subject %.120q: want one below %s%s", reply, inboxPrefix, broker)
 	}
 	return checkTail(reply, head)
 }

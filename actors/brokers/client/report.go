@@ -55,11 +55,21 @@ func (s *Session) report(operation, resource []byte) {
 		reporting.Add(-1)
 		return
 	}
+	c := s.client
+	c.mu.Lock()
+	if c.closed {
+		c.mu.Unlock()
+		reporting.Add(-1)
+		return
+	}
+	c.callbacks.Add(1) // under mu: Close waits for the callbacks after it has set closed
+	c.mu.Unlock()
 	op, res := string(operation), string(resource)
-	s.client.callbacks.Go(func() {
+	go func() {
+		defer c.callbacks.Done()
 		defer reporting.Add(-1)
-		if _, err := s.client.AuthorizeToken(s.client.ctx, s.token, op, res); err != nil {
-			s.client.cfg.Logger.Debug("denial not put on record", "client", s.clientID, "err", err)
+		if _, err := c.AuthorizeToken(c.ctx, s.token, op, res); err != nil {
+			c.cfg.Logger.Debug("denial not put on record", "client", s.clientID, "err", err)
 		}
-	})
+	}()
 }
