@@ -27,6 +27,9 @@ const (
 // DecideDocument takes a document into force, or says why not and leaves the former one
 // in force (design.md, section 7). The same bytes twice make no event.
 func DecideDocument(stream messages.StreamID, s Document, in messages.Input) (messages.Decision, error) {
+	if in.Command.Target() != stream {
+		return messages.Decision{}, fmt.Errorf("%s: %T belongs to %s", stream, in.Command, in.Command.Target())
+	}
 	switch c := in.Command.(type) {
 	case messages.ReplacePolicy:
 		return replacePolicy(s, c), nil

@@ -43,6 +43,9 @@ func DecideJournal(stream messages.StreamID, _ Journal, in messages.Input) (mess
 	default:
 		return messages.Decision{}, fmt.Errorf("%s: unexpected command %T", stream, c)
 	}
+	if event == nil {
+		return messages.Decision{}, fmt.Errorf("%s: %T without an event", stream, in.Command)
+	}
 	for _, kind := range allowed[stream] {
 		if kind == event.Kind() {
 			return messages.Decision{Events: []messages.Event{event}, Reply: messages.Done{}}, nil
