@@ -94,10 +94,10 @@ func TestATokenIsGoodForItsBrokerOnly(t *testing.T) {
 func TestHostileReplySubjectsReachNobody(t *testing.T) {
 	h := startHouse(t, nil)
 	a, b := h.broker(t, "a"), h.broker(t, "b")
-	heard := make(chan string, 1024)
-	hear := func(who string, nc *nats.Conn, subjects ...string) {
+	heard := make(chan *nats.Msg, 4096) // filled by the reader itself: full after a flush
+	hear := func(nc *nats.Conn, subjects ...string) {
 		for _, s := range subjects {
-			if _, err := nc.Subscribe(s, func(m *nats.Msg) { heard <- who + " on " + m.Subject }); err != nil {
+			if _, err := nc.ChanSubscribe(s, heard); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -105,8 +105,8 @@ func TestHostileReplySubjectsReachNobody(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	hear("b", b, "_INBOX_b.>", authapi.PushSubjects("b"))
-	hear("a", a, authapi.PushSubjects("a"))
+	hear(b, "_INBOX_b.>", authapi.PushSubjects("b"))
+	hear(a, authapi.PushSubjects("a"))
 	all, err := newCredentials("ears") // hears all there is
 	if err != nil {
 		t.Fatal(err)
@@ -123,19 +123,7 @@ func TestHostileReplySubjectsReachNobody(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer ears.Close()
-	requests := make(chan string, 1024)
-	if _, err := ears.Subscribe(">", func(m *nats.Msg) {
-		if m.Reply != "" {
-			requests <- m.Subject // what a sent itself
-			return
-		}
-		heard <- "the world on " + m.Subject
-	}); err != nil {
-		t.Fatal(err)
-	}
-	if err := ears.FlushTimeout(patience); err != nil {
-		t.Fatal(err)
-	}
+	hear(ears, ">")
 	hostile := []string{
 		"_INBOX_b.stolen", "_INBOX_b.x.y", "_INBOX_ab.x", "_INBOX.x", "_inbox_a.x", "_INBOX_a", "_INBOX_a_.x", "_INBOX_gatehouse.x",
 		"_INBOX_admin.x", "_INBOX_auditor.x",
@@ -166,23 +154,23 @@ func TestHostileReplySubjectsReachNobody(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for range (len(hostile) + 1) * len(bodies) {
-		select {
-		case <-requests:
-		case <-time.After(patience):
-			t.Fatal("not all requests passed the server")
-		}
-	}
 	for _, nc := range []*nats.Conn{h.daemon, a, b, ears} {
 		if err := nc.FlushTimeout(patience); err != nil {
 			t.Fatal(err)
 		}
 	}
-	close(heard)
-	for what := range heard {
-		if !strings.HasPrefix(what, "the world on _INBOX_a.") { // a's own honest replies
-			t.Errorf("%s heard something", what)
+	sent := 0
+	for len(heard) > 0 {
+		m := <-heard
+		switch {
+		case m.Reply != "": // what a sent itself, as the world hears it
+			sent++
+		case !strings.HasPrefix(m.Subject, "_INBOX_a."): // a's own honest replies
+			t.Errorf("something was heard on %s", m.Subject)
 		}
+	}
+	if want := (len(hostile) + 1) * len(bodies); sent != want {
+		t.Errorf("%d requests passed the server, want %d", sent, want)
 	}
 	var dropped uint64
 	for _, c := range h.desk.Counts() {
@@ -191,7 +179,7 @@ func TestHostileReplySubjectsReachNobody(t *testing.T) {
 	if want := uint64(len(hostile) * len(bodies)); dropped != want {
 		t.Errorf("dropped %d, want %d", dropped, want)
 	}
-	if len(h.gate.sessions) != 0 {
+	if len(get(h.gate, &h.gate.sessions)) != 0 {
 		t.Error("a dropped request opened a session")
 	}
 }
@@ -217,7 +205,7 @@ func TestFullLaneAnswersBusy(t *testing.T) {
 	h := startHouse(t, func(c *DeskConfig) { c.SessionLimit = 2 })
 	a := h.broker(t, "a")
 	waiting := make(chan func(bool, error), 2)
-	h.gate.onVerify = func(_ Caller, reply func(bool, error)) bool { waiting <- reply; return true }
+	set(h.gate, &h.gate.onVerify, func(_ Caller, reply func(bool, error)) bool { waiting <- reply; return true })
 	_, cert := makeCertificate(t)
 	body := quotedJSON(t, authapi.VerifyRequest{Credential: authapi.VerifyCredential{ClientDeviceCertificate: cert}})
 	replies := make(chan *nats.Msg, 2)
@@ -252,16 +240,65 @@ func TestFullLaneAnswersBusy(t *testing.T) {
 	}
 }
 
+// TestAuthorizeBacklogAnswersBusy: what waits in memory is bounded, the excess is told
+// so, nothing is lost in silence, and the first request after it is answered (reliability
+// spec C5, L7).
+func TestAuthorizeBacklogAnswersBusy(t *testing.T) {
+	const backlog = 500
+	h := startHouse(t, func(c *DeskConfig) { c.ReadLimit = 100 })
+	a := h.broker(t, "a")
+	entered, gate := make(chan struct{}, backlog), make(chan struct{})
+	set(h.gate, &h.gate.onAuthorize, func() (Verdict, error) {
+		entered <- struct{}{}
+		<-gate
+		return Verdict{Allowed: true}, nil
+	})
+	replies := make(chan *nats.Msg, backlog)
+	if _, err := a.ChanSubscribe("_INBOX_a.n.*", replies); err != nil {
+		t.Fatal(err)
+	}
+	request := authapi.AppendAuthorizeRequest(nil, "t", "o", "r")
+	for i := range backlog {
+		if err := a.PublishRequest(authapi.Subject("a", authapi.OpAuthorize), fmt.Sprintf("_INBOX_a.n.%d", i), request); err != nil {
+			t.Fatal(err)
+		}
+	}
+	<-entered // the first is being decided, the others pile up
+	for _, nc := range []*nats.Conn{a, h.daemon} {
+		if err := nc.FlushTimeout(patience); err != nil {
+			t.Fatal(err)
+		}
+	}
+	close(gate)
+	busy := 0
+	for range backlog {
+		select {
+		case m := <-replies:
+			if m.Header.Get(authapi.HeaderError) == messages.RefusedBusy.String() {
+				busy++
+			}
+		case <-time.After(patience):
+			t.Fatal("not all requests were answered")
+		}
+	}
+	if busy == 0 || busy > backlog-100 {
+		t.Errorf("%d of %d were turned away, want some, but none of the last 100", busy, backlog)
+	}
+	if _, refusal := ask(t, a, "a", authapi.OpAuthorize, string(request)); refusal != nil {
+		t.Errorf("after the backlog: got %v", refusal)
+	}
+}
+
 func TestPanicsAreServiceErrors(t *testing.T) {
 	h := startHouse(t, nil)
 	a := h.broker(t, "a")
 	_, cert := makeCertificate(t)
-	h.gate.onVerify = func(Caller, func(bool, error)) bool { panic("verify") }
-	h.gate.onAuthorize = func() (Verdict, error) { panic("authorize") }
-	h.gate.onAuthenticate = func(_ Caller, reply func(Grant, error)) bool {
+	set(h.gate, &h.gate.onVerify, func(Caller, func(bool, error)) bool { panic("verify") })
+	set(h.gate, &h.gate.onAuthorize, func() (Verdict, error) { panic("authorize") })
+	set(h.gate, &h.gate.onAuthenticate, func(_ Caller, reply func(Grant, error)) bool {
 		reply(Grant{}, errors.New("disk on fire")) // no refusal: told as Service, without the text
 		return true
-	}
+	})
 	for op, body := range map[authapi.Op]string{
 		authapi.OpVerify:       quotedJSON(t, authapi.VerifyRequest{Credential: authapi.VerifyCredential{ClientDeviceCertificate: cert}}),
 		authapi.OpAuthorize:    string(authapi.AppendAuthorizeRequest(nil, "t", "o", "r")),
@@ -299,9 +336,9 @@ func TestSessionOpenedTooLateIsClosedAgain(t *testing.T) {
 	a := h.broker(t, "a")
 	_, cert := makeCertificate(t)
 	late := make(chan func(Grant, error), 1)
-	h.gate.onAuthenticate = func(_ Caller, reply func(Grant, error)) bool { late <- reply; return true }
+	set(h.gate, &h.gate.onAuthenticate, func(_ Caller, reply func(Grant, error)) bool { late <- reply; return true })
 	closed := make(chan struct{})
-	h.gate.onClose = func(_ Caller, reply func(error)) bool { reply(nil); close(closed); return true }
+	set(h.gate, &h.gate.onClose, func(_ Caller, reply func(error)) bool { reply(nil); close(closed); return true })
 	go func() { (<-clock.fire)() }()
 	_, refusal := ask(t, a, "a", authapi.OpAuthenticate, quotedJSON(t, authapi.AuthenticateRequest{ClientID: "x", CertificatePEM: cert}))
 	if refusal == nil || refusal.Code != messages.RefusedBusy {
@@ -320,7 +357,7 @@ func TestClosingTheDeskAnswersWhatWasTakenIn(t *testing.T) {
 	a := h.broker(t, "a")
 	_, cert := makeCertificate(t)
 	taken := make(chan func(bool, error), 1)
-	h.gate.onVerify = func(_ Caller, reply func(bool, error)) bool { taken <- reply; return true }
+	set(h.gate, &h.gate.onVerify, func(_ Caller, reply func(bool, error)) bool { taken <- reply; return true })
 	answer := make(chan error, 1)
 	go func() {
 		m, err := a.Request(authapi.Subject("a", authapi.OpVerify), []byte(quotedJSON(t, authapi.VerifyRequest{Credential: authapi.VerifyCredential{ClientDeviceCertificate: cert}})), patience)
@@ -360,7 +397,7 @@ func TestClosingTheDeskDoesNotWaitForEver(t *testing.T) {
 	a := h.broker(t, "a")
 	_, cert := makeCertificate(t)
 	taken := make(chan struct{})
-	h.gate.onVerify = func(Caller, func(bool, error)) bool { close(taken); return true }
+	set(h.gate, &h.gate.onVerify, func(Caller, func(bool, error)) bool { close(taken); return true })
 	body := quotedJSON(t, authapi.VerifyRequest{Credential: authapi.VerifyCredential{ClientDeviceCertificate: cert}})
 	if err := a.PublishRequest(authapi.Subject("a", authapi.OpVerify), "_INBOX_a.x", []byte(body)); err != nil {
 		t.Fatal(err)
@@ -395,7 +432,7 @@ func TestMalformedRequests(t *testing.T) {
 	if err != nil || reply.Header.Get(authapi.HeaderError) != "InvalidArguments" || reply.Header.Get(authapi.HeaderMicroCode) != "400" {
 		t.Errorf("bad request id: got %v, %v", reply, err)
 	}
-	if len(h.gate.closed) != 0 {
+	if len(get(h.gate, &h.gate.closed)) != 0 {
 		t.Error("a malformed request reached the gate")
 	}
 }
@@ -404,7 +441,7 @@ func TestRequestsAreNamedByTheBrokerIfItLikes(t *testing.T) {
 	h := startHouse(t, nil)
 	a := h.broker(t, "a")
 	named := make(chan Caller, 1)
-	h.gate.onClose = func(c Caller, reply func(error)) bool { named <- c; reply(nil); return true }
+	set(h.gate, &h.gate.onClose, func(c Caller, reply func(error)) bool { named <- c; reply(nil); return true })
 	m := nats.NewMsg(authapi.Subject("a", authapi.OpClose))
 	m.Header.Set(authapi.HeaderRequestID, "mine-7")
 	m.Data = []byte(`{"clientDeviceAuthToken":"t"}`)
@@ -422,19 +459,19 @@ func TestNothingIsGrantedWithoutConnect(t *testing.T) {
 	h := startHouse(t, nil)
 	a := h.broker(t, "a")
 	_, cert := makeCertificate(t)
-	h.gate.onAuthenticate = func(_ Caller, reply func(Grant, error)) bool {
+	set(h.gate, &h.gate.onAuthenticate, func(_ Caller, reply func(Grant, error)) bool {
 		reply(Grant{Token: "gh1_leak", Thing: "x", DecisionID: "d"}, nil)
 		return true
-	}
+	})
 	body, refusal := ask(t, a, "a", authapi.OpAuthenticate, quotedJSON(t, authapi.AuthenticateRequest{ClientID: "x", CertificatePEM: cert}))
 	grant, err := authapi.ParseGrantReply([]byte(body))
 	if refusal != nil || err != nil || grant.IsConnectAuthorized || grant.ClientDeviceAuthToken != "" || len(grant.Permissions) != 0 {
 		t.Errorf("got %s, %v, %v", body, refusal, err)
 	}
-	h.gate.onAuthenticate = func(_ Caller, reply func(Grant, error)) bool {
+	set(h.gate, &h.gate.onAuthenticate, func(_ Caller, reply func(Grant, error)) bool {
 		reply(Grant{ConnectAuthorized: true, Thing: "x"}, nil)
 		return true
-	}
+	})
 	if _, refusal := ask(t, a, "a", authapi.OpAuthenticate, quotedJSON(t, authapi.AuthenticateRequest{ClientID: "x", CertificatePEM: cert})); refusal == nil || refusal.Code != messages.RefusedService {
 		t.Errorf("a grant without a token: got %v, want Service", refusal)
 	}

@@ -65,10 +65,10 @@ func TestDeskIsFoundAsAMicroService(t *testing.T) {
 			}
 		}
 	}
-	h.gate.onAuthorize = func() (Verdict, error) { return Verdict{Allowed: true}, nil }
+	set(h.gate, &h.gate.onAuthorize, func() (Verdict, error) { return Verdict{Allowed: true}, nil })
 	request := string(authapi.AppendAuthorizeRequest(nil, "t", "o", "r"))
 	ask(t, a, "a", authapi.OpAuthorize, request)
-	h.gate.onAuthorize = func() (Verdict, error) { return Verdict{}, nil }
+	set(h.gate, &h.gate.onAuthorize, func() (Verdict, error) { return Verdict{}, nil })
 	ask(t, a, "a", authapi.OpAuthorize, request)
 	ask(t, a, "a", authapi.OpAuthorize, "{}")
 	stats := discoverAs[micro.Stats](t, auditor, "$SRV.STATS.gatehouse.test1")

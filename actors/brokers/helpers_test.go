@@ -32,7 +32,7 @@ func testLog(t testing.TB) *slog.Logger {
 // fakeGate is a core that knows a few certificates and sessions by heart. Hooks, where
 // set, come first.
 type fakeGate struct {
-	mu       sync.Mutex
+	mu       sync.Mutex                    // guards all below
 	active   map[string]messages.ThingName // by DER: certificates that are accepted, and whose they are
 	sessions map[messages.Token]session
 	closed   []messages.Token
@@ -54,8 +54,21 @@ func newFakeGate() *fakeGate {
 	return &fakeGate{active: map[string]messages.ThingName{}, sessions: map[messages.Token]session{}, revision: 7}
 }
 
+// get and set read and change a field of the gate while requests run.
+func get[T any](g *fakeGate, p *T) T {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return *p
+}
+
+func set[T any](g *fakeGate, p *T, v T) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	*p = v
+}
+
 func (g *fakeGate) VerifyIdentity(c Caller, der []byte, reply func(bool, error)) {
-	if g.onVerify != nil && g.onVerify(c, reply) {
+	if hook := get(g, &g.onVerify); hook != nil && hook(c, reply) {
 		return
 	}
 	g.mu.Lock()
@@ -84,7 +97,7 @@ func (g *fakeGate) OpenSession(c Caller, clientID string, der []byte, reply func
 }
 
 func (g *fakeGate) Authenticate(c Caller, clientID string, der []byte, reply func(Grant, error)) {
-	if g.onAuthenticate != nil && g.onAuthenticate(c, reply) {
+	if hook := get(g, &g.onAuthenticate); hook != nil && hook(c, reply) {
 		return
 	}
 	s, err := g.open(c, clientID, der)
@@ -112,8 +125,8 @@ func (g *fakeGate) Permissions(c Caller, token []byte) (Grant, error) {
 }
 
 func (g *fakeGate) Authorize(broker messages.BrokerID, token, operation, resource []byte) (Verdict, error) {
-	if g.onAuthorize != nil {
-		return g.onAuthorize()
+	if hook := get(g, &g.onAuthorize); hook != nil {
+		return hook()
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -126,7 +139,7 @@ func (g *fakeGate) Authorize(broker messages.BrokerID, token, operation, resourc
 }
 
 func (g *fakeGate) CloseSession(c Caller, token []byte, reply func(error)) {
-	if g.onClose != nil && g.onClose(c, reply) {
+	if hook := get(g, &g.onClose); hook != nil && hook(c, reply) {
 		return
 	}
 	g.mu.Lock()

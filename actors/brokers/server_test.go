@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/nats-io/jwt/v2"
+	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nkeys"
 
@@ -376,6 +377,27 @@ func FuzzParseCredentials(f *testing.F) {
 	f.Fuzz(func(t *testing.T, file []byte) {
 		if c, err := ParseCredentials(file); err == nil && !nkeys.IsValidPublicUserKey(c.Public) {
 			t.Errorf("got key %q", c.Public)
+		}
+	})
+}
+
+// FuzzClaimedKey: whatever a stranger sends instead of a signature is none.
+func FuzzClaimedKey(f *testing.F) {
+	c, err := NewBrokerCredentials("a")
+	if err != nil {
+		f.Fatal(err)
+	}
+	text, err := nkeys.ParseDecoratedJWT(c.File())
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(text, c.Public, "AAAA")
+	f.Add("", c.Public, "")
+	f.Add("e30.e30.e30", "U", "=")
+	f.Fuzz(func(t *testing.T, envelope, key, sig string) {
+		public, err := claimedKey(&server.ClientOpts{JWT: envelope, Nkey: key})
+		if err == nil && signed(public, []byte("a nonce of ours"), sig) {
+			t.Errorf("%q signs for %q", sig, public)
 		}
 	})
 }

@@ -105,16 +105,16 @@ func (h *house) prepare(t *testing.T, v vector) (authapi.Op, string) {
 		}
 		return authapi.OpToken, body
 	default:
-		h.gate.onAuthorize = nil
+		set(h.gate, &h.gate.onAuthorize, nil)
 		switch {
 		case v.When == "allowed":
-			h.gate.onAuthorize = func() (Verdict, error) { return Verdict{Allowed: true}, nil }
+			set(h.gate, &h.gate.onAuthorize, func() (Verdict, error) { return Verdict{Allowed: true}, nil })
 		case v.When == "denied":
-			h.gate.onAuthorize = func() (Verdict, error) { return Verdict{}, nil }
+			set(h.gate, &h.gate.onAuthorize, func() (Verdict, error) { return Verdict{}, nil })
 		case v.Error == "Service": // the reference's illegal argument; here the policy's own error
-			h.gate.onAuthorize = func() (Verdict, error) {
+			set(h.gate, &h.gate.onAuthorize, func() (Verdict, error) {
 				return Verdict{}, messages.Refuse(messages.RefusedService, "operation and resource name different services")
-			}
+			})
 		}
 		return authapi.OpAuthorize, body
 	}
