@@ -5,7 +5,6 @@ import (
 	"math/rand/v2"
 	"slices"
 	"sync"
-	"time"
 
 	"github.com/gatehouse-edge/gatehouse/messages"
 )
@@ -64,7 +63,7 @@ func (c *Cloud) monitorConfig(cfg MonitorConfig) MonitorConfig {
 		cfg.Probe = c.data.Probe
 	}
 	if cfg.AfterFunc == nil {
-		cfg.AfterFunc = func(d time.Duration, f func()) func() bool { return time.AfterFunc(d, f).Stop }
+		cfg.AfterFunc = afterFunc
 	}
 	if cfg.Jitter == nil {
 		cfg.Jitter = rand.Float64

@@ -64,10 +64,8 @@ func (f *Fault) strikes(op cloudsync.Operation) bool {
 // apply carries the fault out. It returns true if the request is answered by it.
 func (f *Fault) apply(w http.ResponseWriter, r *http.Request) bool {
 	if f.Latency > 0 {
-		timer := time.NewTimer(f.Latency)
-		defer timer.Stop()
 		select {
-		case <-timer.C:
+		case <-after(f.Latency):
 		case <-r.Context().Done():
 			panic(http.ErrAbortHandler)
 		}

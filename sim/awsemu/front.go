@@ -120,7 +120,7 @@ func (f *front) accept() {
 			select {
 			case <-f.closing:
 				return
-			case <-time.After(50 * time.Millisecond): // out of file descriptors: not faster than this
+			case <-after(50 * time.Millisecond): // out of file descriptors: not faster than this
 				f.log.Warn("accept failed", "error", err)
 				continue
 			}
