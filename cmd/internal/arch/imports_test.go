@@ -44,6 +44,7 @@ var directions = []direction{
 	{"actors/brokers/natsmqtt/**", []string{"messages/**", "actors/brokers/client/**", "actors/brokers/natsmqtt/**"}, adapter},
 	{"actors/brokers/httpauth/**", []string{"messages/**", "actors/brokers/client/**", "actors/brokers/httpauth/**"}, adapter},
 	{"actors/brokers/**", []string{"messages/**", "actors/brokers/**"}, seams},
+	{"actors/actorstest/**", []string{"messages/**", "eventlog/**", "actors", "actors/actorstest/**"}, "the host's fakes know the host"},
 	{"actors", append([]string{"messages/**", "eventlog", "actors/keys/**"}, pureDirs...), "the host runs deciders over the log; brokers, cloud and views reach it through cmd"},
 	{"projections/**", []string{"messages/**", "eventlog", "actors/policy", "actors/config", "projections/**"}, "read models are folded from the log alone and can be deleted at any time; policy and config parse the documents in it"},
 	{"cloudsync/**", []string{"messages/**", "cloudsync/**"}, seams},
@@ -97,7 +98,7 @@ const (
 // homes is the closed list of modules. The standard library is free but for the rules
 // below.
 var homes = []home{
-	{"google.golang.org/protobuf", []string{"messages", "projections/**", "sim/**", "cmd/**"}, everywhere, "events are made and read by messages; others see Go types, or print them at the edges"},
+	{"google.golang.org/protobuf", []string{"messages", "eventlog", "projections/**", "sim/**", "cmd/**"}, everywhere, "events are made and read by messages; others see Go types, or print them at the edges; eventlog checks Badger's own tables, whose index is protobuf"},
 	{"github.com/planetscale/vtprotobuf", []string{"messages"}, nil, "the generated code's helpers belong to the generated code"},
 	{"github.com/bufbuild/protocompile", []string{"cmd/internal/protogen"}, nil, "the generator's parser must not reach the product"},
 	{"github.com/valyala/fastjson", []string{"messages/authapi"}, nil, "bodies from brokers are parsed at one place, with its limits"},
