@@ -32,24 +32,37 @@ func Connect(cfg ConnectConfig) (*nats.Conn, error) {
 	if cfg.Log == nil || cfg.URL == "" || cfg.Credentials.Public == "" {
 		return nil, errors.New("connect to NATS: URL, Credentials and Log are required")
 	}
-	var options []nats.Option
+	options := []nats.Option{nats.RetryOnFailedConnect(true)}
+	config, err := cfg.secure()
+	if err != nil {
+		return nil, fmt.Errorf("connect to NATS: %w", err)
+	}
+	if config != nil {
+		options = append(options, nats.Secure(config))
+	}
+	return connect(cfg.URL, cfg.Credentials, daemonName, cfg.Log, options...)
+}
+
+// secure is the TLS to insist on, or nil if all servers are on this machine and none is
+// asked for.
+func (cfg ConnectConfig) secure() (*tls.Config, error) {
 	remote := false
 	for one := range strings.SplitSeq(cfg.URL, ",") {
 		local, err := isLocal(strings.TrimSpace(one))
 		if err != nil {
-			return nil, fmt.Errorf("connect to NATS: %w", err)
+			return nil, err
 		}
 		remote = remote || !local
 	}
-	if remote || cfg.TLS != nil {
-		config := &tls.Config{}
-		if cfg.TLS != nil {
-			config = cfg.TLS.Clone()
-		}
-		config.MinVersion = max(config.MinVersion, tls.VersionTLS13)
-		options = append(options, nats.Secure(config))
+	if !remote && cfg.TLS == nil {
+		return nil, nil
 	}
-	return connect(cfg.URL, cfg.Credentials, daemonName, cfg.Log, append(options, nats.RetryOnFailedConnect(true))...)
+	config := &tls.Config{}
+	if cfg.TLS != nil {
+		config = cfg.TLS.Clone()
+	}
+	config.MinVersion = max(config.MinVersion, tls.VersionTLS13)
+	return config, nil
 }
 
 // isLocal reports whether a NATS URL names this machine.

@@ -149,6 +149,9 @@ func (d *Desk) subscribe() error {
 	if err := d.subscribeDiscovery(); err != nil {
 		return err
 	}
+	if !d.cfg.Conn.IsConnected() {
+		return nil // an external server that is down for now: the library subscribes when it is back
+	}
 	if err := d.cfg.Conn.FlushTimeout(d.cfg.Deadline); err != nil && d.cfg.Conn.IsConnected() {
 		return fmt.Errorf("flush subscriptions: %w", err)
 	}

@@ -156,7 +156,7 @@ func TestPermissionMatrix(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		runMatrix(t, externalServer(t, users, daemon), withDaemon(users, daemon))
+		runMatrix(t, externalServer(t, users, daemon, -1).ClientURL(), withDaemon(users, daemon))
 	})
 }
 
@@ -168,15 +168,16 @@ func withDaemon(users map[string]Credentials, daemon Credentials) map[string]Cre
 	return all
 }
 
-// externalServer runs a plain nats-server from a configuration file and returns its URL.
-func externalServer(t *testing.T, users map[string]Credentials, daemon Credentials) string {
+// externalServer runs a plain nats-server from the configuration that WriteServerConfig
+// writes; port -1 picks a free one.
+func externalServer(t *testing.T, users map[string]Credentials, daemon Credentials, port int) *server.Server {
 	t.Helper()
 	list := []User{{Public: daemon.Public}}
 	for name, c := range users {
 		list = append(list, User{Name: name, Public: c.Public})
 	}
 	var text strings.Builder
-	text.WriteString("listen: \"127.0.0.1:-1\"\n")
+	fmt.Fprintf(&text, "listen: \"127.0.0.1:%d\"\n", port)
 	if err := WriteServerConfig(&text, list); err != nil {
 		t.Fatal(err)
 	}
@@ -198,7 +199,7 @@ func externalServer(t *testing.T, users map[string]Credentials, daemon Credentia
 	if !ns.ReadyForConnections(patience) {
 		t.Fatal("external server is not ready")
 	}
-	return ns.ClientURL()
+	return ns
 }
 
 func runMatrix(t *testing.T, url string, users map[string]Credentials) {

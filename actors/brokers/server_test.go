@@ -315,9 +315,13 @@ func TestDaemonReachesRemoteServersWithTLSOnly(t *testing.T) {
 	for url, local := range map[string]bool{
 		"nats://127.0.0.1:4222": true, "localhost:4222": true, "nats://[::1]:4222": true, "nats://10.0.0.1:4222": false, "tls://127.0.0.1:4222": false, "nats.example": false,
 	} {
-		if got, err := isLocal(url); err != nil || got != local {
-			t.Errorf("%s: got %v, %v, want %v", url, got, err, local)
+		config, err := ConnectConfig{URL: "nats://127.0.0.1:1, " + url}.secure()
+		if err != nil || (config == nil) != local || (config != nil && config.MinVersion != tls.VersionTLS13) {
+			t.Errorf("%s: got %v, %v, want TLS %v", url, config, err, !local)
 		}
+	}
+	if config, err := (ConnectConfig{URL: "nats://127.0.0.1:1", TLS: &tls.Config{}}).secure(); err != nil || config == nil {
+		t.Errorf("TLS that was asked for: got %v, %v", config, err)
 	}
 	for _, url := range []string{"", "http://x", "nats://", "ws://x:1", "nats://%zz"} {
 		if _, err := isLocal(url); err == nil {

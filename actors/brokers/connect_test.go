@@ -1,0 +1,99 @@
+package brokers
+
+import (
+	"net"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/gatehouse-edge/gatehouse/messages"
+	"github.com/gatehouse-edge/gatehouse/messages/authapi"
+)
+
+// TestDeskServesOnAnExternalServer, which is down when the daemon starts, comes up, goes
+// away and comes back (reliability spec C1).
+func TestDeskServesOnAnExternalServer(t *testing.T) {
+	daemon, err := NewDaemonCredentials()
+	if err != nil {
+		t.Fatal(err)
+	}
+	a, err := NewBrokerCredentials("a")
+	if err != nil {
+		t.Fatal(err)
+	}
+	users := map[string]Credentials{"a": a}
+	port := freePort(t)
+	url := (&net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: port}).String()
+
+	nc, err := Connect(ConnectConfig{URL: "nats://" + url, Credentials: daemon, Log: testLog(t)})
+	if err != nil {
+		t.Fatalf("a server that is down must not stop the daemon: %v", err)
+	}
+	defer nc.Close()
+	back := nc.StatusChanged(nats.CONNECTED)
+	desk, err := OpenDesk(DeskConfig{Conn: nc, Gate: newFakeGate(), Log: testLog(t), Instance: "test1"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer desk.Close(t.Context())
+	desk.SetReady(true)
+
+	file := filepath.Join(t.TempDir(), "a.creds")
+	if err := os.WriteFile(file, a.File(), 0o400); err != nil {
+		t.Fatal(err)
+	}
+	seed, err := nats.NkeyOptionFromSeed(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		ns := externalServer(t, users, daemon, port)
+		select {
+		case <-back:
+		case <-time.After(patience):
+			t.Fatal("the daemon did not connect")
+		}
+		if err := nc.FlushTimeout(patience); err != nil {
+			t.Fatal(err)
+		}
+		broker, err := nats.Connect(ns.ClientURL(), seed, nats.CustomInboxPrefix(authapi.InboxPrefix("a")), nats.NoReconnect())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, refusal := ask(t, broker, "a", authapi.OpAuthorize, string(authapi.AppendAuthorizeRequest(nil, "t", "o", "r"))); refusal == nil || refusal.Code != messages.RefusedInvalidToken {
+			t.Errorf("got %v, want InvalidClientDeviceAuthToken", refusal)
+		}
+		broker.Close()
+		ns.Shutdown()
+		ns.WaitForShutdown()
+	}
+}
+
+func freePort(t *testing.T) int {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().(*net.TCPAddr).Port
+}
+
+func TestConnectNeedsItsCollaborators(t *testing.T) {
+	daemon, err := NewDaemonCredentials()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, cfg := range map[string]ConnectConfig{
+		"no URL": {Credentials: daemon, Log: testLog(t)}, "no credentials": {URL: "nats://127.0.0.1:1", Log: testLog(t)},
+		"no log": {URL: "nats://127.0.0.1:1", Credentials: daemon}, "bad URL": {URL: "nats://127.0.0.1:1,http://x", Credentials: daemon, Log: testLog(t)},
+	} {
+		if nc, err := Connect(cfg); err == nil {
+			nc.Close()
+			t.Errorf("%s: connected", name)
+		}
+	}
+}
