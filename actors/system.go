@@ -112,6 +112,14 @@ type System struct {
 	override func(messages.StreamID) (family, bool) // tests plant families that misbehave
 }
 
+// warnings lets Proto.Actor speak to the operator only when something is wrong.
+type warnings struct{ slog.Handler }
+
+// Enabled implements slog.Handler.
+func (w warnings) Enabled(ctx context.Context, l slog.Level) bool {
+	return l >= slog.LevelWarn && w.Handler.Enabled(ctx, l)
+}
+
 // scheduler lends Proto.Actor the host's way of running things.
 type scheduler struct{ run func(func()) }
 
@@ -141,7 +149,7 @@ func New(cfg Config) (*System, error) {
 	}
 	s.network.Store(true)
 	s.actors = actor.NewActorSystemWithConfig(actor.Configure(
-		actor.WithLoggerFactory(func(*actor.ActorSystem) *slog.Logger { return s.logger })))
+		actor.WithLoggerFactory(func(*actor.ActorSystem) *slog.Logger { return slog.New(warnings{s.logger.Handler()}) })))
 	if s.run == nil {
 		s.run = func(f func()) { go f() }
 	}

@@ -44,7 +44,13 @@ func (d *Daemon) takePolicyFile(ctx context.Context) error {
 		}
 		return err
 	}
-	return d.take(ctx, messages.ReplacePolicy{Document: doc, Source: messages.Source_SOURCE_FILE, Origin: filepath.Base(d.cfg.Policy)}, d.views.HasPolicy())
+	name := filepath.Base(d.cfg.Policy)
+	if parsed, err := policy.Parse(doc, policy.Options{File: name}); err == nil {
+		for _, w := range parsed.Warnings {
+			d.logger.Warn("policy", "warning", w.Error())
+		}
+	}
+	return d.take(ctx, messages.ReplacePolicy{Document: doc, Source: messages.Source_SOURCE_FILE, Origin: name}, d.views.HasPolicy())
 }
 
 // take submits a document. A rejected one is an error unless there is a former one.

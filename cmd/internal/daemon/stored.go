@@ -6,6 +6,10 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/mod/sumdb/note"
 
 	"github.com/gatehouse-edge/gatehouse/actors"
 	"github.com/gatehouse-edge/gatehouse/eventlog"
@@ -52,5 +56,29 @@ func OpenReadOnly(dir string) (eventlog.Log, error) {
 	if _, err := os.Stat(path); err != nil {
 		return nil, fmt.Errorf("no event log in %s: %w", dir, err)
 	}
-	return eventlog.Open(path, eventlog.Options{ReadOnly: true, KnownKind: messages.Known})
+	verifier, err := logVerifier(dir)
+	if err != nil {
+		return nil, err
+	}
+	return eventlog.Open(path, eventlog.Options{ReadOnly: true, KnownKind: messages.Known, Verifier: verifier})
 }
+
+// logVerifier reads the public half of the log's key, if dir is a daemon's directory:
+// then the signatures of checkpoints are checked as well.
+func logVerifier(dir string) (note.Verifier, error) {
+	text, err := readLimited(filepath.Join(dir, "keys", "log.pub"), logKeyMaxBytes)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("the log's public key: %w", err)
+	}
+	verifier, err := note.NewVerifier(strings.TrimSpace(string(text)))
+	if err != nil {
+		return nil, fmt.Errorf("the log's public key: %w", err)
+	}
+	return verifier, nil
+}
+
+// logKeyMaxBytes bounds the log's public key.
+const logKeyMaxBytes = 4 << 10
