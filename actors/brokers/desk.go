@@ -94,6 +94,7 @@ type Desk struct {
 	state    atomic.Int32
 	inflight atomic.Int64 // admitted requests of both lanes, plus inline ones
 	idle     chan struct{}
+	closed   atomic.Bool   // Close has returned: what is still unanswered stays so
 	names    atomic.Uint64 // counts requests, to name them
 	started  time.Time
 
@@ -200,6 +201,7 @@ func (d *Desk) Close(ctx context.Context) error {
 	}
 	d.closing.stop()
 	d.sessions.stop()
+	d.closed.Store(true)
 	return errors.Join(errs...)
 }
 

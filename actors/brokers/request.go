@@ -104,6 +104,9 @@ func (d *Desk) handle(q *request) {
 // late answers a request that the core did not answer in time. Busy is not a deny: the
 // outcome is unknown, and the broker asks again.
 func (q *request) late() {
+	if q.desk.closed.Load() {
+		return
+	}
 	if q.answered.CompareAndSwap(false, true) {
 		q.counters.late.Add(1)
 		q.desk.refuse(q.counters, q.reply, q.desk.busy("no answer in time"))
