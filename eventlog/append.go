@@ -186,6 +186,10 @@ func (a *appender) obstacle(g *group, p *pending) (wait bool, err error) {
 		return false, nil
 	}
 	if a.s.space.stalled.Load() {
+		if restricts && a.s.space.desperate.CompareAndSwap(false, true) {
+			a.s.space.stalled.Store(false) // let the feeder try without the ballast
+			return true, nil
+		}
 		return false, fmt.Errorf("append to %q: %w: the journal is full and Badger has no space: free %d bytes on the disk of %s",
 			p.batch.Stream, ErrFull, a.s.space.wanted(), a.s.dir)
 	}
@@ -248,7 +252,7 @@ func (s *Store) beginGeneration(first uint64) error {
 	if v.stored.Seq < s.journal.head.first-1 || v.head.Seq != first-1 {
 		panic(fmt.Sprintf("eventlog: generation from %d with %d stored, the last one from %d", first, v.stored.Seq, s.journal.head.first))
 	}
-	if err := s.lsm.settle(); err != nil {
+	if err := s.settle(); err != nil {
 		return err
 	}
 	h := journalHead{generation: s.journal.head.generation + 1, first: first, before: v.head.Root, stored: v.stored}

@@ -47,29 +47,31 @@ func (f *feeder) wait() (ended bool) {
 	if f.due() {
 		return false
 	}
-	var timer <-chan time.Time
+	var feed, later <-chan time.Time // feed: records wait in memory
 	switch v := s.look(); {
 	case s.space.stalled.Load():
-		timer = time.After(stallDelay)
+		later = time.After(stallDelay)
 	case len(v.recent) > 0:
-		timer = time.After(feedDelay)
+		feed = time.After(feedDelay)
 	case f.headStale:
-		timer = time.After(headDelay)
+		later = time.After(headDelay)
 	case v.stored.Seq > f.noted:
-		timer = time.After(noteDelay)
+		later = time.After(noteDelay)
 	}
 	for {
 		select {
 		case <-s.written:
 			return true
-		case <-timer:
+		case <-feed:
+			return false
+		case <-later:
 			return false
 		case <-s.work:
 			if f.due() {
 				return false
 			}
-			if timer == nil {
-				timer = time.After(feedDelay)
+			if feed == nil {
+				feed = time.After(feedDelay)
 			}
 		}
 	}
@@ -88,6 +90,15 @@ func (f *feeder) due() bool {
 // returned; a lack of space is noted, and the journal keeps what Badger cannot take.
 func (f *feeder) step(last bool) error {
 	s := f.s
+	if s.lsm.frozen {
+		if err := s.thaw(); errors.Is(err, ErrFull) || s.lsm.frozen {
+			s.space.stalled.Store(true)
+			s.fed.wake()
+			return nil
+		} else if err != nil {
+			return err
+		}
+	}
 	v := s.look()
 	err := s.lsm.put(v.recent, f.beforeCommit, f.note)
 	s.advance(s.lsm.state.head)

@@ -22,7 +22,7 @@ func small(o eventlog.Options) eventlog.Options {
 		o.JournalBytes = 4 << 20
 	}
 	if o.BallastBytes == 0 {
-		o.BallastBytes = 1 << 20
+		o.BallastBytes = 64 << 10
 	}
 	o.MemTableBytes = 6 << 20
 	return o

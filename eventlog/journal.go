@@ -129,6 +129,26 @@ func (j *journal) append(g *group) error {
 	return nil
 }
 
+// erase removes what is left of a torn frame behind the last whole one.
+func (j *journal) erase() error {
+	f := j.files[j.head.generation%2]
+	sc := scan{f: f, gen: j.head.generation, sectors: j.sectors}
+	zero := make([]byte, sectorBytes)
+	for i := j.next; i < j.sectors; i++ {
+		sec, _, err := sc.at(i)
+		if err != nil {
+			return err
+		}
+		if sec.state != sectorCurrent {
+			continue
+		}
+		if _, err := f.WriteAt(zero, journalDataStart+int64(i)*sectorBytes); err != nil {
+			return fmt.Errorf("erase torn sector %d: %w", i, err)
+		}
+	}
+	return datasync(f)
+}
+
 func (j *journal) close() error {
 	var errs []error
 	for _, f := range j.files {

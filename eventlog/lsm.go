@@ -25,6 +25,8 @@ type lsm struct {
 	db    *badger.DB
 	write sync.Mutex // one write transaction at a time, so that the space check before it holds
 
+	frozen bool // opened without compactions for lack of space: must not be fed
+
 	// Owned by the feeder.
 	state storedHead
 	tree  tree // frontier of state.head
@@ -116,9 +118,6 @@ func (l *lsm) load() error {
 	}
 	return nil
 }
-
-// settle makes durable what a commit does not: directory entries of new files.
-func (l *lsm) settle() error { return syncDir(l.dir) }
 
 // bytes is how much disk Badger's tables take.
 func (l *lsm) bytes() int64 {
@@ -285,6 +284,9 @@ func (p *packer) commit() error {
 func (l *lsm) commit(entries []*badger.Entry, before func() error) error {
 	l.write.Lock()
 	defer l.write.Unlock()
+	if l.frozen {
+		return fmt.Errorf("%w: Badger is frozen", ErrFull)
+	}
 	if err := before(); err != nil {
 		return err
 	}

@@ -211,29 +211,26 @@ func (s *Store) openJournals(flag int) error {
 	return nil
 }
 
-// start puts the recovered Badger in place, stores what the journal has beyond it,
+// start puts the recovered Badger in place, stores what the journal has beyond it, and
 // begins a new journal generation and the goroutines.
 func (s *Store) start(r *recovery) error {
 	if err := r.install(); err != nil {
 		return err
 	}
 	f := feeder{s: s}
-	if err := s.lsm.put(s.view.recent, func() error { return s.space.check(s.lsm.bytes()) }, f.note); err != nil {
-		// Without space for that the log can go on if the other journal file is free.
-		if !errors.Is(err, ErrFull) || s.lsm.state.head.Seq < r.current.first-1 {
-			return fmt.Errorf("store the journal's tail: %w", err)
-		}
-		s.space.stalled.Store(true)
+	err := s.lsm.put(s.view.recent, func() error { return s.space.check(s.lsm.bytes()) }, f.note)
+	if err != nil && !errors.Is(err, ErrFull) {
+		return fmt.Errorf("store the journal's tail: %w", err)
 	}
+	s.space.stalled.Store(err != nil)
 	s.advance(s.lsm.state.head)
-	if err := s.lsm.settle(); err != nil {
+	if err := s.settle(); err != nil {
 		return err
 	}
-	v := s.look()
-	h := journalHead{generation: r.current.generation + 1, first: v.head.Seq + 1, before: v.head.Root, stored: v.stored}
-	if err := s.journal.start(h); err != nil {
+	if err := s.resume(r); err != nil {
 		return err
 	}
+	v, h := s.look(), s.journal.head
 	note, err := signCheckpoint(s.o.Origin, v.head, s.o.Signer)
 	if err != nil {
 		return err
@@ -246,9 +243,33 @@ func (s *Store) start(r *recovery) error {
 	}
 	s.stats.generation.Store(h.generation)
 	s.space.poll()
-	a := appender{s: s, first: h.first, seq: sequencer{tree: r.tree, streams: s.streams, earlier: s.earlier}}
+	a := appender{
+		s: s, first: h.first, next: s.journal.next,
+		seq: sequencer{tree: r.tree, streams: s.streams, earlier: s.earlier},
+	}
 	s.running.Go(a.run)
 	s.running.Go(s.write)
 	s.running.Go(f.run)
 	return nil
+}
+
+// settle makes durable what a commit of Badger's does not: directory entries of its
+// new files.
+func (s *Store) settle() error { return syncDir(filepath.Join(s.dir, badgerName)) }
+
+// resume makes the journal ready for the next group. A new generation takes the file
+// of the one before the current, if Badger has all of that; else, for want of space,
+// the current one goes on after its last whole frame, where the sectors of a torn one
+// are erased first.
+func (s *Store) resume(r *recovery) error {
+	v := s.look()
+	if v.stored.Seq >= r.current.first-1 {
+		return s.journal.start(journalHead{generation: r.current.generation + 1, first: v.head.Seq + 1, before: v.head.Root, stored: v.stored})
+	}
+	if len(r.gaps) > 0 {
+		return fmt.Errorf("%w: the journal is damaged, and Badger has no space to take what is left of it: free %d bytes on the disk of %s",
+			ErrFull, s.space.wanted(), s.dir)
+	}
+	s.journal.head, s.journal.next = r.current, r.next
+	return s.journal.erase()
 }

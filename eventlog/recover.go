@@ -45,6 +45,7 @@ type recovery struct {
 	frames   []frameRef
 	gaps     []gap
 	last     uint64 // N
+	next     int    // sector of the current generation after its last whole frame
 
 	candidate string // directory of the working copy that is used
 	tree      tree   // of records 1..N
@@ -146,8 +147,10 @@ func (r *recovery) scan(h journalHead) (end uint64, err error) {
 	sc := scan{f: r.s.journal.files[file], gen: h.generation, sectors: r.s.journal.sectors}
 	sc.visit = func(f frame, sector int) error {
 		r.frames = append(r.frames, frameRef{file, sector, h.generation, f.first, f.last(), f.root})
+		r.next = sector + frameSectors(len(f.entries))
 		return nil
 	}
+	r.next = 0
 	if err := sc.run(h.first); err != nil {
 		return 0, err
 	}
@@ -229,7 +232,7 @@ func (r *recovery) openBadger() error {
 		if err := removeAll(r.candidate); err != nil {
 			return err
 		}
-		if errors.Is(err, ErrNewer) || errors.Is(err, ErrFull) {
+		if errors.Is(err, ErrNewer) || errors.Is(err, errWorkingCopy) {
 			return err
 		}
 		if first == nil {
@@ -254,30 +257,29 @@ func (r *recovery) firstKept() uint64 {
 // prepareScratch finds a place for the working copy and room for it.
 func (r *recovery) prepareScratch(src string) error {
 	s := r.s
-	if s.o.ReadOnly {
-		for _, parent := range []string{s.o.ScratchDir, filepath.Dir(filepath.Clean(s.dir)), os.TempDir()} {
-			if parent == "" {
-				continue
-			}
-			dir, err := os.MkdirTemp(parent, ".gatehouse-inspect-")
-			if err == nil {
-				s.scratch, r.candidate = dir, filepath.Join(dir, badgerName)
-				return nil
-			}
-		}
-		return errors.New("no place for a working copy: set the scratch directory")
-	}
-	r.candidate = filepath.Join(s.dir, badgerNewName)
-	s.space = newGuard(s.dir, s.o, r.head.ballastBytes)
-	if err := removeAll(r.candidate); err != nil {
-		return err
-	}
-	// A copy of the logs, their tables, and what Badger grows when it starts.
 	need := uint64(1 << 20)
-	if src != "" {
+	if src != "" { // the write-ahead logs, the tables they become, and what Badger grows
 		need += 2*walBytes(src) + uint64(s.o.MemTableBytes)/2
 	}
-	return s.space.room(need)
+	if !s.o.ReadOnly {
+		r.candidate = filepath.Join(s.dir, badgerNewName)
+		s.space = newGuard(s.dir, s.o, r.head.ballastBytes)
+		if err := removeAll(r.candidate); err != nil {
+			return err
+		}
+		return s.space.roomToOpen(need)
+	}
+	for _, parent := range []string{s.o.ScratchDir, filepath.Dir(filepath.Clean(s.dir)), os.TempDir()} {
+		if free, err := s.o.FreeSpace(parent); parent == "" || err != nil || free < need {
+			continue
+		}
+		dir, err := os.MkdirTemp(parent, ".gatehouse-inspect-")
+		if err == nil {
+			s.scratch, r.candidate = dir, filepath.Join(dir, badgerName)
+			return nil
+		}
+	}
+	return fmt.Errorf("%w: no place with %d bytes free: set the scratch directory", errWorkingCopy, need)
 }
 
 // try opens a working copy of src and judges it. s.lsm is set when it is good.
@@ -285,7 +287,9 @@ func (r *recovery) try(src string, withWAL bool) (err error) {
 	s := r.s
 	o := badgerOptions(r.candidate, s.o.MemTableBytes, 0, s.log)
 	if src == "" {
-		err = os.Mkdir(r.candidate, directoryMode)
+		if err = os.Mkdir(r.candidate, directoryMode); err != nil {
+			err = copyError(err)
+		}
 	} else {
 		err = workingCopy(src, r.candidate, withWAL, o)
 	}
@@ -346,18 +350,50 @@ func (r *recovery) install() error {
 	if err := removeAll(old); err != nil {
 		return err
 	}
-	l, err := openLSM(live, s.o.MemTableBytes, compactors, s.log)
+	if err := s.openInstalled(); err != nil {
+		return err
+	}
+	if got := s.lsm.state.head; got != s.view.stored {
+		return corrupt(got.Seq+1, nil, "the installed copy has %d records, it had %d", got.Seq, s.view.stored.Seq)
+	}
+	return nil
+}
+
+// openInstalled opens Badger for writing. Without space for what it may do by itself
+// it is frozen: no compaction runs, and nothing is fed until thaw.
+func (s *Store) openInstalled() error {
+	live := filepath.Join(s.dir, badgerName)
+	l, err := openLSM(live, s.o.MemTableBytes, 0, s.log)
 	if err != nil {
 		return err
 	}
+	if err := s.space.check(l.bytes()); err == nil {
+		if err := l.close(); err != nil {
+			return err
+		}
+		if l, err = openLSM(live, s.o.MemTableBytes, compactors, s.log); err != nil {
+			return err
+		}
+	} else {
+		s.log.Error("no space for Badger: it is frozen", "error", err)
+		l.frozen = true
+		s.space.stalled.Store(true)
+	}
 	s.lsm = l
-	if err := l.load(); err != nil {
+	return l.load()
+}
+
+// thaw opens a frozen Badger again when there is space for all it may do.
+func (s *Store) thaw() error {
+	if err := s.space.check(s.lsm.bytes()); err != nil {
 		return err
 	}
-	if l.state.head != s.view.stored {
-		return corrupt(l.state.head.Seq+1, nil, "the installed copy has %d records, it had %d", l.state.head.Seq, s.view.stored.Seq)
+	s.readers.Lock()
+	defer s.readers.Unlock()
+	if err := s.lsm.close(); err != nil {
+		return err
 	}
-	return nil
+	return s.openInstalled()
 }
 
 // compactors is how many compactions may run at once; Badger wants two at least.

@@ -35,9 +35,10 @@ const (
 // must be room for all that Badger may do until the next: fill a memtable's file,
 // flush one to a table, and rewrite what its compactions may pick.
 //
-// Below that, the ballast is given up. Below that again, Badger is not fed (stalled)
-// and only the journal, which is preallocated, goes on. Records and grants are refused
-// earlier (low): what is left is for what restricts.
+// Below that, Badger is not fed (stalled) and only the journal, which is preallocated,
+// goes on. Records and grants are refused earlier (low): what is left is for what
+// restricts. The ballast is given up when the journal is full of that, or for opening
+// the log again, which must make a working copy of Badger.
 type guard struct {
 	dir      string
 	free     func(dir string) (uint64, error)
@@ -45,8 +46,9 @@ type guard struct {
 	memTable uint64
 	ballast  int64 // size it should have, 0 for none
 
-	low     atomic.Bool
-	stalled atomic.Bool // set by the feeder
+	low       atomic.Bool
+	stalled   atomic.Bool // Badger is not fed; set by the feeder
+	desperate atomic.Bool // the journal is full: give up the ballast
 
 	mu       sync.Mutex
 	lastFree uint64 // guarded by mu
@@ -94,7 +96,10 @@ func (g *guard) check(lsmBytes int64) error {
 	free := g.look()
 	switch {
 	case free < g.need:
-		if free = g.release(free); free < g.need {
+		if g.desperate.Load() {
+			free = g.release(free)
+		}
+		if free < g.need {
 			return fmt.Errorf("%w: %d bytes free, Badger may need %d", ErrFull, free, g.need)
 		}
 	case g.released && g.ballast > 0 && free >= g.need+g.memTable+uint64(g.ballast):
@@ -125,6 +130,7 @@ func (g *guard) restore() {
 		return
 	}
 	g.released = false
+	g.desperate.Store(false)
 }
 
 // createBallast takes size bytes of disk out of use.
@@ -142,18 +148,21 @@ func createBallast(dir string, size int64) error {
 }
 
 // roomToClose reports whether Badger can flush its memtables, which Close makes it do.
-func (g *guard) roomToClose() error { return g.room(memTablesInFlight * g.memTable) }
+// The ballast stays for the next open.
+func (g *guard) roomToClose() error { return g.room(memTablesInFlight*g.memTable, false) }
 
-// room reports whether need bytes are free, without the ballast if that must be.
-func (g *guard) room(need uint64) error {
+// roomToOpen reports whether need bytes are free, without the ballast if that must be.
+func (g *guard) roomToOpen(need uint64) error { return g.room(need, true) }
+
+func (g *guard) room(need uint64, release bool) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	free := g.look()
-	if free < need {
+	if free < need && release {
 		free = g.release(free)
 	}
 	if free < need {
-		return fmt.Errorf("%w: %d bytes free, Badger may need %d", ErrFull, free, need)
+		return fmt.Errorf("%w: %d bytes free on the disk of %s, %d needed", ErrFull, free, g.dir, need)
 	}
 	return nil
 }

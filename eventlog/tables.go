@@ -180,6 +180,12 @@ func walPrefix(b []byte) int {
 	}
 }
 
+// errWorkingCopy marks that a working copy could not be written: that says nothing
+// about the log.
+var errWorkingCopy = errors.New("write the working copy of Badger")
+
+func copyError(err error) error { return fmt.Errorf("%w: %w", errWorkingCopy, err) }
+
 // copyWAL writes the good part of a write-ahead log to dst.
 func copyWAL(src, dst string) error {
 	b, err := os.ReadFile(src)
@@ -196,14 +202,14 @@ func copyWAL(src, dst string) error {
 func writeSynced(path string, b []byte) error {
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, fileMode)
 	if err != nil {
-		return fmt.Errorf("write working copy: %w", err)
+		return copyError(err)
 	}
 	defer f.Close()
 	if _, err := f.Write(b); err != nil {
-		return fmt.Errorf("write working copy: %w", err)
+		return copyError(err)
 	}
 	if err := f.Sync(); err != nil {
-		return fmt.Errorf("write working copy: %w", err)
+		return copyError(err)
 	}
 	return nil
 }
@@ -220,14 +226,14 @@ func linkOrCopy(src, dst string) error {
 	defer in.Close()
 	out, err := os.OpenFile(dst, os.O_CREATE|os.O_EXCL|os.O_WRONLY, fileMode)
 	if err != nil {
-		return fmt.Errorf("copy table: %w", err)
+		return copyError(err)
 	}
 	defer out.Close()
 	if _, err := io.Copy(out, in); err != nil {
-		return fmt.Errorf("copy table: %w", err)
+		return copyError(err)
 	}
 	if err := out.Sync(); err != nil {
-		return fmt.Errorf("copy table: %w", err)
+		return copyError(err)
 	}
 	return nil
 }
@@ -239,7 +245,7 @@ func linkOrCopy(src, dst string) error {
 // encryption the key registry says nothing.
 func workingCopy(src, dst string, withWAL bool, o badger.Options) error {
 	if err := os.Mkdir(dst, directoryMode); err != nil {
-		return fmt.Errorf("working copy of Badger: %w", err)
+		return copyError(err)
 	}
 	files, err := os.ReadDir(src)
 	if err != nil {
