@@ -109,7 +109,7 @@ func TestKilledProcessLosesNothingAcknowledged(t *testing.T) {
 			if err != nil {
 				t.Fatalf("kill %d: child says nothing: %v", kill, err)
 			}
-			note(t, acked, line)
+			record(t, acked, line)
 		}
 		timer := time.AfterFunc(delay, func() { _ = cmd.Process.Kill() })
 		for {
@@ -117,7 +117,7 @@ func TestKilledProcessLosesNothingAcknowledged(t *testing.T) {
 			if err != nil {
 				break // the rest of a line is no acknowledgement
 			}
-			note(t, acked, line)
+			record(t, acked, line)
 		}
 		timer.Stop()
 		if err := cmd.Wait(); err == nil {
@@ -131,7 +131,7 @@ func TestKilledProcessLosesNothingAcknowledged(t *testing.T) {
 	mustHaveAcked(t, dir, acked)
 }
 
-func note(t testing.TB, acked map[uint64]string, line string) {
+func record(t testing.TB, acked map[uint64]string, line string) {
 	t.Helper()
 	var seq uint64
 	var id string
@@ -306,7 +306,7 @@ func fillDisk(t *testing.T, disk string, env ...string) map[uint64]string {
 	acked := map[uint64]string{}
 	for line := range strings.Lines(string(out)) {
 		if strings.HasPrefix(line, "ack ") {
-			note(t, acked, line)
+			record(t, acked, line)
 		} else {
 			t.Log(strings.TrimSpace(line))
 		}

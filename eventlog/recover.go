@@ -362,23 +362,18 @@ func (r *recovery) install() error {
 // openInstalled opens Badger for writing. Without space for what it may do by itself
 // it is frozen: no compaction runs, and nothing is fed until thaw.
 func (s *Store) openInstalled() error {
-	live := filepath.Join(s.dir, badgerName)
-	l, err := openLSM(live, s.o.MemTableBytes, 0, s.log)
+	live, running := filepath.Join(s.dir, badgerName), compactors
+	err := s.space.check(tableBytes(live))
+	if err != nil {
+		s.log.Error("no space for Badger: it is frozen", "error", err)
+		s.space.stalled.Store(true)
+		running = 0
+	}
+	l, err := openLSM(live, s.o.MemTableBytes, running, s.log)
 	if err != nil {
 		return err
 	}
-	if err := s.space.check(l.bytes()); err == nil {
-		if err := l.close(); err != nil {
-			return err
-		}
-		if l, err = openLSM(live, s.o.MemTableBytes, compactors, s.log); err != nil {
-			return err
-		}
-	} else {
-		s.log.Error("no space for Badger: it is frozen", "error", err)
-		l.frozen = true
-		s.space.stalled.Store(true)
-	}
+	l.frozen = running == 0
 	s.lsm = l
 	return l.load()
 }

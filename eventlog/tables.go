@@ -307,3 +307,18 @@ func walBytes(dir string) uint64 {
 	}
 	return total
 }
+
+// tableBytes is what the tables in dir take.
+func tableBytes(dir string) int64 {
+	files, err := os.ReadDir(dir)
+	if err != nil {
+		return 0
+	}
+	total := int64(0)
+	for _, f := range files {
+		if fi, err := f.Info(); err == nil && strings.HasSuffix(f.Name(), tableSuffix) {
+			total += fi.Size()
+		}
+	}
+	return total
+}
