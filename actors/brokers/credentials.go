@@ -19,7 +19,7 @@ import (
 const credentialsMaxBytes = 16 << 10
 
 // ownTag marks the JWT of credentials made here, which no NATS operator has signed.
-const ownTag = "gatehouse"
+const ownTag = authapi.CredentialsTag
 
 // Credentials let a NATS client act as one user: an nkey with its secret seed. The file
 // form is the .creds file that every NATS client reads.

@@ -32,6 +32,30 @@ others, and print where its credentials are and how a NATS client uses them.`,
 			return a.show(added, func(w io.Writer) error { return printBroker(w, added) })
 		},
 	})
+	c.AddCommand(&cobra.Command{
+		Use:   "server-config [NAME...]",
+		Short: "Print the users of an external NATS server",
+		Long: `Make the credentials that the daemon of DIR needs at an external NATS server (its own,
+the operators', the embedded MQTT broker's, and those of the named brokers) and print
+that server's configuration: users with allow-lists, and nobody else. Then set nats.url
+and nats.creds (DIR/brokers/gatehouse.creds) in gatehouse.yaml.`,
+		Example: example("gatehouse broker server-config mosquitto --dir ./gh > nats-server.conf"),
+		RunE: func(_ *cobra.Command, args []string) error {
+			dir, err := a.needDir()
+			if err != nil {
+				return err
+			}
+			var names []messages.BrokerID
+			for _, arg := range args {
+				name, err := authapi.ParseBroker(arg)
+				if err != nil {
+					return err
+				}
+				names = append(names, name)
+			}
+			return daemon.WriteNATSConfig(a.out, dir, names)
+		},
+	})
 	return c
 }
 

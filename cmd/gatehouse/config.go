@@ -7,6 +7,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/gatehouse-edge/gatehouse/actors/config"
+	"github.com/gatehouse-edge/gatehouse/actors/policy"
 )
 
 // configMaxBytes bounds a configuration file.
@@ -31,7 +32,7 @@ type configResult struct {
 	File     string          `json:"file"`
 	OK       bool            `json:"ok"`
 	InForce  *config.File    `json:"inForce,omitempty"`
-	Errors   []string        `json:"errors,omitempty"`
+	Errors   policy.Errors   `json:"errors,omitempty"`
 	Warnings config.Warnings `json:"warnings,omitempty"`
 }
 
@@ -43,16 +44,16 @@ func (a *app) configCheck(file string) error {
 	r := configResult{File: file}
 	inForce, warnings, err := config.ParseAny(doc, nil)
 	if err != nil {
-		r.Errors = lines(err)
+		r.Errors = inFile(file, policy.ErrorsOf(err))
 	} else {
-		r.OK, r.InForce, r.Warnings = true, &inForce, warnings
+		r.OK, r.InForce, r.Warnings = true, &inForce, inFile(file, warnings)
 	}
 	shown := a.show(r, func(w io.Writer) error {
-		for _, line := range r.Errors {
-			fmt.Fprintf(w, "%s: %s\n", file, line)
+		for _, e := range r.Errors {
+			fmt.Fprintln(w, e)
 		}
-		for _, warning := range r.Warnings {
-			fmt.Fprintf(w, "%s: warning: %s\n", file, warning)
+		for _, e := range r.Warnings {
+			fmt.Fprintf(w, "warning: %s\n", e)
 		}
 		if r.OK {
 			return printInForce(w, inForce)

@@ -26,6 +26,22 @@ func connectDemo(t *testing.T, d *dev) *demo {
 	return &demo{conn, d.dir}
 }
 
+// connectSeed is connectDemo for a NATS server that knows plain nkeys: the seed of the
+// credentials file alone.
+func connectSeed(t *testing.T, d *dev) *demo {
+	t.Helper()
+	user, err := nats.NkeyOptionFromSeed(filepath.Join(d.dir, "brokers", "demo.creds"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn, err := nats.Connect("nats://"+d.nats, user, nats.CustomInboxPrefix("_INBOX_demo"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(conn.Close)
+	return &demo{conn, d.dir}
+}
+
 // ask sends a request and returns the answer, or the name of the error.
 func (b *demo) ask(t *testing.T, op string, request any) (answer map[string]any, failure string) {
 	t.Helper()

@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/gatehouse-edge/gatehouse/actors/config"
+	"github.com/gatehouse-edge/gatehouse/actors/policy"
 	"github.com/gatehouse-edge/gatehouse/cloudsync"
 	"github.com/gatehouse-edge/gatehouse/cmd/internal/daemon"
 )
@@ -40,8 +41,8 @@ func (a *app) serve(ctx context.Context, file string) error {
 	}
 	f, warnings, err := config.ParseFile(doc, nil)
 	if err != nil {
-		for _, line := range lines(err) {
-			fmt.Fprintf(a.err, "%s: %s\n", file, line)
+		for _, e := range inFile(file, policy.ErrorsOf(err)) {
+			fmt.Fprintln(a.err, e)
 		}
 		return fmt.Errorf("%s cannot be used; see `gatehouse config check %s`", file, file)
 	}
@@ -49,8 +50,8 @@ func (a *app) serve(ctx context.Context, file string) error {
 	if err != nil {
 		return err
 	}
-	for _, w := range warnings {
-		logger.Warn("configuration", "file", file, "warning", w.Error())
+	for _, w := range inFile(file, warnings) {
+		logger.Warn("configuration", "warning", w.Error())
 	}
 	base, err := filepath.Abs(filepath.Dir(file))
 	if err != nil {

@@ -6,10 +6,16 @@ import (
 	"io"
 	"sort"
 	"strings"
+
+	"github.com/gatehouse-edge/gatehouse/actors/config"
+	"github.com/gatehouse-edge/gatehouse/actors/policy"
 )
 
-// lines are the lines of an error that may join several.
-func lines(err error) []string { return strings.Split(err.Error(), "\n") }
+// inFile gives problems the name of the file they are in.
+func inFile(file string, problems policy.Errors) policy.Errors {
+	config.InFile(file, problems)
+	return problems
+}
 
 // printInForce prints a value's JSON as "key: value" lines, a line a leaf.
 func printInForce(w io.Writer, v any) error {

@@ -23,6 +23,10 @@ const (
 
 // The people beside the brokers, each with an inbox of its own, as brokers have.
 const (
+	// CredentialsTag marks the JWT in a credentials file that Gatehouse made: no NATS
+	// operator signed it, and what counts is the nkey beside it.
+	CredentialsTag = "gatehouse"
+
 	OperatorAdmin   = "admin"
 	OperatorAuditor = "auditor"
 )

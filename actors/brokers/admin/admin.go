@@ -17,6 +17,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 
+	"github.com/gatehouse-edge/gatehouse/actors/brokers/client"
 	"github.com/gatehouse-edge/gatehouse/messages"
 	"github.com/gatehouse-edge/gatehouse/messages/authapi"
 )
@@ -163,11 +164,14 @@ type Client struct{ conn *nats.Conn }
 
 // Dial connects to a daemon's NATS server with an operator's credentials.
 func Dial(url string, name string, credentials []byte, config *tls.Config) (*Client, error) {
+	user, err := client.Credentials(credentials)
+	if err != nil {
+		return nil, err
+	}
 	options := []nats.Option{
-		nats.Name("gatehouse command line"),
+		nats.Name("gatehouse command line"), user,
 		nats.CustomInboxPrefix(authapi.InboxPrefix(messages.BrokerID(name))),
 		nats.Timeout(2 * time.Second),
-		nats.UserCredentialBytes(credentials),
 	}
 	if config != nil {
 		options = append(options, nats.Secure(config))

@@ -5,8 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
+	"strings"
 	"time"
 
+	"github.com/nats-io/jwt/v2"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nkeys"
 
@@ -122,15 +125,17 @@ func Options(broker messages.BrokerID, credentials []byte) ([]nats.Option, error
 	if len(credentials) == 0 {
 		return options, nil
 	}
-	auth, err := credentialsOption(credentials)
+	auth, err := Credentials(credentials)
 	if err != nil {
 		return nil, err
 	}
 	return append(options, auth), nil
 }
 
-// credentialsOption reads a NATS credentials file (JWT and seed) or a bare nkey seed.
-func credentialsOption(text []byte) (nats.Option, error) {
+// Credentials reads a NATS credentials file (JWT and seed) or a bare nkey seed. The JWT
+// in a file that Gatehouse made is an envelope, which a server that knows the nkey does
+// not want to see: its seed is used alone.
+func Credentials(text []byte) (nats.Option, error) {
 	pair, err := nkeys.ParseDecoratedNKey(text)
 	if err != nil {
 		return nil, fmt.Errorf("credentials: no nkey seed in them: %w", err)
@@ -147,8 +152,14 @@ func credentialsOption(text []byte) (nats.Option, error) {
 		return nil, errors.New("credentials: the seed is not a user's: it should begin with SU")
 	}
 	// ParseDecoratedJWT returns a text without decoration as it is: a seed, here.
-	if jwt, err := nkeys.ParseDecoratedJWT(text); err == nil && len(jwt) > 2 && jwt[:2] == "ey" {
-		return nats.UserJWTAndSeed(jwt, string(seed)), nil
+	if token, err := nkeys.ParseDecoratedJWT(text); err == nil && strings.HasPrefix(token, "ey") {
+		claims, err := jwt.DecodeUserClaims(token)
+		if err != nil {
+			return nil, fmt.Errorf("credentials: user JWT: %w", err)
+		}
+		if !slices.Contains(claims.Tags, authapi.CredentialsTag) {
+			return nats.UserJWTAndSeed(token, string(seed)), nil
+		}
 	}
 	return nats.Nkey(public, pair.Sign), nil
 }

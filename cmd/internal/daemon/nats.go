@@ -92,7 +92,10 @@ func (d *Daemon) letIn(name, public string) error {
 	if d.server == nil {
 		return nil // an external server has users of its own: `broker add` prints their entries
 	}
-	if name == authapi.OperatorAdmin || name == authapi.OperatorAuditor {
+	switch name {
+	case authapi.ServiceName:
+		return nil // our own at an external server; the embedded one makes its own
+	case authapi.OperatorAdmin, authapi.OperatorAuditor:
 		return d.server.AddOperator(name, public)
 	}
 	return d.server.AddBroker(messages.BrokerID(name), public)
@@ -104,7 +107,9 @@ func (d *Daemon) startPusher() error {
 		return err
 	}
 	err = d.users.all(func(name, _ string) error {
-		if name != authapi.OperatorAdmin && name != authapi.OperatorAuditor {
+		switch name {
+		case authapi.ServiceName, authapi.OperatorAdmin, authapi.OperatorAuditor:
+		default:
 			pusher.AddBroker(messages.BrokerID(name))
 		}
 		return nil

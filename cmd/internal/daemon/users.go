@@ -1,9 +1,11 @@
 package daemon
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -69,11 +71,7 @@ func (u *users) ensure(name string) (brokers.Credentials, error) {
 
 // add makes fresh credentials for name beside those it has; mu is held.
 func (u *users) add(name, path string) (brokers.Credentials, error) {
-	make := func() (brokers.Credentials, error) { return brokers.NewBrokerCredentials(messages.BrokerID(name)) }
-	if name == authapi.OperatorAdmin || name == authapi.OperatorAuditor {
-		make = func() (brokers.Credentials, error) { return brokers.NewOperatorCredentials(name) }
-	}
-	c, err := make()
+	c, err := newCredentials(name)
 	if err != nil {
 		return brokers.Credentials{}, err
 	}
@@ -87,6 +85,53 @@ func (u *users) add(name, path string) (brokers.Credentials, error) {
 		return brokers.Credentials{}, err
 	}
 	return c, writeFile(path, c.File(), 0o400)
+}
+
+func newCredentials(name string) (brokers.Credentials, error) {
+	switch name {
+	case authapi.ServiceName:
+		return brokers.NewDaemonCredentials()
+	case authapi.OperatorAdmin, authapi.OperatorAuditor:
+		return brokers.NewOperatorCredentials(name)
+	default:
+		return brokers.NewBrokerCredentials(messages.BrokerID(name))
+	}
+}
+
+// WriteNATSConfig makes the credentials that a daemon with an external NATS server needs
+// in dir, those of the named brokers included, and writes that server's users.
+func WriteNATSConfig(w io.Writer, dir string, names []messages.BrokerID) error {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	u, err := openUsers(dir)
+	if err != nil {
+		return err
+	}
+	all := []string{authapi.ServiceName, authapi.OperatorAdmin, authapi.OperatorAuditor, string(localBroker)}
+	for _, name := range names {
+		all = append(all, string(name))
+	}
+	for _, name := range all {
+		if _, err := u.ensure(name); err != nil {
+			return err
+		}
+	}
+	var users []brokers.User
+	err = u.all(func(name, public string) error {
+		if name == authapi.ServiceName {
+			name = "" // the daemon itself
+		}
+		users = append(users, brokers.User{Name: name, Public: public})
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	slices.SortFunc(users, func(a, b brokers.User) int {
+		return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.Public, b.Public))
+	})
+	return brokers.WriteServerConfig(w, users)
 }
 
 // all calls f for each name and key.
