@@ -185,6 +185,7 @@ func (s *Session) refresh() {
 		case s.closedBy(err):
 			return
 		case err != nil:
+			s.failures.Add(1)
 			c.retryLater(s)
 			return
 		case !reply.IsConnectAuthorized:

@@ -67,10 +67,11 @@ type Session struct {
 	token    messages.Token
 	digest   messages.TokenDigest
 
-	grant  atomic.Pointer[grant]  // what may be done, as last fetched; nil if never
-	ending atomic.Pointer[Ending] // nil while the session lives
-	done   chan struct{}
-	queued atomic.Bool // a refresh is waiting
+	grant    atomic.Pointer[grant]  // what may be done, as last fetched; nil if never
+	ending   atomic.Pointer[Ending] // nil while the session lives
+	done     chan struct{}
+	queued   atomic.Bool   // a refresh is waiting
+	failures atomic.Uint64 // refreshes that got no answer
 
 	accepting sync.Mutex // held while a reply becomes the grant
 	mu        sync.Mutex
@@ -258,7 +259,8 @@ func (s *Session) Current(version uint64) bool {
 // answer it fails as soon as that is known. The error wraps ErrDenied when the session
 // is over, ErrUnavailable otherwise.
 func (s *Session) Await(ctx context.Context) (version uint64, err error) {
-	for attempt := 0; ; attempt++ {
+	failures := s.failures.Load()
+	for {
 		s.mu.Lock()
 		if e := s.ending.Load(); e != nil {
 			s.mu.Unlock()
@@ -273,7 +275,7 @@ func (s *Session) Await(ctx context.Context) (version uint64, err error) {
 		}
 		changed := s.waiters
 		s.mu.Unlock()
-		if attempt == refreshAttempts || !s.client.reachable() {
+		if s.failures.Load() != failures || !s.client.reachable() {
 			return 0, fmt.Errorf("permissions: %w: Gatehouse does not tell them", ErrUnavailable)
 		}
 		s.client.enqueue(s)

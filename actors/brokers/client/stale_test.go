@@ -240,8 +240,11 @@ func TestReconnectVoidsTheCache(t *testing.T) {
 	before := f.c.Status().Generation
 	f.desk.StopServer()
 	f.desk.StartServer()
-	for f.c.Status().Generation == before {
-		time.Sleep(time.Millisecond) // polls; the test's deadline bounds it
+	for deadline := time.Now().Add(patience); f.c.Status().Generation == before; {
+		if time.Now().After(deadline) {
+			t.Fatal("the cache is as before")
+		}
+		time.Sleep(time.Millisecond) // polls: a reconnect is not announced
 	}
 	until(t, "publish", func() client.Decision { return s.Publish(mine) }, client.Allowed)
 }

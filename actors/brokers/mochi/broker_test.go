@@ -259,6 +259,49 @@ func TestTLS(t *testing.T) {
 	}
 }
 
+func TestNoCertificate(t *testing.T) {
+	w := start(t, nil)
+	d, err := w.dial("sensor-1", tls.Certificate{})
+	if err == nil {
+		t.Fatal("connected")
+	}
+	code(t, "MQTT 5", d.ack.ReasonCode, 0x87)
+	if _, err := w.dial3("sensor-1", tls.Certificate{}); err == nil || !strings.Contains(strings.ToLower(err.Error()), "not authorized") {
+		t.Errorf("MQTT 3.1.1: %v", err)
+	}
+	if n := w.desk.Asked(authapi.OpAuthenticate); n != 2 {
+		t.Errorf("Gatehouse heard of %d refusals, want 2", n)
+	}
+	// Not even if Gatehouse said yes.
+	w.desk.TrustNobody("sensor-1")
+	if d, err = w.dial("sensor-1", tls.Certificate{}); err == nil {
+		t.Fatal("connected")
+	}
+	code(t, "MQTT 5", d.ack.ReasonCode, 0x87)
+	w.desk.WaitAsked(authapi.OpClose, 1)
+	w.desk.WaitSessions(0)
+}
+
+func TestTopicAliases(t *testing.T) {
+	w := start(t, nil)
+	ten := uint16(10)
+	one := w.as("sensor-1", func(cp *paho.Connect) { cp.Properties = &paho.ConnectProperties{TopicAliasMaximum: &ten} })
+	one.subscribe("hall/#")
+	two := w.as("sensor-2")
+	for range 3 {
+		code(t, "publish", two.publish("hall/x", "named", 1), 0)
+		if p := one.expect("named"); p.Topic != "hall/x" {
+			t.Errorf("received on topic %q", p.Topic)
+		}
+	}
+	if m := one.ack.Properties.TopicAliasMaximum; m != nil && *m != 0 {
+		t.Errorf("CONNACK offers %d aliases, want none", *m)
+	}
+	alias := uint16(1) // paho sends it although none was offered, and the answer is the end
+	_, _ = two.c.Publish(t.Context(), &paho.Publish{Topic: "hall/x", QoS: 0, Payload: []byte("x"), Properties: &paho.PublishProperties{TopicAlias: &alias}})
+	two.ends(0x94)
+}
+
 func TestServerCertificateIsSwappedLive(t *testing.T) {
 	w := start(t, nil)
 	one := w.as("sensor-1")

@@ -80,6 +80,10 @@ func (b *Broker) open(ctx context.Context, cl *mqtt.Client, c *conn, pk packets.
 	case err != nil:
 		return nil, packets.ErrServerUnavailable, err
 	}
+	if len(c.leaf) == 0 { // it was asked for the record of the refusal only
+		session.Close()
+		return nil, packets.ErrNotAuthorized, errors.New("no certificate, whatever Gatehouse says")
+	}
 	l := newLink(b, cl, c, session)
 	code := b.judgeWill(l, pk)
 	if code == packets.CodeSuccess {

@@ -3,9 +3,10 @@
 //
 // # What is decided when
 //
-// TLS: a client must present a certificate and prove that it has the key. Any
-// certificate will do here, a self-made one too; whose it is and whether it counts is for
-// Gatehouse to say at CONNECT, so that a refused device gets a reason code.
+// TLS: a client proves that it has the key of the certificate it presents. Any
+// certificate will do here, a self-made one too, or none: whose it is and whether it
+// counts is for Gatehouse to say at CONNECT, so that a refused device gets a reason code
+// and its refusal is on record. No client without a certificate is ever let in.
 //
 // CONNECT: Gatehouse authenticates certificate and client id. The Will is authorised, and
 // so are the subscriptions that a persistent session would inherit; queued messages that

@@ -85,14 +85,25 @@ func (l *link) delivers(topic string) bool {
 func (l *link) revalidate() bool {
 	ctx, cancel := context.WithTimeout(context.Background(), l.b.cfg.Limits.DeliveryWait)
 	defer cancel()
-	version, err := l.session.Await(ctx)
-	if err != nil {
-		return false
+	for ctx.Err() == nil {
+		version, err := l.session.Await(ctx)
+		if err != nil {
+			return false
+		}
+		if judged, current := l.judge(version); !judged || current {
+			return judged
+		}
 	}
+	return false
+}
+
+// judge judges the subscriptions under the permissions of version. It reports whether all
+// could be, and whether those permissions are still in force.
+func (l *link) judge(version uint64) (judged, current bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.view.Load().version == version {
-		return true
+		return true, true
 	}
 	l.changes++
 	var refused []string
@@ -102,11 +113,11 @@ func (l *link) revalidate() bool {
 		case client.Denied:
 			refused = append(refused, f)
 		default:
-			return false // nothing is known, so nothing is taken away
+			return false, false // nothing is known, so nothing is taken away
 		}
 	}
 	if !l.session.Current(version) {
-		return false
+		return true, false
 	}
 	for _, f := range refused {
 		l.remove(f)
@@ -117,7 +128,7 @@ func (l *link) revalidate() bool {
 		l.b.purge(l.cl, v)
 		l.b.cfg.Logger.Info("subscriptions ended by a change of policy", "client", l.cl.ID, "filters", refused)
 	}
-	return true
+	return true, true
 }
 
 // permissionsChanged follows up on new permissions: subscriptions and retained messages

@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"github.com/eclipse/paho.golang/paho"
+
+	"github.com/gatehouse-edge/gatehouse/actors/brokers/client/clienttest"
 )
 
 func TestWill(t *testing.T) {
@@ -29,15 +31,39 @@ func TestWill(t *testing.T) {
 		w.desk.WaitSessions(1)
 		fence()
 	})
+	mayFence := clienttest.Permit("mqtt:publish", "mqtt:topic:hall/fence")
+	narrow := func(one *device) { // takes away the right to publish the will
+		t.Helper()
+		w.desk.SetPolicy(mayConnect, mayListen, mayFence)
+		eventually(t, "publish is refused", func() bool { return two.publish("hall/x", "x", 1) == 0x87 })
+		if one != nil {
+			eventually(t, "publish is refused", func() bool { return one.publish("hall/x", "x", 1) == 0x87 })
+		}
+		for len(two.got) > 0 {
+			two.expect("x")
+		}
+	}
+	widen := func() {
+		t.Helper()
+		w.desk.SetPolicy(mayConnect, mayPublish, maySubscribe, mayTalk, mayListen)
+		eventually(t, "publish is allowed", func() bool { return two.publish("hall/wide", "wide", 1) == 0 })
+		two.expect("wide")
+	}
 	t.Run("not allowed any more", func(t *testing.T) {
-		one := w.as("sensor-1", will("sensors/sensor-1/will", false))
-		w.desk.SetPolicy(mayConnect, maySubscribe, mayTalk, mayListen)
-		eventually(t, "publish is refused", func() bool { return one.publish("sensors/sensor-1/x", "x", 1) == 0x87 })
-		w.desk.SetPolicy(mayConnect, maySubscribe, mayTalk, mayListen) // the will's topic is not in it
+		one := w.as("sensor-1", will("hall/will", false))
+		narrow(one)
 		_ = one.conn.Close()
 		w.desk.WaitSessions(1)
-		w.desk.SetPolicy(mayConnect, maySubscribe, mayTalk, mayListen, mayPublish)
 		fence()
+		widen()
+	})
+	t.Run("delayed and not allowed any more", func(t *testing.T) {
+		_ = w.as("sensor-1", persistent, will("hall/will", false), delay(1)).conn.Close()
+		eventually(t, "it is away", func() bool { return w.broker.Connected() == 1 })
+		narrow(nil)
+		w.desk.WaitSessions(1) // the will's time has come
+		fence()
+		widen()
 	})
 	t.Run("delayed", func(t *testing.T) {
 		began := time.Now()

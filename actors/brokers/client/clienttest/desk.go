@@ -34,6 +34,7 @@ type Desk struct {
 
 	mu       sync.Mutex
 	devices  map[messages.CertificateID]messages.ThingName
+	nobody   messages.ThingName // who a client without certificate is taken for
 	sessions map[messages.TokenDigest]session
 	policy   []permission.Permission
 	revision uint64
