@@ -1,0 +1,188 @@
+package actors_test
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/rsa"
+	"crypto/x509"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/gatehouse-edge/gatehouse/actors"
+	"github.com/gatehouse-edge/gatehouse/actors/actorstest"
+	"github.com/gatehouse-edge/gatehouse/actors/ca"
+	"github.com/gatehouse-edge/gatehouse/actors/keys"
+	"github.com/gatehouse-edge/gatehouse/eventlog"
+	"github.com/gatehouse-edge/gatehouse/messages"
+	"github.com/gatehouse-edge/gatehouse/projections"
+)
+
+// core is a running system on a log that outlives it.
+type core struct {
+	clock  *actorstest.Clock
+	log    *actorstest.Log
+	config actors.AuthorityConfig
+}
+
+func newCore(t *testing.T, memory *eventlog.Memory, store keys.Keys, caType string) *core {
+	t.Helper()
+	c := &core{clock: actorstest.NewClock(time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC)), log: actorstest.WrapLog(memory)}
+	sys, err := actors.New(actors.Config{
+		Log: c.log, Views: projections.New(nil), Cloud: actorstest.NewCloud(), Clock: actors.NewTrustClock(c.clock, actors.Anchor{}),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := sys.Close(context.WithoutCancel(t.Context())); err != nil {
+			t.Error(err)
+		}
+	})
+	hosts, rejected := ca.ParseHosts([]string{"gate.example", "192.0.2.7"})
+	if len(rejected) > 0 {
+		t.Fatal(rejected)
+	}
+	c.config = actors.AuthorityConfig{
+		System: sys, Log: c.log, Keys: store, Clock: c.clock, Type: caType, Hosts: hosts, Name: "gatehouse-mqtt",
+		Validity: func() time.Duration { return 7 * 24 * time.Hour }, Rotate: func() bool { return true },
+	}
+	return c
+}
+
+func (c *core) start(t *testing.T) (*actors.Authority, error) {
+	a, err := actors.StartAuthority(t.Context(), c.config)
+	if err == nil {
+		t.Cleanup(a.Close)
+	}
+	return a, err
+}
+
+func (c *core) mustStart(t *testing.T) *actors.Authority {
+	t.Helper()
+	a, err := c.start(t)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return a
+}
+
+func (c *core) kinds(t *testing.T) string {
+	t.Helper()
+	var kinds []string
+	for rec, err := range c.log.Read(t.Context(), messages.StreamCA, 1) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		kinds = append(kinds, rec.Kind.String())
+	}
+	return strings.Join(kinds, " ")
+}
+
+func keyStore(t *testing.T) (*keys.Store, string) {
+	t.Helper()
+	dir := filepath.Join(t.TempDir(), "keys")
+	store, err := keys.Open(dir, keys.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return store, dir
+}
+
+// TestAuthorityIssuesAndRotates: the certificate verifies against the published
+// authority by every name, before and after a rotation; each step is in the log first.
+func TestAuthorityIssuesAndRotates(t *testing.T) {
+	for caType, isKey := range map[string]func(any) bool{
+		ca.TypeECDSAP256: func(k any) bool { _, ok := k.(*ecdsa.PublicKey); return ok },
+		ca.TypeRSA2048:   func(k any) bool { _, ok := k.(*rsa.PublicKey); return ok },
+	} {
+		t.Run(caType, func(t *testing.T) {
+			memory := eventlog.NewMemory(actorstest.Options(nil))
+			store, _ := keyStore(t)
+			c := newCore(t, memory, store, caType)
+			a := c.mustStart(t)
+			pool := x509.NewCertPool()
+			if !pool.AppendCertsFromPEM(a.PEM()) {
+				t.Fatal("no authority is published")
+			}
+			verify := func() {
+				t.Helper()
+				for _, name := range []string{"gate.example", "192.0.2.7", "localhost"} {
+					if _, err := a.Leaf().Verify(x509.VerifyOptions{DNSName: name, Roots: pool, CurrentTime: c.clock.Wall()}); err != nil {
+						t.Errorf("%s: %v", name, err)
+					}
+				}
+			}
+			verify()
+			authority, err := ca.ParseAuthorityPEM(a.PEM())
+			if err != nil || !isKey(authority.Certificate().PublicKey) {
+				t.Errorf("authority %v: %v", authority, err)
+			}
+			first := a.Leaf()
+			if err := a.Rotate(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			verify()
+			if a.Leaf().SerialNumber.Cmp(first.SerialNumber) == 0 {
+				t.Error("the serial number is the same")
+			}
+			const issue = " CertificateOrdered CertificateIssued CertificateDelivered"
+			if got, want := c.kinds(t), "AuthorityCreated"+issue+issue; got != want {
+				t.Errorf("log: %s\nwant %s", got, want)
+			}
+		})
+	}
+}
+
+// TestAuthorityRenewsByItself: 24 hours before the end of seven days.
+func TestAuthorityRenewsByItself(t *testing.T) {
+	memory := eventlog.NewMemory(actorstest.Options(nil))
+	store, _ := keyStore(t)
+	c := newCore(t, memory, store, ca.TypeECDSAP256)
+	a := c.mustStart(t)
+	first := a.Leaf()
+	c.clock.Advance(6*24*time.Hour - time.Hour)
+	if a.Leaf() != first {
+		t.Error("renewed too early")
+	}
+	renewed := make(chan struct{})
+	c.config.System.Submit(t.Context(), messages.MarkClock{Mark: &messages.ClockMarked{}}, messages.Cause{}, func(messages.Reply) { close(renewed) })
+	<-renewed
+	c.clock.Advance(2 * time.Hour)
+	deadline := time.After(10 * time.Second)
+	for a.Leaf() == first {
+		select {
+		case <-deadline:
+			t.Fatal("not renewed")
+		case <-time.After(time.Millisecond): // the renewal runs on the clock's goroutine
+		}
+	}
+	if left := a.Leaf().NotAfter.Sub(c.clock.Wall()); left < 6*24*time.Hour {
+		t.Errorf("the new certificate lives %v", left)
+	}
+}
+
+// TestAuthoritySurvivesRestart: the same authority issues, and a lost or exchanged key
+// refuses the start instead of making a new authority (reliability spec, C-I4).
+func TestAuthoritySurvivesRestart(t *testing.T) {
+	memory := eventlog.NewMemory(actorstest.Options(nil))
+	store, dir := keyStore(t)
+	before := newCore(t, memory, store, ca.TypeECDSAP256).mustStart(t)
+	again := newCore(t, memory, store, ca.TypeECDSAP256).mustStart(t)
+	if string(before.PEM()) != string(again.PEM()) {
+		t.Error("another authority after the restart")
+	}
+	files, err := filepath.Glob(filepath.Join(dir, "ca-*.key"))
+	if err != nil || len(files) != 1 {
+		t.Fatalf("key files %v: %v", files, err)
+	}
+	if err := os.Remove(files[0]); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := newCore(t, memory, store, ca.TypeECDSAP256).start(t); !errors.Is(err, keys.ErrMissing) {
+		t.Errorf("start without the key: %v, want ErrMissing", err)
+	}
+}
