@@ -85,3 +85,45 @@ func BenchmarkReplay(b *testing.B) {
 	}
 	b.ReportMetric(float64(b.N)*events/b.Elapsed().Seconds(), "events/s")
 }
+
+// BenchmarkOpen opens a clean log of 200,000 events in 50,000 streams.
+func BenchmarkOpen(b *testing.B) {
+	dir := b.TempDir()
+	l, err := eventlog.Open(dir, eventlog.Options{})
+	if err != nil {
+		b.Fatal(err)
+	}
+	const streams, each = 50_000, 4
+	var wg sync.WaitGroup
+	for i := range streams {
+		batch := eventlog.Batch{Stream: eventlogtest.Device(i)}
+		for k := range each {
+			batch.Drafts = append(batch.Drafts, eventlogtest.Event(uint64(i*each+k), 120))
+		}
+		wg.Add(1)
+		l.Append(batch, func(_ []messages.Record, err error) {
+			if err != nil {
+				b.Error(err)
+			}
+			wg.Done()
+		})
+	}
+	wg.Wait()
+	if err := l.Close(); err != nil {
+		b.Fatal(err)
+	}
+	for b.Loop() {
+		l, err := eventlog.Open(dir, eventlog.Options{})
+		if err != nil {
+			b.Fatal(err)
+		}
+		b.StopTimer()
+		if got := l.Head().Seq; got != streams*each {
+			b.Fatalf("%d events", got)
+		}
+		if err := l.Close(); err != nil {
+			b.Fatal(err)
+		}
+		b.StartTimer()
+	}
+}

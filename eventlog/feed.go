@@ -11,7 +11,7 @@ import (
 // When records go from the journal to Badger: many at a time, for Badger pays by the
 // transaction, and soon, for until then they take memory.
 const (
-	feedBytesMin  = 256 << 10
+	feedBytesMin  = 512 << 10
 	feedDelay     = 200 * time.Millisecond
 	stallDelay    = 500 * time.Millisecond // between looks at a full disk
 	noteEventsMax = 1024                   // a checkpoint is signed after so many events ...

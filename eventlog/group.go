@@ -165,7 +165,18 @@ type sequencer struct {
 }
 
 func (s *sequencer) newGroup() *group {
-	return &group{first: s.tree.size + 1, streams: map[streamKey]uint64{}, bytesMax: GroupBytesMax}
+	g := &group{first: s.tree.size + 1, bytesMax: GroupBytesMax}
+	events, bytes := 0, 0
+	if p := s.inflight; p != nil { // the next group is most often like the last
+		events, bytes = len(p.recs)*5/4, len(p.entries)*5/4
+	}
+	g.entries = make([]byte, 0, bytes)
+	g.recs = make([]messages.Record, 0, events)
+	g.ends = make([]int, 0, events)
+	g.hashes = make([]tlog.Hash, 0, 2*events)
+	g.answers = make([]answer, 0, events)
+	g.streams = make(map[streamKey]uint64, events)
+	return g
 }
 
 // version returns k's version as it will be after everything sequenced so far.

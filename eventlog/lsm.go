@@ -294,11 +294,11 @@ func (l *lsm) commit(entries []*badger.Entry, before func() error) error {
 	defer txn.Discard()
 	for _, e := range entries {
 		if err := txn.SetEntry(e); err != nil {
-			return fmt.Errorf("Badger: %w", err)
+			return fmt.Errorf("badger: %w", err)
 		}
 	}
 	if err := txn.Commit(); err != nil {
-		return fmt.Errorf("Badger: %w", err)
+		return fmt.Errorf("badger: %w", err)
 	}
 	return nil
 }

@@ -217,6 +217,12 @@ func (s *Store) start(r *recovery) error {
 	if err := r.install(); err != nil {
 		return err
 	}
+	// After SIGKILL the last frame may be whole in the page cache and not on disk.
+	for _, f := range s.journal.files {
+		if err := datasync(f); err != nil {
+			return err
+		}
+	}
 	f := feeder{s: s}
 	err := s.lsm.put(s.view.recent, func() error { return s.space.check(s.lsm.bytes()) }, f.note)
 	if err != nil && !errors.Is(err, ErrFull) {
