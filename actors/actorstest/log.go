@@ -16,11 +16,54 @@ type Log struct {
 	*eventlog.Memory
 
 	mu      sync.Mutex
-	refuse  error            // guarded by mu, as all below
+	refuse  error // guarded by mu, as all below
+	held    bool
+	waiting []waiting
 	panics  bool             // the next Append panics
 	readErr error            // Read fails with it
 	batches []eventlog.Batch // all that were appended or refused
 	reading func(messages.StreamID)
+}
+
+// waiting is an append that is held back.
+type waiting struct {
+	batch eventlog.Batch
+	done  func([]messages.Record, error)
+}
+
+// Hold lets appends wait until Commit or Release.
+func (l *Log) Hold() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.held = true
+}
+
+// Commit lets what waits now go on to the log, and returns how many batches that were.
+func (l *Log) Commit() int {
+	l.mu.Lock()
+	list := l.waiting
+	l.waiting = nil
+	l.mu.Unlock()
+	for _, w := range list {
+		l.Memory.Append(w.batch, w.done)
+	}
+	return len(list)
+}
+
+// Release holds nothing back any more.
+func (l *Log) Release() {
+	for {
+		l.mu.Lock()
+		done := len(l.waiting) == 0
+		if done {
+			l.held = false
+		}
+		l.mu.Unlock()
+		if done {
+			return
+		}
+		l.Commit()
+	}
 }
 
 // NewLog makes an empty log; applied folds committed records into read models.
@@ -78,6 +121,11 @@ func (l *Log) Append(b eventlog.Batch, done func([]messages.Record, error)) {
 	l.batches = append(l.batches, b)
 	err, panics := l.refuse, l.panics
 	l.panics = false
+	if l.held && !panics && err == nil {
+		l.waiting = append(l.waiting, waiting{b, done})
+		l.mu.Unlock()
+		return
+	}
 	l.mu.Unlock()
 	if panics {
 		panic("actorstest: append panics as it was told")
