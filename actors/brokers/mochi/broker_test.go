@@ -340,7 +340,10 @@ func TestHalfOpenConnections(t *testing.T) {
 			t.Errorf("read: %v, want the broker to close", err)
 		}
 	}
-	w.as("sensor-1") // there is room again
+	eventually(t, "there is room again", func() bool {
+		_, err := w.dial("sensor-1", w.devices["sensor-1"])
+		return err == nil
+	})
 }
 
 func TestFirstPacket(t *testing.T) {

@@ -128,7 +128,7 @@ func (w *world) dial(name string, cert tls.Certificate, edit ...func(*paho.Conne
 	if err != nil {
 		return nil, err
 	}
-	d := &device{t: w.t, conn: conn, got: make(chan *paho.Publish, 64), gone: make(chan byte, 4), lost: make(chan error, 4)}
+	d := &device{t: w.t, conn: conn, got: make(chan *paho.Publish, 256), gone: make(chan byte, 4), lost: make(chan error, 4)}
 	d.c = paho.NewClient(paho.ClientConfig{
 		Conn: pahopackets.NewThreadSafeConn(conn),
 		OnPublishReceived: []func(paho.PublishReceived) (bool, error){func(p paho.PublishReceived) (bool, error) {
