@@ -90,6 +90,7 @@ func childAppend(dir string) int {
 }
 
 func TestKilledProcessLosesNothingAcknowledged(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	rng := rand.New(rand.NewPCG(7, 7))
 	acked := map[uint64]string{}
@@ -123,7 +124,7 @@ func TestKilledProcessLosesNothingAcknowledged(t *testing.T) {
 		if err := cmd.Wait(); err == nil {
 			t.Fatal("child ended by itself")
 		}
-		if kill%5 == 4 || kill < 3 {
+		if len(acked) > 0 && (kill%5 == 4 || kill < 3) {
 			mustHaveAcked(t, dir, acked)
 		}
 	}
@@ -315,6 +316,7 @@ func fillDisk(t *testing.T, disk string, env ...string) map[uint64]string {
 }
 
 func TestFullDiskNeverKillsAndStillTakesRevocations(t *testing.T) {
+	t.Parallel()
 	disk := tmpfs(t, 24)
 	acked := fillDisk(t, disk)
 	if len(acked) < 1000 {
@@ -344,6 +346,7 @@ func TestFullDiskNeverKillsAndStillTakesRevocations(t *testing.T) {
 
 // The ballast is there so that a log can be opened again when nothing is free.
 func TestFullDiskCanBeOpenedAfterACrash(t *testing.T) {
+	t.Parallel()
 	disk := tmpfs(t, 64)
 	acked := fillDisk(t, disk, childKilled+"=1")
 	log := filepath.Join(disk, "log")

@@ -81,6 +81,7 @@ func TestFailedAppendStopsTheLogForGood(t *testing.T) {
 }
 
 func TestUnknownCriticalKindRefusesTheStart(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	o := Options{KnownKind: func(k messages.Kind, _ uint8) bool { return k != 5 }}
 	for _, clean := range []bool{false, true} {
@@ -130,6 +131,7 @@ func TestUnknownCriticalKindRefusesTheStart(t *testing.T) {
 // A disk whose free space the test sets: what restricts outlives everything else, and
 // all comes back when space does.
 func TestSpaceGuardGivesUpGrantsFirst(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	var free atomic.Uint64
 	free.Store(1 << 30)
@@ -184,6 +186,7 @@ func TestSpaceGuardGivesUpGrantsFirst(t *testing.T) {
 // Closing and opening again on a disk without space, with a journal that Badger cannot
 // take: the generation goes on, and Badger thaws when space returns.
 func TestLogOpensWithoutSpaceAndThaws(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	var free atomic.Uint64
 	free.Store(1 << 30)
@@ -280,6 +283,7 @@ func TestLostHeadIsNotANewLog(t *testing.T) {
 }
 
 func TestInterruptedCreationIsBegunAgain(t *testing.T) {
+	t.Parallel()
 	whole := t.TempDir()
 	if err := mustOpen(t, whole, Options{}).Close(); err != nil {
 		t.Fatal(err)

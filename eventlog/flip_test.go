@@ -135,6 +135,7 @@ func outcome(t *testing.T, dir string, im image, damaged string) string {
 }
 
 func TestFlippedByteIsRepairedOrRefusedNeverLost(t *testing.T) {
+	t.Parallel()
 	for _, im := range images(t) {
 		sound := filepath.Join(t.TempDir(), "log")
 		copyDir(t, im.dir, sound)
@@ -160,11 +161,7 @@ func TestFlippedByteIsRepairedOrRefusedNeverLost(t *testing.T) {
 				for _, at := range flips(original, n, rng) {
 					dir := filepath.Join(t.TempDir(), "log")
 					copyDir(t, im.dir, dir)
-					damaged := slices.Clone(original)
-					damaged[at] ^= byte(1 << rng.IntN(8))
-					if err := os.WriteFile(filepath.Join(dir, name), damaged, 0o600); err != nil {
-						t.Fatal(err)
-					}
+					flip(t, filepath.Join(dir, name), int64(at), original[at]^byte(1<<rng.IntN(8)))
 					got := outcome(t, dir, im, name)
 					count[got]++
 					if got != "whole" && got != "refused" {
@@ -181,6 +178,7 @@ func TestFlippedByteIsRepairedOrRefusedNeverLost(t *testing.T) {
 }
 
 func TestMissingOrShortFileIsRepairedOrRefused(t *testing.T) {
+	t.Parallel()
 	for _, im := range images(t) {
 		for _, name := range files(t, im.dir) {
 			for _, damage := range []string{"missing", "half"} {
@@ -204,6 +202,18 @@ func TestMissingOrShortFileIsRepairedOrRefused(t *testing.T) {
 				})
 			}
 		}
+	}
+}
+
+func flip(t *testing.T, path string, at int64, to byte) {
+	t.Helper()
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if _, err := f.WriteAt([]byte{to}, at); err != nil {
+		t.Fatal(err)
 	}
 }
 

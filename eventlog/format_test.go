@@ -296,8 +296,9 @@ func FuzzBadgerFiles(f *testing.F) {
 		if err := checkTableBytes(b); err == nil {
 			t.Errorf("%x passes for a table", b)
 		}
-		if n := walPrefix(b); n > len(b) {
-			t.Errorf("prefix of %d of %d bytes", n, len(b))
+		var good bytes.Buffer
+		if _, err := goodWAL(bytes.NewReader(b), &good); err != nil || !bytes.HasPrefix(b, good.Bytes()) {
+			t.Errorf("%x of %x passes for a write-ahead log, %v", good.Bytes(), b, err)
 		}
 	})
 }

@@ -2,6 +2,7 @@ package eventlog_test
 
 import (
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -10,6 +11,8 @@ import (
 	"path/filepath"
 	"slices"
 	"testing"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/gatehouse-edge/gatehouse/eventlog"
 	"github.com/gatehouse-edge/gatehouse/eventlog/eventlogtest"
@@ -125,32 +128,34 @@ func copyDir(t testing.TB, from, to string) {
 	}
 }
 
-// copyFile copies a file and leaves holes where there is nothing but zeros.
+// copyFile copies a file and leaves its holes.
 func copyFile(from, to string) error {
 	in, err := os.Open(from)
 	if err != nil {
 		return err
 	}
 	defer in.Close()
+	fi, err := in.Stat()
+	if err != nil {
+		return err
+	}
 	out, err := os.Create(to)
 	if err != nil {
 		return err
 	}
 	defer out.Close()
-	buf := make([]byte, 64<<10)
-	off := int64(0)
-	for {
-		n, err := io.ReadFull(in, buf)
-		if slices.ContainsFunc(buf[:n], func(b byte) bool { return b != 0 }) {
-			if _, err := out.WriteAt(buf[:n], off); err != nil {
-				return err
-			}
+	for hole := int64(0); ; {
+		data, err := unix.Seek(int(in.Fd()), hole, unix.SEEK_DATA)
+		if errors.Is(err, unix.ENXIO) { // nothing but a hole is left
+			return out.Truncate(fi.Size())
 		}
-		off += int64(n)
-		if err == io.EOF || err == io.ErrUnexpectedEOF {
-			return out.Truncate(off)
+		if err == nil {
+			hole, err = unix.Seek(int(in.Fd()), data, unix.SEEK_HOLE)
 		}
 		if err != nil {
+			return err
+		}
+		if _, err := io.Copy(io.NewOffsetWriter(out, data), io.NewSectionReader(in, data, hole-data)); err != nil {
 			return err
 		}
 	}

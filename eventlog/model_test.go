@@ -16,6 +16,7 @@ import (
 // TestAnyLifeOfALogKeepsItsRecords appends, closes, crashes and reopens in any order, with a journal of 64 KiB; the log always holds exactly
 // what was acknowledged.
 func TestAnyLifeOfALogKeepsItsRecords(t *testing.T) {
+	t.Parallel()
 	root := t.TempDir()
 	lives := 0
 	rapid.Check(t, func(rt *rapid.T) {

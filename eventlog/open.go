@@ -52,8 +52,14 @@ func (s *Store) release() {
 		_ = s.head.close()
 	}
 	if s.lock != nil {
-		_ = s.lock.Close()
+		_ = unlock(s.lock)
 	}
+}
+
+// unlock releases the lock also when a child process that is just being started still
+// holds a copy of the descriptor.
+func unlock(f *os.File) error {
+	return errors.Join(unix.Flock(int(f.Fd()), unix.LOCK_UN), f.Close())
 }
 
 func (s *Store) open() error {

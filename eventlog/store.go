@@ -328,7 +328,7 @@ func (s *Store) shut() error {
 	if s.head != nil {
 		errs = append(errs, s.head.close())
 	}
-	errs = append(errs, s.lock.Close()) // releases the flock
+	errs = append(errs, unlock(s.lock))
 	return errors.Join(errs...)
 }
 

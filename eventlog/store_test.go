@@ -37,6 +37,7 @@ func TestReopenedLogGoesOnWhereItEnded(t *testing.T) {
 }
 
 func TestCrashImageHoldsEverythingAcknowledged(t *testing.T) {
+	t.Parallel()
 	for _, o := range []eventlog.Options{{}, tiny} {
 		dir := t.TempDir()
 		l := open(t, dir, o)

@@ -1,6 +1,7 @@
 package eventlog
 
 import (
+	"bufio"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -8,6 +9,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -31,6 +33,7 @@ const (
 	walSuffix     = ".mem"
 	walHeadBytes  = 20
 	tableBytesMax = 1 << 30
+	walValueMax   = 2 << 20
 )
 
 // listedTables returns the file names of the tables that MANIFEST lists.
@@ -145,39 +148,51 @@ func cutChecksum(b []byte) (rest []byte, sum *pb.Checksum, err error) {
 	return rest, sum, nil
 }
 
-// walPrefix returns how many bytes of a write-ahead log are whole, checked entries.
+// goodWAL passes on the head and the whole, checked entries of a write-ahead log, up to
+// the first that is neither. It returns how many entries that were.
 //
 //	head 20 | entry: meta 1 | user meta 1 | uvarints: key length, value length, expiry |
 //	key | value | CRC32C of all before 4
-func walPrefix(b []byte) int {
-	if len(b) < walHeadBytes {
+func goodWAL(r io.Reader, w io.Writer) (entries int, err error) {
+	in := bufio.NewReaderSize(r, 64<<10)
+	b := make([]byte, walHeadBytes)
+	if _, err := io.ReadFull(in, b); err != nil || binary.BigEndian.Uint64(b) != 0 { // empty, or encrypted, which ours never is
+		return 0, nil
+	}
+	for {
+		if _, err := w.Write(b); err != nil {
+			return entries, copyError(err)
+		}
+		n := walEntryBytes(in)
+		if n == 0 {
+			return entries, nil
+		}
+		b = slices.Grow(b[:0], n)[:n]
+		if _, err := io.ReadFull(in, b); err != nil || crc32.Checksum(b[:n-4], castagnoli) != binary.BigEndian.Uint32(b[n-4:]) {
+			return entries, nil
+		}
+		entries++
+	}
+}
+
+// walEntryBytes is the length of the entry that comes next, 0 if none can.
+func walEntryBytes(in *bufio.Reader) int {
+	const headMax = 2 + 3*binary.MaxVarintLen64
+	head, _ := in.Peek(headMax) // less at the end, which may be enough
+	at := 2
+	var lengths [3]uint64
+	for i := range lengths {
+		v, n := binary.Uvarint(head[min(at, len(head)):])
+		if n <= 0 {
+			return 0
+		}
+		lengths[i] = v
+		at += n
+	}
+	if lengths[0] == 0 || lengths[0] > 1<<16 || lengths[1] > walValueMax {
 		return 0
 	}
-	end := walHeadBytes
-	for {
-		rest := b[end:]
-		if len(rest) < 2 {
-			return end
-		}
-		at := 2
-		var lengths [3]uint64
-		for i := range lengths {
-			v, n := binary.Uvarint(rest[at:min(len(rest), at+10)])
-			if n <= 0 {
-				return end
-			}
-			lengths[i] = v
-			at += n
-		}
-		if lengths[0] == 0 || lengths[0] > 1<<16 || lengths[1] > 1<<30 {
-			return end
-		}
-		body := at + int(lengths[0]) + int(lengths[1])
-		if body+4 > len(rest) || crc32.Checksum(rest[:body], castagnoli) != binary.BigEndian.Uint32(rest[body:]) {
-			return end
-		}
-		end += body + 4
-	}
+	return at + int(lengths[0]) + int(lengths[1]) + 4
 }
 
 // errWorkingCopy marks that a working copy could not be written: that says nothing
@@ -186,17 +201,33 @@ var errWorkingCopy = errors.New("write the working copy of Badger")
 
 func copyError(err error) error { return fmt.Errorf("%w: %w", errWorkingCopy, err) }
 
-// copyWAL writes the good part of a write-ahead log to dst.
+// copyWAL writes the good part of a write-ahead log to dst, if there is any.
 func copyWAL(src, dst string) error {
-	b, err := os.ReadFile(src)
+	in, err := os.Open(src)
 	if err != nil {
 		return fmt.Errorf("copy write-ahead log: %w", err)
 	}
-	n := walPrefix(b)
-	if n <= walHeadBytes || binary.BigEndian.Uint64(b) != 0 { // empty, or encrypted, which ours never is
-		return nil
+	defer in.Close()
+	out, err := os.OpenFile(dst, os.O_CREATE|os.O_EXCL|os.O_WRONLY, fileMode)
+	if err != nil {
+		return copyError(err)
 	}
-	return writeSynced(dst, b[:n])
+	defer out.Close()
+	w := bufio.NewWriterSize(out, 64<<10)
+	entries, err := goodWAL(in, w)
+	if err != nil {
+		return err
+	}
+	if entries == 0 {
+		return os.Remove(dst)
+	}
+	if err := w.Flush(); err != nil {
+		return copyError(err)
+	}
+	if err := out.Sync(); err != nil {
+		return copyError(err)
+	}
+	return nil
 }
 
 func writeSynced(path string, b []byte) error {
