@@ -45,6 +45,13 @@ func (c *Cloud) Register(id messages.CertificateID, things ...messages.ThingName
 	}
 }
 
+// Attach attaches a certificate to a thing, active or not.
+func (c *Cloud) Attach(thing messages.ThingName, id messages.CertificateID) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.attached[attachment{thing, id}] = true
+}
+
 // Revoke makes a certificate inactive; it stays attached.
 func (c *Cloud) Revoke(id messages.CertificateID) {
 	c.mu.Lock()
