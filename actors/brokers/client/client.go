@@ -213,12 +213,12 @@ func (c *Client) Close() error {
 
 // drain waits until the workers have sent the closes that wait, then lets them go.
 func (c *Client) drain() {
-	timer := time.AfterFunc(c.cfg.Timeout, func() {
+	stop := afterFunc(c.cfg.Timeout, func() {
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		c.tasks.abandon()
 	})
-	defer timer.Stop()
+	defer stop()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for !c.tasks.idle() && !c.tasks.abandoned {

@@ -295,14 +295,14 @@ func (c *Client) sendClose(t task) {
 
 // tend tries again what failed, now and then, and reports when pushes stop and return.
 func (c *Client) tend() {
-	ticker := time.NewTicker(tendInterval)
-	defer ticker.Stop()
+	tick, stop := ticks(tendInterval)
+	defer stop()
 	fresh := false
 	for {
 		select {
 		case <-c.quit:
 			return
-		case <-ticker.C:
+		case <-tick:
 		}
 		if now := c.feed.fresh(c.cfg.Now(), c.cfg.MaxStale); now != fresh {
 			fresh = now

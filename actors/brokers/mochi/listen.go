@@ -60,11 +60,7 @@ func (b *Broker) accept() {
 		}
 		if err != nil {
 			b.cfg.Logger.Error("cannot accept a connection", "err", err, "pause", pause)
-			select {
-			case <-b.quit:
-				return
-			case <-time.After(pause):
-			}
+			sleep(pause, b.quit)
 			pause = min(2*pause, acceptPauseMax)
 			continue
 		}

@@ -44,9 +44,9 @@ type wills struct {
 }
 
 type waitingWill struct {
-	link  *link
-	will  mqtt.Will
-	timer *time.Timer
+	link *link
+	will mqtt.Will
+	stop func() bool // its timer
 }
 
 // wait keeps will for delay. It fails when too many wait already.
@@ -60,7 +60,7 @@ func (w *wills) wait(l *link, will mqtt.Will, delay time.Duration) bool {
 		w.remove(earlier)
 	}
 	entry := &waitingWill{link: l, will: will}
-	entry.timer = time.AfterFunc(delay, func() {
+	entry.stop = afterFunc(delay, func() {
 		if w.take(entry) {
 			w.fire(entry)
 		}
@@ -82,7 +82,7 @@ func (w *wills) take(entry *waitingWill) bool {
 
 // remove forgets entry and its session. w.mu is held.
 func (w *wills) remove(entry *waitingWill) {
-	entry.timer.Stop()
+	entry.stop()
 	delete(w.waiting, entry.link.cl.ID)
 	entry.link.session.Close()
 }
@@ -109,7 +109,7 @@ func (w *wills) settle(id string, send bool) {
 	w.mu.Lock()
 	entry := w.waiting[id]
 	if entry != nil {
-		entry.timer.Stop()
+		entry.stop()
 		delete(w.waiting, id)
 	}
 	w.mu.Unlock()
