@@ -49,6 +49,7 @@ type entity struct {
 	family  family
 	state   any
 	version uint64
+	snapped uint64 // version of the last snapshot
 
 	current *envelope   // what is in hand
 	flight  *flight     // the decision whose events are being appended; nil when idle
@@ -140,8 +141,13 @@ func (e *entity) fold() (err error) {
 	if e.family, err = e.sys.familyOf(e.stream); err != nil {
 		return err
 	}
-	e.state, e.version = e.family.fresh(), 0
-	for rec, err := range e.sys.log.Read(context.Background(), e.stream, 1) {
+	e.state, e.version, e.snapped = e.family.fresh(), 0, 0
+	if e.family.stateless {
+		e.version, err = e.sys.log.Version(e.stream)
+		return err
+	}
+	e.restore()
+	for rec, err := range e.sys.log.Read(context.Background(), e.stream, e.version+1) {
 		if err != nil {
 			return err
 		}
@@ -376,6 +382,7 @@ func (e *entity) settled(c actor.Context, f *flight, records []messages.Record) 
 	last := &records[len(records)-1]
 	e.version = last.Version
 	e.act(c, f, last.Seq)
+	e.keep(last.Seq)
 }
 
 func (e *entity) foldOwn(f *flight) (err error) {

@@ -14,6 +14,11 @@ type family struct {
 	fresh  func() any
 	decide func(stream messages.StreamID, state any, f device.Facts, in messages.Input) (messages.Decision, error)
 	evolve func(state any, e messages.Event, at messages.Instant) any
+	// stateless: the events stand for themselves, and only their number is needed.
+	stateless bool
+	// encode and decode are the form of its snapshots; nil: it keeps none.
+	encode func(version uint64, state any) ([]byte, error)
+	decode func([]byte) (version uint64, state any, err error)
 }
 
 // pure makes a family of a decider and its fold.
@@ -21,7 +26,9 @@ func pure[S any](
 	decide func(messages.StreamID, S, device.Facts, messages.Input) (messages.Decision, error),
 	evolve func(S, messages.Event, messages.Instant) S,
 ) family {
+	encode, decode := snapshots[S]()
 	return family{
+		encode: encode, decode: decode,
 		fresh: func() any { var s S; return s },
 		decide: func(stream messages.StreamID, state any, f device.Facts, in messages.Input) (messages.Decision, error) {
 			return decide(stream, state.(S), f, in)
@@ -45,10 +52,16 @@ var (
 		return core.DecideDocument(stream, s, in)
 	}, core.EvolveDocument)
 
-	journals = pure(func(stream messages.StreamID, s core.Journal, _ device.Facts, in messages.Input) (messages.Decision, error) {
+	journals = stateless(pure(func(stream messages.StreamID, s core.Journal, _ device.Facts, in messages.Input) (messages.Decision, error) {
 		return core.DecideJournal(stream, s, in)
-	}, core.EvolveJournal)
+	}, core.EvolveJournal))
 )
+
+// stateless makes a family whose events are counted, not folded.
+func stateless(f family) family {
+	f.stateless, f.encode, f.decode = true, nil, nil
+	return f
+}
 
 // familyOf finds the family of a stream. A stream that is none's has no entity.
 func (s *System) familyOf(stream messages.StreamID) (family, error) {

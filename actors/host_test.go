@@ -30,7 +30,9 @@ func TestGrantActsWhenItIsDurable(t *testing.T) {
 		seen <- r.views.Counts().Sessions
 	})
 	n := len(r.log.Batches())
-	r.until("the append waits", func() bool { return len(r.log.Batches()) > n-1 && r.sys.under.Load() == 1 && r.lastKind() == messages.KindSessionOpened })
+	r.until("the append waits", func() bool {
+		return len(r.log.Batches()) > n-1 && r.sys.under.Load() == 1 && r.lastKind() == messages.KindSessionOpened
+	})
 	select {
 	case <-seen:
 		t.Fatal("replied before the events are durable")

@@ -21,6 +21,9 @@ import (
 type Log interface {
 	Append(b eventlog.Batch, done func([]messages.Record, error))
 	Read(ctx context.Context, stream messages.StreamID, fromVersion uint64) iter.Seq2[messages.Record, error]
+	Version(stream messages.StreamID) (uint64, error)
+	Snapshot(key string) (s eventlog.Snapshot, found bool, err error)
+	PutSnapshot(key string, s eventlog.Snapshot) error
 }
 
 // Views is what the host needs of the read models. Safe for concurrent use.

@@ -150,3 +150,14 @@ func (l *Log) Read(ctx context.Context, stream messages.StreamID, from uint64) i
 	}
 	return l.Memory.Read(ctx, stream, from)
 }
+
+// Version implements actors.Log; it fails where Read does.
+func (l *Log) Version(stream messages.StreamID) (uint64, error) {
+	l.mu.Lock()
+	err := l.readErr
+	l.mu.Unlock()
+	if err != nil {
+		return 0, err
+	}
+	return l.Memory.Version(stream)
+}
