@@ -124,10 +124,7 @@ func authenticate(ctx context.Context, b *bench) (rows []Row, err error) {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, h.close()) }()
-	echo := side{name: "echo", run: func(ctx context.Context, d time.Duration) (sample, error) {
-		return fly(ctx, h.core.asker, d, func(w, i int) (string, []byte) { return echoSubject, h.bodies[nth(w, i, len(h.bodies))] }, nil)
-	}}
-	got, err := b.turns(ctx, h.connecting(), echo)
+	got, err := b.turns(ctx, h.connecting(), h.echo(func(i int) []byte { return h.bodies[i] }))
 	if err != nil {
 		return nil, err
 	}

@@ -150,8 +150,8 @@ func (b *bench) profiled(ctx context.Context, s side) error {
 			return err
 		}
 	}
-	return fmt.Errorf("profiles of %s are in %s.*; nothing was compared (last round: %.0f/s, p50 %.0f us, p99 %.0f us)",
-		s.name, b.profile, last.rate(), last.p50(), last.p99())
+	return fmt.Errorf("profiles of %s are in %s.*; nothing was compared (last round: %.0f/s, processor time %.1f us, p50 %.0f us, p99 %.0f us)",
+		s.name, b.profile, last.rate(), last.work(), last.p50(), last.p99())
 }
 
 // median and quantile leave their argument as it is.
