@@ -31,40 +31,9 @@ func BenchmarkRaw64(b *testing.B) {
 	if err := f.Sync(); err != nil {
 		b.Fatal(err)
 	}
-	type item struct {
-		bytes []byte
-		done  func(error)
-	}
-	queue := make(chan item, 4096)
+	queue := make(chan rawItem, 4096)
 	var groups atomic.Int64
-	go func() {
-		var buf []byte
-		var waiting []item
-		off := int64(0)
-		for it := range queue {
-			buf, waiting = append(buf[:0], it.bytes...), append(waiting[:0], it)
-			for more := true; more && len(buf) < 1<<20; {
-				select {
-				case it := <-queue:
-					buf, waiting = append(buf, it.bytes...), append(waiting, it)
-				default:
-					more = false
-				}
-			}
-			if off+int64(len(buf)) > size {
-				off = 0
-			}
-			_, err := f.WriteAt(buf, off)
-			if err == nil {
-				err = unix.Fdatasync(int(f.Fd()))
-			}
-			off += (int64(len(buf)) + 511) / 512 * 512
-			groups.Add(1)
-			for _, w := range waiting {
-				w.done(err)
-			}
-		}
-	}()
+	go rawWriter(f, size, queue, &groups)
 	var next atomic.Int64
 	var wg sync.WaitGroup
 	b.ResetTimer()
@@ -80,7 +49,7 @@ func BenchmarkRaw64(b *testing.B) {
 					b.Error(err)
 					return
 				}
-				queue <- item{bytes, done}
+				queue <- rawItem{bytes, done}
 				if err := <-ch; err != nil {
 					b.Error(err)
 					return
@@ -93,6 +62,41 @@ func BenchmarkRaw64(b *testing.B) {
 	close(queue)
 	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "events/s")
 	b.ReportMetric(float64(b.N)/float64(groups.Load()), "events/group")
+}
+
+type rawItem struct {
+	bytes []byte
+	done  func(error)
+}
+
+// rawWriter writes what waits with one write and one fdatasync.
+func rawWriter(f *os.File, size int, queue <-chan rawItem, groups *atomic.Int64) {
+	var buf []byte
+	var waiting []rawItem
+	off := 0
+	for it := range queue {
+		buf, waiting = append(buf[:0], it.bytes...), append(waiting[:0], it)
+		for more := true; more && len(buf) < 1<<20; {
+			select {
+			case it := <-queue:
+				buf, waiting = append(buf, it.bytes...), append(waiting, it)
+			default:
+				more = false
+			}
+		}
+		if off+len(buf) > size {
+			off = 0
+		}
+		_, err := f.WriteAt(buf, int64(off))
+		if err == nil {
+			err = unix.Fdatasync(int(f.Fd()))
+		}
+		off += (len(buf) + 511) / 512 * 512
+		groups.Add(1)
+		for _, w := range waiting {
+			w.done(err)
+		}
+	}
 }
 
 // BenchmarkBadger64 is Badger alone: 64 writers, a synced transaction each.

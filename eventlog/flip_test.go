@@ -30,8 +30,8 @@ type image struct {
 // because the journal has wrapped; and one whose tail is in the journal alone.
 func images(t *testing.T) []image {
 	t.Helper()
-	closed, crashed := image{name: "closed", dir: filepath.Join(t.TempDir(), "log")}, image{name: "crashed", dir: filepath.Join(t.TempDir(), "log")}
-	live := filepath.Join(t.TempDir(), "live")
+	closed, crashed := image{name: "closed", dir: filepath.Join(memoryDir(t), "log")}, image{name: "crashed", dir: filepath.Join(memoryDir(t), "log")}
+	live := filepath.Join(memoryDir(t), "live")
 	l := open(t, live, tiny)
 	want := fill(t, l, 260)
 	closeLog(t, l)
@@ -45,7 +45,7 @@ func images(t *testing.T) []image {
 	copyDir(t, live, closed.dir)
 	closed.want, crashed.want = want, want
 
-	tail := image{name: "tail", dir: filepath.Join(t.TempDir(), "log"), want: want[:len(want):len(want)]}
+	tail := image{name: "tail", dir: filepath.Join(memoryDir(t), "log"), want: want[:len(want):len(want)]}
 	l = open(t, live, tiny)
 	tail.want = append(tail.want, fill(t, l, 40)...)
 	tail.want = append(tail.want, eventlogtest.MustAppend(t, l, eventlogtest.Device(77), 0, 30)...) // a frame of many sectors, the last
@@ -137,7 +137,7 @@ func outcome(t *testing.T, dir string, im image, damaged string) string {
 func TestFlippedByteIsRepairedOrRefusedNeverLost(t *testing.T) {
 	t.Parallel()
 	for _, im := range images(t) {
-		sound := filepath.Join(t.TempDir(), "log")
+		sound := filepath.Join(memoryDir(t), "log")
 		copyDir(t, im.dir, sound)
 		if got := outcome(t, sound, im, ""); got != "whole" {
 			t.Fatalf("%s, nothing flipped: %s", im.name, got)
@@ -159,7 +159,7 @@ func TestFlippedByteIsRepairedOrRefusedNeverLost(t *testing.T) {
 				}
 				count := map[string]int{}
 				for _, at := range flips(original, n, rng) {
-					dir := filepath.Join(t.TempDir(), "log")
+					dir := filepath.Join(memoryDir(t), "log")
 					copyDir(t, im.dir, dir)
 					flip(t, filepath.Join(dir, name), int64(at), original[at]^byte(1<<rng.IntN(8)))
 					got := outcome(t, dir, im, name)
@@ -184,7 +184,7 @@ func TestMissingOrShortFileIsRepairedOrRefused(t *testing.T) {
 			for _, damage := range []string{"missing", "half"} {
 				t.Run(fmt.Sprintf("%s/%s %s", im.name, name, damage), func(t *testing.T) {
 					t.Parallel()
-					dir := filepath.Join(t.TempDir(), "log")
+					dir := filepath.Join(memoryDir(t), "log")
 					copyDir(t, im.dir, dir)
 					path := filepath.Join(dir, name)
 					fi, err := os.Stat(path)
@@ -220,14 +220,14 @@ func flip(t *testing.T, path string, at int64, to byte) {
 // An old copy of one part beside the new rest is noticed: the journal or HEAD knows
 // better.
 func TestOldCopyOfAPartIsRepairedOrRefused(t *testing.T) {
-	live, old := filepath.Join(t.TempDir(), "live"), filepath.Join(t.TempDir(), "old")
+	live, old := filepath.Join(memoryDir(t), "live"), filepath.Join(memoryDir(t), "old")
 	l := open(t, live, tiny)
 	want := fill(t, l, 300)
 	copyDir(t, live, old)
 	want = append(want, fill(t, l, 300)...)
 	closeLog(t, l)
 	for _, part := range []string{"HEAD", "journal.0", "journal.1", "badger"} {
-		dir := filepath.Join(t.TempDir(), "log")
+		dir := filepath.Join(memoryDir(t), "log")
 		copyDir(t, live, dir)
 		if err := os.RemoveAll(filepath.Join(dir, part)); err != nil {
 			t.Fatal(err)
@@ -248,10 +248,10 @@ func TestOldCopyOfAPartIsRepairedOrRefused(t *testing.T) {
 // The reason for all this: Badger alone opens such a log without an error and has lost
 // half of it. The journal brings it back.
 func TestBadgerAloneLosesWhatOneFlippedBitHides(t *testing.T) {
-	live := filepath.Join(t.TempDir(), "live")
+	live := filepath.Join(memoryDir(t), "live")
 	l := open(t, live, eventlog.Options{JournalBytes: 1 << 20})
 	want := fill(t, l, 1000)
-	image := filepath.Join(t.TempDir(), "image")
+	image := filepath.Join(memoryDir(t), "image")
 	copyDir(t, live, image)
 	closeLog(t, l)
 	logs := wals(t, image)
@@ -270,7 +270,7 @@ func TestBadgerAloneLosesWhatOneFlippedBitHides(t *testing.T) {
 	if err := os.WriteFile(logs[0], b, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	alone := filepath.Join(t.TempDir(), "alone")
+	alone := filepath.Join(memoryDir(t), "alone")
 	copyDir(t, filepath.Join(image, "badger"), alone)
 	db, err := badger.Open(badger.DefaultOptions(alone).WithSyncWrites(true).WithLogger(nil))
 	if err != nil {

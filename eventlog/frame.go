@@ -1,6 +1,7 @@
 package eventlog
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 	"hash/crc32"
@@ -85,6 +86,8 @@ const (
 	sectorZero                       // never written
 )
 
+var zeroSector [sectorBytes]byte
+
 // sector is a sector's head.
 type sector struct {
 	state       sectorState
@@ -94,13 +97,11 @@ type sector struct {
 
 // readSector judges the 512 bytes b found at index in a file of generation gen.
 func readSector(b []byte, gen uint64, index int) sector {
-	if crc32.Checksum(b[4:], castagnoli) != binary.BigEndian.Uint32(b) {
-		for _, c := range b {
-			if c != 0 {
-				return sector{state: sectorBad}
-			}
-		}
+	if bytes.Equal(b, zeroSector[:]) { // its checksum would not be zero
 		return sector{state: sectorZero}
+	}
+	if crc32.Checksum(b[4:], castagnoli) != binary.BigEndian.Uint32(b) {
+		return sector{state: sectorBad}
 	}
 	s := sector{
 		part:  int(binary.BigEndian.Uint16(b[12:])),

@@ -34,6 +34,22 @@ func small(o eventlog.Options) eventlog.Options {
 // tiny makes the journal wrap after some dozens of events.
 var tiny = eventlog.Options{JournalBytes: 64 << 10}
 
+// memoryDir is a temporary directory in memory where the system has such: for tests that
+// open hundreds of logs and for which a sync need not be one.
+func memoryDir(t testing.TB) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("/dev/shm", "gatehouse-test-")
+	if err != nil {
+		return t.TempDir()
+	}
+	t.Cleanup(func() {
+		if err := os.RemoveAll(dir); err != nil {
+			t.Error(err)
+		}
+	})
+	return dir
+}
+
 func open(t testing.TB, dir string, o eventlog.Options) *eventlog.Store {
 	t.Helper()
 	l, err := eventlog.Open(dir, small(o))

@@ -17,7 +17,7 @@ import (
 // what was acknowledged.
 func TestAnyLifeOfALogKeepsItsRecords(t *testing.T) {
 	t.Parallel()
-	root := t.TempDir()
+	root := memoryDir(t)
 	lives := 0
 	rapid.Check(t, func(rt *rapid.T) {
 		lives++

@@ -281,9 +281,3 @@ func (c *checker) recent(v view) error {
 	}
 	return nil
 }
-
-func (s *Store) isClosing() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.closing
-}
