@@ -1,4 +1,4 @@
-// Bench measures Gatehouse beside what it could be made of instead: the comparisons of
+// Command bench measures Gatehouse beside what it could be made of instead: the comparisons of
 // design.md, section 13. It is a module of its own, so that the peers (cedar-go, casbin,
 // OPA) never enter the product's go.mod.
 //
