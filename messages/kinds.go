@@ -138,6 +138,14 @@ func (k Kind) String() string {
 	return "kind " + itoa(uint64(k))
 }
 
+// Name is the kind's name as one token of a NATS subject: also for an unknown kind.
+func (k Kind) Name() string {
+	if info, ok := kinds[k]; ok {
+		return info.name
+	}
+	return "kind-" + itoa(uint64(k))
+}
+
 // Class says what events of this kind may do to what is allowed. An unknown kind is
 // taken as restricting.
 func (k Kind) Class() Class {

@@ -55,6 +55,21 @@ func (v *Views) Device(name messages.ThingName) (Device, bool) {
 	return d, true
 }
 
+// SessionsOf lists a broker's live sessions, in no order.
+func (v *Views) SessionsOf(broker messages.BrokerID) []*Session {
+	v.mu.RLock()
+	defer v.mu.RUnlock()
+	var list []*Session
+	for _, t := range v.things {
+		for s := range t.sessions {
+			if s.Broker == broker {
+				list = append(list, s)
+			}
+		}
+	}
+	return list
+}
+
 // Counts are the sizes of the read models.
 type Counts struct{ Certificates, Things, Sessions int }
 

@@ -78,6 +78,47 @@ func (x *Explainer) ExplainDenied(ctx context.Context, d Denied) (Explanation, e
 	return e, nil
 }
 
+// ExplainClosed explains the end of a session.
+func (x *Explainer) ExplainClosed(ctx context.Context, c Closed) (Explanation, error) {
+	when := c.At.Wall()
+	e := Explanation{
+		Question: fmt.Sprintf("why did the session of %s end?", c.Thing), When: &when,
+		Answer: "ended: " + endings[c.Event.Reason],
+		Advice: closeAdvice[c.Event.Reason],
+	}
+	if c.Event.Detail != "" {
+		e.Answer += ": " + c.Event.Detail
+	}
+	if err := x.about(ctx, c.Thing, "", &e); err != nil {
+		return Explanation{}, err
+	}
+	e.Events = inOrder(append(e.Events, EventRef{Seq: c.Seq, Kind: messages.KindSessionClosed.String(), Time: when, Note: c.Event.Detail}), c.Seq)
+	return e, nil
+}
+
+// endings says in words why a session ended; closeAdvice what to do about it.
+var (
+	endings = map[messages.CloseReason]string{
+		messages.CloseReason_CLOSE_EVICTED:              "too many sessions were open, and this one was used longest ago",
+		messages.CloseReason_CLOSE_CERTIFICATE_REFUSED:  "its certificate is no longer good",
+		messages.CloseReason_CLOSE_ATTACHMENT_WITHDRAWN: "its certificate no longer belongs to it",
+		messages.CloseReason_CLOSE_TRUST_LAPSED:         "it was not confirmed by the cloud for longer than the trust duration",
+		messages.CloseReason_CLOSE_CERTIFICATE_EXPIRED:  "its certificate has expired",
+		messages.CloseReason_CLOSE_QUARANTINED:          "it is quarantined",
+		messages.CloseReason_CLOSE_BY_OPERATOR:          "an operator ended it",
+		messages.CloseReason_CLOSE_FORGOTTEN:            "it was removed",
+		messages.CloseReason_CLOSE_CONNECT_DENIED:       "the policy does not let it connect any more",
+	}
+	closeAdvice = map[messages.CloseReason]string{
+		messages.CloseReason_CLOSE_EVICTED:              "raise performance.maxActiveAuthTokens, or find who opens so many",
+		messages.CloseReason_CLOSE_CERTIFICATE_REFUSED:  "register and activate a certificate for it in AWS IoT",
+		messages.CloseReason_CLOSE_ATTACHMENT_WITHDRAWN: "attach its certificate to its thing in AWS IoT",
+		messages.CloseReason_CLOSE_TRUST_LAPSED:         "bring the cloud back in reach; to bridge longer outages raise security.clientDeviceTrustDurationMinutes",
+		messages.CloseReason_CLOSE_CERTIFICATE_EXPIRED:  "give the device a certificate that is valid now",
+		messages.CloseReason_CLOSE_QUARANTINED:          "release it with `gatehouse device release` when it is safe again",
+	}
+)
+
 // inOrder sorts references by number, names each record once, and leaves out what came
 // after the decision.
 func inOrder(refs []EventRef, until uint64) []EventRef {

@@ -166,6 +166,9 @@ func (v *Views) apply(rec *messages.Record, e messages.Event) {
 		v.configReplaced(e)
 	case *messages.AccessDenied:
 		v.accessDenied(rec, e)
+	case *messages.SessionClosed:
+		v.sessionClosed(rec, e)
+		v.Restrict(rec.Stream, e, rec.At)
 	case *messages.ClockReanchored:
 		v.voidBefore(rec.At.TrustMs)
 	default:

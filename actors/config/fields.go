@@ -189,5 +189,14 @@ func (c Cloud) MarshalJSON() ([]byte, error) {
 		plain
 		ConnectTimeout string `json:"connectTimeout"`
 		RequestTimeout string `json:"requestTimeout"`
-	}{plain(c), c.ConnectTimeout.String(), c.RequestTimeout.String()})
+		Recheck        string `json:"recheck,omitempty"`
+	}{plain(c), c.ConnectTimeout.String(), c.RequestTimeout.String(), recheckText(c.Recheck)})
+}
+
+// recheckText prints an interval, and none as nothing.
+func recheckText(d time.Duration) string {
+	if d == 0 {
+		return ""
+	}
+	return d.String()
 }

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"fmt"
 	"path/filepath"
 	"time"
 
@@ -67,7 +68,11 @@ type Cloud struct {
 	CA             string        `json:"ca,omitempty"` // PEM of the roots the endpoint is checked against; empty: the system's
 	ConnectTimeout time.Duration `json:"-"`
 	RequestTimeout time.Duration `json:"-"`
-	Operations     Operations    `json:"operations"`
+	// Recheck is how often the cloud is asked about connected devices, so that a
+	// revocation is noticed; 0: only as often as their trust needs it, twice per trust
+	// duration. It costs two requests per device and interval.
+	Recheck    time.Duration `json:"-"`
+	Operations Operations    `json:"operations"`
 }
 
 // Operations overrides the paths of the data-plane operations that AWS does not
@@ -163,8 +168,12 @@ func (r *reader) file(n *yaml.Node, previous *Section) File {
 	root.child("keys", "passphraseFile").string("passphraseFile", &f.Keys.PassphraseFile)
 	r.nats(root.child("nats", "listen", "url", "creds", "tls"), &f.NATS)
 	r.mqtt(root.child("mqtt", "listen", "tlsMinVersion", "hostAddresses"), &f.MQTT)
-	r.cloud(root.child("cloud", "endpoint", "region", "thingName", "certificate", "privateKey", "ca", "connectTimeout", "requestTimeout", "operations"), &f.Cloud)
-	root.child("http", "listen").address("listen", &f.HTTP.Listen)
+	r.cloud(root.child("cloud", "endpoint", "region", "thingName", "certificate", "privateKey", "ca", "connectTimeout", "requestTimeout", "recheck", "operations"), &f.Cloud)
+	http := root.child("http", "listen")
+	http.address("listen", &f.HTTP.Listen)
+	if n, path := http.get("listen"); n != nil && f.HTTP.Listen != "" && !loopback(f.HTTP.Listen) {
+		r.fail(KindValue, n, path, fmt.Sprintf("%q is not on this machine alone", f.HTTP.Listen), "a loopback address, such as 127.0.0.1:8480", "the status page knows no users")
+	}
 	log := root.child("log", "level", "format")
 	log.choice("level", &f.Log.Level, "debug", "info", "warn", "error")
 	log.choice("format", &f.Log.Format, "text", "json")
@@ -219,6 +228,7 @@ func (r *reader) cloud(o object, c *Cloud) {
 	o.string("ca", &c.CA)
 	o.duration("connectTimeout", &c.ConnectTimeout)
 	o.duration("requestTimeout", &c.RequestTimeout)
+	o.duration("recheck", &c.Recheck)
 	operations := o.child("operations", "verifyClientDeviceIdentity", "verifyClientDeviceIoTCertificateAssociation", "putCertificateAuthorities")
 	operations.urlPath("verifyClientDeviceIdentity", &c.Operations.VerifyClientDeviceIdentity)
 	operations.urlPath("verifyClientDeviceIoTCertificateAssociation", &c.Operations.VerifyClientDeviceIoTCertificateAssociation)

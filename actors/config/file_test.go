@@ -32,7 +32,7 @@ func TestEveryKeyIsRead(t *testing.T) {
 		MQTT: MQTT{Listen: ":8883", TLSMinVersion: "1.3", HostAddresses: []string{"core.local", "192.168.1.4", "FE80::1"}},
 		Cloud: Cloud{Endpoint: "greengrass-ats.iot.eu-central-1.amazonaws.com:8443", Region: "eu-central-1", ThingName: "core-17",
 			Certificate: "cloud/core.pem", PrivateKey: "cloud/core-key.pem", CA: "cloud/AmazonRootCA1.pem",
-			ConnectTimeout: 5 * time.Second, RequestTimeout: 90 * time.Second,
+			ConnectTimeout: 5 * time.Second, RequestTimeout: 90 * time.Second, Recheck: 30 * time.Second,
 			Operations: Operations{VerifyClientDeviceIdentity: "/greengrass/v2/verify",
 				VerifyClientDeviceIoTCertificateAssociation: "/greengrass/v2/associated", PutCertificateAuthorities: "/greengrass/v2/authorities"}},
 		HTTP: HTTP{Listen: "127.0.0.1:8480"},

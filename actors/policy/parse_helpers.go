@@ -72,8 +72,15 @@ func unknownVariable(s string) (string, bool) {
 func (p *parser) checkOperation(n *node, path string) {
 	if !operationCanMatch(n.text) {
 		p.warn(n, path, `write an operation such as "mqtt:publish", or "mqtt:*", or "*"`, "no request can match the operation %.80q", n.text)
+		return
+	}
+	if action, ok := strings.CutPrefix(n.text, "mqtt:"); ok && action != "*" && !slices.Contains(mqttActions, action) {
+		p.warn(n, path, `MQTT brokers ask for "mqtt:connect", "mqtt:publish" and "mqtt:subscribe"`, "no MQTT broker asks for the operation %.80q", n.text)
 	}
 }
+
+// mqttActions are those that brokers ask for (client-device-auth spec 3).
+var mqttActions = []string{"connect", "publish", "subscribe"}
 
 func operationCanMatch(operation string) bool {
 	if operation == "*" {

@@ -60,7 +60,10 @@ and nats.creds (DIR/brokers/gatehouse.creds) in gatehouse.yaml.`,
 }
 
 func printBroker(w io.Writer, b daemon.BrokerAdded) error {
+	// A server that knows plain nkeys does not want the JWT of the credentials file.
+	flag := "--creds"
 	if b.External {
+		flag = "--nkey"
 		fmt.Fprintf(w, "add this user to the NATS server's configuration, and reload it:\n\n%s\n", b.Entry)
 	}
 	_, err := fmt.Fprintf(w, `broker %[1]s may ask %[2]s*
@@ -69,10 +72,10 @@ func printBroker(w io.Writer, b daemon.BrokerAdded) error {
   inbox        %[5]s (set it: replies elsewhere are dropped)
 
 try it:
-  nats --server %[3]s --creds %[4]s --inbox-prefix %[5]s \
+  nats --server %[3]s %[7]s %[4]s --inbox-prefix %[5]s \
     request %[6]s '{"clientDeviceAuthToken":"…","operation":"mqtt:publish","resource":"mqtt:topic:x"}'
 `, b.Name, authapi.SubjectPrefix+string(b.Name)+".", b.URL, here(b.File), authapi.InboxPrefix(b.Name),
-		authapi.Subject(messages.BrokerID(b.Name), authapi.OpAuthorize))
+		authapi.Subject(messages.BrokerID(b.Name), authapi.OpAuthorize), flag)
 	return err
 }
 

@@ -176,3 +176,29 @@ func (b *demo) foreign(t *testing.T) {
 		t.Errorf("answered: %s", m.Data)
 	}
 }
+
+// TestAuditorHearsEvents: who may audit hears each record once it is durable.
+func TestAuditorHearsEvents(t *testing.T) {
+	d := startDev(t, "")
+	conn, err := nats.Connect("nats://"+d.nats, nats.UserCredentials(filepath.Join(d.dir, "brokers", "auditor.creds")), nats.CustomInboxPrefix("_INBOX_auditor"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	events, err := conn.SubscribeSync("gatehouse.v1.events.SessionOpened")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := conn.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	connectDemo(t, d).token(t, "sensor-1")
+	m, err := events.NextMsg(10 * time.Second)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var event struct{ Stream, Kind, Broker string }
+	if err := json.Unmarshal(m.Data, &event); err != nil || event.Stream != "device/sensor-1" || event.Kind != "SessionOpened" || event.Broker != "demo" {
+		t.Errorf("%v in %s", err, m.Data)
+	}
+}

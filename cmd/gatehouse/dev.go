@@ -10,6 +10,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -143,8 +144,17 @@ Publish as a device, in another terminal:
 
 Then try another topic, and ask why it is refused:
 
-  gatehouse explain --last --dir %[2]s
-`, d.MQTTAddr(), dir, d.NATSURL(), d.HTTPURL(), device, port)
+  %[7]s explain --last --dir %[2]s
+`, d.MQTTAddr(), dir, d.NATSURL(), d.HTTPURL(), device, port, program())
+}
+
+// program is how this program was called, for commands to paste: "go run" leaves its
+// binary in a temporary folder that nobody can call again.
+func program() string {
+	if strings.Contains(os.Args[0], "go-build") {
+		return "go run ./cmd/gatehouse"
+	}
+	return os.Args[0]
 }
 
 // devCloud is the emulated cloud of `dev`.

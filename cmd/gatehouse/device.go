@@ -108,6 +108,9 @@ func writeIdentity(dir string, identity *awsemu.Identity) error {
 		mode    fs.FileMode
 	}{{"key.pem", identity.KeyPEM, 0o400}, {"cert.pem", identity.CertificatePEM, 0o444}} {
 		file, err := os.OpenFile(filepath.Join(dir, f.name), os.O_WRONLY|os.O_CREATE|os.O_EXCL, f.mode)
+		if errors.Is(err, fs.ErrExist) {
+			return fmt.Errorf("%w; a device's files are never overwritten: remove them, or name another folder with --out", err)
+		}
 		if err != nil {
 			return err
 		}

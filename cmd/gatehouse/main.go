@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 )
 
@@ -47,6 +48,9 @@ func run(args []string) int {
 	}
 	if e, ok := errors.AsType[*exitError](err); ok {
 		return e.code
+	}
+	if strings.HasPrefix(err.Error(), "unknown command") {
+		return exitUsage // cobra has no type for it
 	}
 	return exitFailed
 }

@@ -152,6 +152,9 @@ func TestRevoke(t *testing.T) {
 				t.Errorf("disconnected after %v, want within a second", took)
 			}
 			_ = sub.cmd.Process.Kill()
+			if e := d.explain(c.thing); e.Allowed || !strings.Contains(e.Answer, "ended: ") || e.Advice == "" {
+				t.Errorf("explanation: %+v", e)
+			}
 			if out, err := d.publish(c.thing, c.thing, "sensors/"+c.thing+"/t"); err == nil {
 				t.Errorf("it came back:\n%s", out)
 			}

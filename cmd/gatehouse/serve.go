@@ -84,10 +84,16 @@ func (a *app) serve(ctx context.Context, file string) error {
 
 // serveConfig makes a daemon's configuration of a file's.
 func serveConfig(f config.File, logger *slog.Logger) (daemon.Config, error) {
+	if f.ClientDeviceAuth.CertificateAuthority.Custom() {
+		return daemon.Config{}, errors.New("clientDeviceAuth.certificateAuthority: an authority of your own is not supported by this version, and a managed one in its place would be trusted by no device; remove certificateUri and privateKeyUri for a managed one")
+	}
 	cfg := daemon.Config{
 		Dir: f.Dir, Mode: "serve", Policy: f.PolicyFile,
 		NATSListen: f.NATS.Listen, MQTTListen: f.MQTT.Listen, MQTTHosts: f.MQTT.HostAddresses, HTTPListen: f.HTTP.Listen,
 		Logger: logger,
+	}
+	if f.MQTT.TLSMinVersion == "1.3" {
+		cfg.MQTTMinTLS = tls.VersionTLS13
 	}
 	if err := natsConfig(f.NATS, &cfg); err != nil {
 		return cfg, fmt.Errorf("nats: %w", err)
@@ -107,7 +113,7 @@ func serveConfig(f config.File, logger *slog.Logger) (daemon.Config, error) {
 	if err != nil {
 		return cfg, err
 	}
-	cfg.Cloud = &cloudsync.Config{DataPlane: data}
+	cfg.Cloud, cfg.Recheck = &cloudsync.Config{DataPlane: data}, f.Cloud.Recheck
 	return cfg, nil
 }
 

@@ -17,6 +17,9 @@ type Config struct {
 	// GetCertificate returns the server's certificate for each new connection, so that a
 	// new one is in use without a restart and without disconnecting anybody.
 	GetCertificate func(*tls.ClientHelloInfo) (*tls.Certificate, error)
+	// MinVersion is the oldest version of TLS: tls.VersionTLS12 by default, or
+	// tls.VersionTLS13. Older ones are refused.
+	MinVersion uint16
 	// Client is the connection to Gatehouse. The caller closes it, after the Broker.
 	Client *client.Client
 
@@ -117,6 +120,7 @@ func (c Config) withDefaults() (Config, error) {
 		return c, errors.New("no Client to ask")
 	}
 	c.Limits = c.Limits.withDefaults()
+	c.MinVersion = max(c.MinVersion, tls.VersionTLS12)
 	if c.Now == nil {
 		c.Now = systemClock
 	}

@@ -25,7 +25,7 @@ const (
 
 func (b *Broker) tlsConfig() *tls.Config {
 	return &tls.Config{
-		MinVersion:     tls.VersionTLS12,
+		MinVersion:     b.cfg.MinVersion,
 		GetCertificate: b.cfg.GetCertificate,
 		// Who counts is Gatehouse's decision at CONNECT: with a list of authorities here
 		// a device whose certificate is not on it would see a broken connection and no

@@ -101,7 +101,6 @@ var homes = []home{
 	{"google.golang.org/protobuf", []string{"messages", "eventlog", "projections/**", "sim/**", "cmd/**"}, everywhere, "events are made and read by messages; others see Go types, or print them at the edges; eventlog checks Badger's own tables, whose index is protobuf"},
 	{"github.com/planetscale/vtprotobuf", []string{"messages"}, nil, "the generated code's helpers belong to the generated code"},
 	{"github.com/bufbuild/protocompile", []string{"cmd/internal/protogen"}, nil, "the generator's parser must not reach the product"},
-	{"github.com/valyala/fastjson", []string{"messages/authapi"}, nil, "bodies from brokers are parsed at one place, with its limits"},
 	{"github.com/dgraph-io/badger/v4", []string{"eventlog"}, nil, "eventlog is the only package that knows badger: another store can stand behind its interface"},
 	{"github.com/dgraph-io/ristretto", nil, nil, "the cache inside badger is badger's"},
 	{"golang.org/x/mod", []string{"eventlog/**", "sim/**", "cmd/**"}, nil, "the Merkle tree and its notes are the log's; outside of it they are checked, not made"},
@@ -121,7 +120,6 @@ var homes = []home{
 	{"github.com/eclipse/paho.golang", []string{"cloudsync/**", "sim/**"}, everywhere, "MQTT clients are for AWS IoT and for simulated devices; devices of the product bring their own"},
 	{"github.com/eclipse/paho.mqtt.golang", []string{"cloudsync/**", "sim/**"}, everywhere, "MQTT clients are for AWS IoT and for simulated devices; devices of the product bring their own"},
 	{"github.com/santhosh-tekuri/jsonschema", nil, everywhere, testOnly},
-	{"github.com/rogpeppe/go-internal", nil, everywhere, testOnly},
 	{"go.uber.org/goleak", nil, everywhere, testOnly},
 	{"pgregory.net/rapid", nil, everywhere, testOnly},
 }

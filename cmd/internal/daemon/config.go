@@ -29,6 +29,7 @@ type Config struct {
 	NATS       *ExternalNATS // nil: the embedded server
 	// MQTTListen is the embedded broker's address; empty: there is none.
 	MQTTListen string
+	MQTTMinTLS uint16              // oldest version of TLS it takes; 0: 1.2
 	MQTTHosts  []string            // names and addresses devices dial, for its certificate
 	TLSMin     uint16              // of the embedded broker
 	HTTPListen string              // of the status page, on loopback; empty: there is none

@@ -82,11 +82,12 @@ func (d *Daemon) start(ctx context.Context) error {
 		run  func(context.Context) error
 	}{
 		{"prepare directory", d.openDir},
-		{"open log", d.openCore},
+		{"start core", d.openCore},
 		{"take configuration", d.takeDocuments},
 		{"start authority", d.startAuthority},
 		{"start NATS", d.startNATS},
 		{"start MQTT broker", d.startMQTT},
+		{"publish events", d.publishEvents},
 		{"start status page", d.startHTTP},
 		{"watch files", d.watchFiles},
 		{"write run file", d.writeRun},

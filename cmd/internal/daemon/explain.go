@@ -17,13 +17,17 @@ func Explain(ctx context.Context, x *projections.Explainer, q ExplainRequest) (p
 		}
 		return x.ExplainAction(ctx, name, q.Operation, q.Resource)
 	}
-	denied, ok := x.Views.LastDenied(func(e *messages.AccessDenied) bool {
+	denied, refused := x.Views.LastDenied(func(e *messages.AccessDenied) bool {
 		return (q.Thing == "" || e.Thing == q.Thing) &&
 			(q.Certificate == "" || strings.HasPrefix(e.CertificateId, q.Certificate))
 	})
-	if !ok {
-		return projections.Explanation{}, messages.Refuse(messages.RefusedInvalidArguments,
-			"no refusal is on record for that; ask about an action: gatehouse explain THING OPERATION RESOURCE")
+	closed, ended := x.Views.LastClosed(q.Thing)
+	switch {
+	case ended && q.Certificate == "" && closed.Seq > denied.Seq:
+		return x.ExplainClosed(ctx, closed)
+	case refused:
+		return x.ExplainDenied(ctx, denied)
 	}
-	return x.ExplainDenied(ctx, denied)
+	return projections.Explanation{}, messages.Refuse(messages.RefusedInvalidArguments,
+		"no refusal is on record for that; ask about an action: gatehouse explain THING OPERATION RESOURCE")
 }

@@ -50,10 +50,7 @@ func Replay(ctx context.Context, log eventlog.Log, views *projections.Views) (ac
 		if err != nil {
 			return anchor, err
 		}
-		anchor.TrustMs, anchor.WallMs = max(anchor.TrustMs, rec.At.TrustMs), rec.At.WallMs
-		if rec.Kind == messages.KindClockMarked {
-			noteMark(&anchor, &rec)
-		}
+		anchor.Fold(&rec)
 		if batch = append(batch, rec); len(batch) == replayBatch {
 			views.Apply(batch)
 			batch = batch[:0]
@@ -61,14 +58,4 @@ func Replay(ctx context.Context, log eventlog.Log, views *projections.Views) (ac
 	}
 	views.Apply(batch)
 	return anchor, nil
-}
-
-func noteMark(anchor *actors.Anchor, rec *messages.Record) {
-	e, err := messages.DecodeEvent(rec)
-	if err != nil {
-		return // the mark of a newer version: the last record's time still counts
-	}
-	if m, ok := e.(*messages.ClockMarked); ok {
-		anchor.MarkTrustMs, anchor.BootMs, anchor.BootID = rec.At.TrustMs, m.BootMs, m.BootId
-	}
 }

@@ -172,11 +172,34 @@ func (d *Daemon) startMQTT(ctx context.Context) error {
 	}
 	d.onClose(func() { _ = d.client.Close() }) // what it could not close, the log knows
 	d.mqtt, err = mochi.New(mochi.Config{
-		Listen: d.cfg.MQTTListen, GetCertificate: d.authority.GetCertificate, Client: d.client, Logger: d.logger,
+		Listen: d.cfg.MQTTListen, GetCertificate: d.authority.GetCertificate, MinVersion: d.cfg.MQTTMinTLS, Client: d.client, Logger: d.logger,
 	})
 	if err != nil {
 		return err
 	}
 	d.onClose(func() { _ = d.mqtt.Close() })
+	d.closeLeftOver()
 	return nil
+}
+
+// leftOverGrace is how long the embedded broker's sessions from before a crash wait for
+// their devices to come back.
+const leftOverGrace = time.Minute
+
+// closeLeftOver ends, after a while, the embedded broker's sessions from before this
+// start: their connections died with the process, and nobody else would close them.
+func (d *Daemon) closeLeftOver() {
+	left := d.views.SessionsOf(localBroker)
+	if len(left) == 0 {
+		return
+	}
+	stop := d.clock.AfterFunc(leftOverGrace, func() {
+		for _, s := range left {
+			d.sys.Submit(context.Background(), messages.CloseSession{
+				Thing: s.Thing, Session: s.Digest, Reason: messages.CloseReason_CLOSE_BY_BROKER,
+				Detail: "its connection ended with the former run of the embedded broker",
+			}, messages.Cause{Broker: localBroker}, func(messages.Reply) {})
+		}
+	})
+	d.onClose(func() { stop() })
 }
