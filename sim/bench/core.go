@@ -66,7 +66,7 @@ func startCore(ctx context.Context, dir string, policy []byte) (c *core, err err
 			c = nil
 		}
 	}()
-	logger := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelError}))
+	logger := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
 	if err := c.openCore(ctx, dir, policy, logger); err != nil {
 		return c, fmt.Errorf("start core: %w", err)
 	}
