@@ -26,7 +26,7 @@ var full = eventlog.Options{JournalBytes: 1 << 20, BallastBytes: 512 << 10}
 func childFill(dir string) int {
 	o := full
 	if os.Getenv(childKilled) != "" {
-		o.BallastBytes = 24 << 20 // as much as production keeps, for these sizes
+		o.BallastBytes = 30 << 20 // as much as production keeps, for these sizes
 	}
 	l, err := eventlog.Open(filepath.Join(dir, "log"), small(o))
 	if err != nil {
@@ -37,7 +37,7 @@ func childFill(dir string) int {
 	if os.Getenv(childKilled) != "" {
 		revocations = 1000
 	}
-	for n := uint64(0); refused < 50; n++ { // until there is no more room for records
+	for n := uint64(0); refused < 50 && (n < 2000 || os.Getenv(childKilled) == ""); n++ { // until there is no more room for records
 		_, err := eventlogtest.Append(l, eventlog.Batch{
 			Stream: messages.DeviceStream(messages.ThingName(fmt.Sprint("note-", n))), Class: eventlog.Records,
 			Drafts: []eventlog.Draft{eventlogtest.Event(n, 2000), eventlogtest.Event(n+1<<40, 2000)},
@@ -170,7 +170,7 @@ func TestFullDiskNeverKillsAndStillTakesRevocations(t *testing.T) {
 // The ballast is there so that a log can be opened again when nothing is free.
 func TestFullDiskCanBeOpenedAfterACrash(t *testing.T) {
 	t.Parallel()
-	disk := tmpfs(t, 64)
+	disk := tmpfs(t, 140)
 	acked := fillDisk(t, disk, childKilled+"=1")
 	log := filepath.Join(disk, "log")
 	if free, err := exec.Command("stat", "-f", "-c", "%a", disk).Output(); err != nil || strings.TrimSpace(string(free)) != "0" {

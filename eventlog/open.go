@@ -141,7 +141,7 @@ func create(dir string, o Options) error {
 	if err != nil {
 		return err
 	}
-	ballast := max(0, min(o.BallastBytes, int64(free/8)))
+	ballast := max(0, min(o.BallastBytes, int64(free/4)))
 	need := uint64(2*size+ballast) + 3*uint64(o.MemTableBytes)
 	if free < need {
 		return fmt.Errorf("create: %w: %d bytes free, %d needed", ErrFull, free, need)

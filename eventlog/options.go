@@ -57,7 +57,7 @@ type Options struct {
 
 	// BallastBytes is kept aside in a file, to be released when the disk is full so
 	// that Badger can finish what it does. Negative: none. Default 40 MiB, but at
-	// most an eighth of what is free when the log is created.
+	// most a quarter of what is free when the log is created.
 	BallastBytes int64
 
 	// FreeSpace tells how many bytes the file system of dir has left for us.
