@@ -36,6 +36,13 @@ type compiledPolicy struct {
 	permissions []permission.Permission // with the variable as it was written
 	statementOf []int32
 	statements  []Statement
+	listed      []listed // permissions, as Permissions lists them
+}
+
+// listed is a permission without repetitions and without what no request can match.
+type listed struct {
+	permission.Permission
+	variable bool // the thing's name is still to be put in
 }
 
 // Compile makes d ready to decide. d comes from Parse.
@@ -87,6 +94,7 @@ func compilePolicy(p Policy) *compiledPolicy {
 			}
 		}
 	}
+	c.listed = listPermissions(c.permissions)
 	set, err := permission.CompileTemplate(c.permissions)
 	if err != nil {
 		panic(fmt.Sprintf("policy: policy %q, which Parse should have refused: %v", p.Name, err))
@@ -154,19 +162,41 @@ func (c *Compiled) Groups(thing messages.ThingName) []string {
 	return names
 }
 
+func listPermissions(all []permission.Permission) []listed {
+	var list []listed
+	seen := make(map[permission.Permission]bool, len(all))
+	for _, p := range all {
+		if !seen[p] && resourceCanMatch(p.Resource) {
+			seen[p] = true
+			list = append(list, listed{p, strings.Contains(p.Resource, permission.ThingNameVariable)})
+		}
+	}
+	return list
+}
+
 // Permissions lists what thing may do, with its name in place of the variable: what a
-// broker needs to decide by itself, with permission.Compile, as Evaluate does. It leaves
-// out repetitions and never holds a '*' that the document does not.
+// broker needs to decide by itself, with permission.Compile, as Evaluate does. It never
+// holds a '*' that the document does not; a permission comes twice only where two
+// groups, or a name put in for the variable, make two of them equal.
 func (c *Compiled) Permissions(thing messages.ThingName) []permission.Permission {
-	var all []permission.Permission
-	seen := make(map[permission.Permission]bool)
-	for _, g := range c.For(thing).groups {
-		for _, p := range g.policy.permissions {
-			p.Resource = substitute(p.Resource, string(thing))
-			if !seen[p] && resourceCanMatch(p.Resource) {
-				seen[p] = true
-				all = append(all, p)
+	groups := c.For(thing).groups
+	n := 0
+	for _, g := range groups {
+		n += len(g.policy.listed)
+	}
+	if n == 0 {
+		return nil
+	}
+	all := make([]permission.Permission, 0, n)
+	for _, g := range groups {
+		for i := range g.policy.listed {
+			p := g.policy.listed[i]
+			if p.variable {
+				if p.Resource = substitute(p.Resource, string(thing)); !resourceCanMatch(p.Resource) {
+					continue
+				}
 			}
+			all = append(all, p.Permission)
 		}
 	}
 	return all

@@ -74,6 +74,9 @@ func fromPEM(text string) ([]byte, error) {
 // are skipped and padding may be missing, but a rest of one character, wrong padding
 // and text after it are errors (client-device-auth spec 7.2).
 func lenientBase64(text string) ([]byte, error) {
+	if der, err := base64.StdEncoding.Strict().DecodeString(text); err == nil && len(der) > 0 {
+		return der, nil // as it should be, without a look at each character
+	}
 	kept := make([]byte, 0, len(text))
 	pads, afterPad := 0, false
 	for i := range len(text) {

@@ -92,7 +92,7 @@ func (c *Client) Authenticate(ctx context.Context, clientID string, der []byte) 
 	c.mu.Lock()
 	endings := c.endings.total
 	c.mu.Unlock()
-	q := authapi.AuthenticateRequest{ClientID: clientID, CertificatePEM: encodePEM(der)}
+	q := authapi.AuthenticateRequest{ClientID: clientID, CertificatePEM: encodeCertificate(der)}
 	reply, err := ask(ctx, c, authapi.OpAuthenticate, q, authapi.ParseGrantReply)
 	if err != nil {
 		return nil, badName(clientID, err)
