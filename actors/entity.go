@@ -185,7 +185,7 @@ func (e *entity) poison(err error) {
 // take decides env now, or keeps it until the append in flight is settled.
 func (e *entity) take(c actor.Context, env *envelope) {
 	if e.flight != nil {
-		if env.command.Lane() == messages.LaneRestrict {
+		if env.restricts() {
 			e.urgent = append(e.urgent, env)
 		} else {
 			e.waiting = append(e.waiting, env)

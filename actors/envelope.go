@@ -42,3 +42,12 @@ func (env *envelope) answer(r messages.Reply) {
 	}()
 	env.reply(r)
 }
+
+// restricts reports whether env goes before others: it may take something away. An
+// answer of the cloud does if it is a no.
+func (env *envelope) restricts() bool {
+	if a, ok := env.command.(messages.CloudAnswered); ok {
+		return a.Answer.Verdict == messages.CloudDenied
+	}
+	return env.lane == messages.LaneRestrict
+}

@@ -170,6 +170,18 @@ func (r *rig) until(what string, ok func() bool) {
 	}
 }
 
+// heard is the next end of a session that brokers hear of.
+func (r *rig) heard() string {
+	r.t.Helper()
+	select {
+	case why := <-r.closed:
+		return why
+	case <-time.After(patience):
+		r.t.Fatal("no session ended")
+		return ""
+	}
+}
+
 // batchWith waits until an event of that kind is with the log.
 func (r *rig) batchWith(kind messages.Kind) {
 	r.t.Helper()

@@ -38,10 +38,11 @@ type router struct {
 
 // shard holds a part of the slots, by stream and in the order of their use.
 type shard struct {
-	mu     sync.Mutex
-	slots  map[messages.StreamID]*slot // guarded by mu
-	newest *slot                       // guarded by mu, as the links of all slots
-	oldest *slot
+	mu      sync.Mutex
+	slots   map[messages.StreamID]*slot // guarded by mu, as all below and the links of the slots
+	newest  *slot
+	oldest  *slot
+	leaving int // slots that were asked to leave
 }
 
 // slot is the router's view of one live entity.
@@ -122,16 +123,16 @@ func (r *router) start(sl *slot) {
 	r.sys.actors.Root.Send(sl.pid, &assign{stream: sl.stream, slot: sl})
 }
 
-// sweep asks the least recently used idle entities to leave. The shards take turns.
+// sweep asks the least recently used idle entities to leave. The shards take turns, and
+// each keeps its share.
 func (r *router) sweep() {
 	for range sweepShardsMax {
 		s := &r.shards[r.hand.Add(1)&(shardCount-1)]
 		s.mu.Lock()
 		sl := s.oldest
-		for i := 0; i < sweepSlotsMax && sl != nil && r.excess(); i++ {
+		for i := 0; i < sweepSlotsMax && sl != nil && r.excess() && len(s.slots)-s.leaving > int(r.liveMax/shardCount); i++ {
 			if !sl.leaving && sl.load.Load() == 0 {
-				sl.leaving = true
-				r.leaving.Add(1)
+				r.markLeaving(s, sl, true)
 				r.sys.actors.Root.Send(sl.pid, passivate{})
 			}
 			sl = sl.newer
@@ -143,14 +144,24 @@ func (r *router) sweep() {
 	}
 }
 
+// markLeaving notes that a slot was asked to leave, or that this is over; s is locked.
+func (r *router) markLeaving(s *shard, sl *slot, leaving bool) {
+	n := 1
+	if !leaving {
+		n = -1
+	}
+	sl.leaving = leaving
+	s.leaving += n
+	r.leaving.Add(int64(n))
+}
+
 // stay takes an entity that is not idle back into service, as the most recently used:
 // the next sweep looks at others.
 func (r *router) stay(sl *slot) {
 	s := r.shardOf(sl.stream)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	sl.leaving = false
-	r.leaving.Add(-1)
+	r.markLeaving(s, sl, false)
 	s.unlink(sl)
 	s.link(sl)
 	r.flush(sl)
@@ -161,14 +172,13 @@ func (r *router) gone(sl *slot) {
 	s := r.shardOf(sl.stream)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	r.leaving.Add(-1)
+	r.markLeaving(s, sl, false)
 	if len(sl.held) == 0 {
 		delete(s.slots, sl.stream)
 		s.unlink(sl)
 		r.live.Add(-1)
 		return
 	}
-	sl.leaving = false
 	r.start(sl)
 	r.flush(sl)
 }

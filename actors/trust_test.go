@@ -86,7 +86,7 @@ func TestRevocationClosesAllHolders(t *testing.T) {
 		t.Error("a bystander's session closed")
 	}
 	for range tokens {
-		if why := <-r.closed; why != "CLOSE_CERTIFICATE_REFUSED" {
+		if why := r.heard(); why != "CLOSE_CERTIFICATE_REFUSED" {
 			t.Errorf("brokers heard %s", why)
 		}
 	}
@@ -250,7 +250,7 @@ func TestKeeperClosesLapsed(t *testing.T) {
 		t.Error("denied before trust ended")
 	}
 	r.pass(2 * time.Second)
-	if why := <-r.closed; why != "CLOSE_TRUST_LAPSED" || r.allowed(token) {
+	if why := r.heard(); why != "CLOSE_TRUST_LAPSED" || r.allowed(token) {
 		t.Errorf("closed for %s, allowed %v", why, r.allowed(token))
 	}
 	if !slices.Contains(r.kinds(messages.DeviceStream(pump)), messages.KindSessionClosed) {
@@ -271,7 +271,7 @@ func TestKeeperTakesSilenceForNoAnswer(t *testing.T) {
 		t.Error("denied before trust ended")
 	}
 	r.pass(20 * time.Second)
-	if why := <-r.closed; why != "CLOSE_TRUST_LAPSED" {
+	if why := r.heard(); why != "CLOSE_TRUST_LAPSED" {
 		t.Errorf("closed for %s", why)
 	}
 }
@@ -298,7 +298,7 @@ func TestKeeperClosesExpired(t *testing.T) {
 		t.Error("allowed at notAfter")
 	}
 	r.clock.Advance(time.Second)
-	if why := <-r.closed; why != "CLOSE_CERTIFICATE_EXPIRED" {
+	if why := r.heard(); why != "CLOSE_CERTIFICATE_EXPIRED" {
 		t.Errorf("closed for %s", why)
 	}
 	r.atRest()

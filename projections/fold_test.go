@@ -186,6 +186,44 @@ func TestQuarantineOutlivesWhatWasInFlight(t *testing.T) {
 	}
 }
 
+// TestQuarantineIsNoMatterOfParity: with sessions.closeOnRevoke off a certificate whose
+// records cannot be read is refused all the same.
+func TestQuarantineIsNoMatterOfParity(t *testing.T) {
+	h := connected()
+	parity(h)
+	v := folded(h)
+	v.Quarantine(messages.CertificateStream(certA))
+	n := len(h.records)
+	h.opened(pump, certA, 2, 6)
+	v.Apply(h.since(n))
+	if publish(v, 1, "a", 7).Allowed || publish(v, 2, "a", 7).Allowed {
+		t.Errorf("a refused certificate's session is allowed:\n%s", export(v))
+	}
+}
+
+// TestRefusalSaysWhy: brokers hear whether the cloud said no, or time was up.
+func TestRefusalSaysWhy(t *testing.T) {
+	for _, c := range []struct {
+		source messages.Source
+		ms     int64
+		want   messages.CloseReason
+	}{
+		{messages.Source_SOURCE_CLOUD, 5, messages.CloseReason_CLOSE_CERTIFICATE_REFUSED},
+		{messages.Source_SOURCE_LOCAL, 5, messages.CloseReason_CLOSE_TRUST_LAPSED},
+		{messages.Source_SOURCE_LOCAL, expiry, messages.CloseReason_CLOSE_CERTIFICATE_EXPIRED},
+	} {
+		h := connected()
+		v := New(nil)
+		v.Apply(h.records)
+		var heard messages.CloseReason
+		v.Live(Hooks{Closed: func(_ *Session, why messages.CloseReason, _ string) { heard = why }})
+		v.Restrict(messages.CertificateStream(certA), &messages.CertificateRefused{Source: c.source}, messages.Instant{TrustMs: t0 + c.ms})
+		if heard != c.want {
+			t.Errorf("refused by %s at %d: brokers hear %s, want %s", c.source, c.ms, heard, c.want)
+		}
+	}
+}
+
 // TestUnknownKindsArePassedBy: a newer version's record that is not critical.
 func TestUnknownKindsArePassedBy(t *testing.T) {
 	h := connected()
@@ -219,7 +257,7 @@ func TestHooks(t *testing.T) {
 		PolicyChanged: func(seq uint64, _ string) { heard = append(heard, "policy") },
 	})
 	n := len(h.records)
-	rec := h.refused(certA, 5)
+	rec := h.add(messages.CertificateStream(certA), 5, &messages.CertificateRefused{Source: messages.Source_SOURCE_CLOUD})
 	e, err := messages.DecodeEvent(&rec)
 	if err != nil {
 		t.Fatal(err)

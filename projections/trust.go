@@ -27,23 +27,31 @@ func (v *Views) certificateVerified(rec *messages.Record, e *messages.Certificat
 
 // certificateRefused forgets the record and, unless parity is asked for, ends every
 // session that rests on it, at once.
-func (v *Views) certificateRefused(id messages.CertificateID, reason string) {
-	if v.distrust(id) && v.CloseOnRevoke() {
-		v.endAll(v.sessionsWith(id), messages.CloseReason_CLOSE_CERTIFICATE_REFUSED, reason)
+func (v *Views) certificateRefused(id messages.CertificateID, e *messages.CertificateRefused, at messages.Instant) {
+	c := v.distrust(id)
+	if c == nil || !v.CloseOnRevoke() {
+		return
 	}
+	why := messages.CloseReason_CLOSE_CERTIFICATE_REFUSED
+	if e.Source == messages.Source_SOURCE_LOCAL { // nobody said no: its time was up
+		why = messages.CloseReason_CLOSE_TRUST_LAPSED
+		if at.TrustMs >= c.notAfterMs.Load() {
+			why = messages.CloseReason_CLOSE_CERTIFICATE_EXPIRED
+		}
+	}
+	v.endAll(v.sessionsWith(id), why, e.Reason)
 }
 
-// distrust takes back what confirmed a certificate; false if none is known.
-func (v *Views) distrust(id messages.CertificateID) bool {
+// distrust takes back what confirmed a certificate; nil if none is known.
+func (v *Views) distrust(id messages.CertificateID) *certificate {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	c := v.certificates[id]
-	if c == nil {
-		return false
+	if c != nil {
+		c.confirmedMs.Store(never)
+		v.agenda.changed(&c.basis)
 	}
-	c.confirmedMs.Store(never)
-	v.agenda.changed(&c.basis)
-	return true
+	return c
 }
 
 func (v *Views) attachmentVerified(rec *messages.Record, e *messages.AttachmentVerified) {

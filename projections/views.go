@@ -178,11 +178,11 @@ func (v *Views) apply(rec *messages.Record, e messages.Event) {
 
 // Restrict applies what e takes away, now: it is called before e is durable, and again
 // when it is. What e does not take away is left alone.
-func (v *Views) Restrict(stream messages.StreamID, e messages.Event, _ messages.Instant) {
+func (v *Views) Restrict(stream messages.StreamID, e messages.Event, at messages.Instant) {
 	switch e := e.(type) {
 	case *messages.CertificateRefused:
 		if id, ok := stream.Certificate(); ok {
-			v.certificateRefused(id, e.Reason)
+			v.certificateRefused(id, e, at)
 		}
 	case *messages.AttachmentWithdrawn:
 		if name, ok := stream.Device(); ok {
