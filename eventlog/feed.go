@@ -50,13 +50,13 @@ func (f *feeder) wait() (ended bool) {
 	var feed, later <-chan time.Time // feed: records wait in memory
 	switch v := s.look(); {
 	case s.space.stalled.Load():
-		later = time.After(stallDelay)
+		later = after(stallDelay)
 	case len(v.recent) > 0:
-		feed = time.After(feedDelay)
+		feed = after(feedDelay)
 	case f.headStale:
-		later = time.After(headDelay)
+		later = after(headDelay)
 	case v.stored.Seq > f.noted:
-		later = time.After(noteDelay)
+		later = after(noteDelay)
 	}
 	for {
 		select {
@@ -71,7 +71,7 @@ func (f *feeder) wait() (ended bool) {
 				return false
 			}
 			if feed == nil {
-				feed = time.After(feedDelay)
+				feed = after(feedDelay)
 			}
 		}
 	}
