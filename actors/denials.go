@@ -1,7 +1,7 @@
 package actors
 
 import (
-	"crypto/sha256"
+	"hash/maphash"
 	"strings"
 	"sync"
 
@@ -26,12 +26,13 @@ type Denial struct {
 type Denials struct {
 	sys   *System
 	known func(messages.ThingName) bool
+	hash  maphash.Seed
 
 	mu         sync.Mutex
-	minute     int64                        // guarded by mu, as all below
-	seen       map[[sha256.Size]byte]uint64 // kind of denial → repeats in this minute
-	recorded   map[string]int               // thing → records in this minute
-	suppressed map[string]uint64            // thing → refusals that were only counted, since its last record
+	minute     int64             // guarded by mu, as all below
+	seen       map[uint64]uint64 // kind of denial → repeats in this minute
+	recorded   map[string]int    // thing → records in this minute
+	suppressed map[string]uint64 // thing → refusals that were only counted, since its last record
 	total      uint64
 }
 
@@ -51,7 +52,7 @@ const stranger = ""
 
 // NewDenials makes the record keeper; known says whether a thing has an entity.
 func NewDenials(sys *System, known func(messages.ThingName) bool) *Denials {
-	return &Denials{sys: sys, known: known, seen: map[[sha256.Size]byte]uint64{}, recorded: map[string]int{}, suppressed: map[string]uint64{}}
+	return &Denials{sys: sys, known: known, hash: maphash.MakeSeed(), seen: map[uint64]uint64{}, recorded: map[string]int{}, suppressed: map[string]uint64{}}
 }
 
 // Note puts d on record, or counts it. It never blocks on the log.
@@ -79,7 +80,7 @@ func (n *Denials) Note(d Denial, cause messages.Cause) {
 
 // count decides whether d is recorded, and how many went uncounted before it.
 func (n *Denials) count(account string, d Denial) (repeats uint64, record bool) {
-	key := sha256.Sum256([]byte(strings.Join([]string{d.Thing, string(d.Certificate), string(d.Session[:]), d.Operation, d.Resource}, "\x00")))
+	key := n.keyOf(d)
 	minute := n.sys.clock.NowMs() / 60_000
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -109,6 +110,57 @@ func (n *Denials) count(account string, d Denial) (repeats uint64, record bool) 
 	repeats = n.suppressed[account]
 	delete(n.suppressed, account)
 	return repeats, true
+}
+
+// keyOf names the kind of a denial. A session stands for its thing and certificate. Two
+// kinds may share a name once in a very long while: then one of them is counted as the
+// other's repeat.
+func (n *Denials) keyOf(d Denial) uint64 {
+	if d.Session != (messages.TokenDigest{}) {
+		return sessionKey(n.hash, d.Session, d.Operation, d.Resource)
+	}
+	var h maphash.Hash
+	h.SetSeed(n.hash)
+	for _, part := range []string{d.Thing, string(d.Certificate), d.Operation, d.Resource} {
+		_, _ = h.WriteString(part) // never fails
+		_ = h.WriteByte(0)
+	}
+	return h.Sum64()
+}
+
+func sessionKey[T string | []byte](seed maphash.Seed, session messages.TokenDigest, operation, resource T) uint64 {
+	var h maphash.Hash
+	h.SetSeed(seed)
+	_, _ = h.Write(session[:]) // never fails
+	write(&h, operation)
+	_ = h.WriteByte(0)
+	write(&h, resource)
+	return h.Sum64()
+}
+
+func write[T string | []byte](h *maphash.Hash, text T) {
+	switch text := any(text).(type) {
+	case string:
+		_, _ = h.WriteString(text)
+	case []byte:
+		_, _ = h.Write(text)
+	}
+}
+
+// Again counts a denial of a session's action if it is a repeat within the minute, and
+// reports whether it was: then there is nothing to note. It keeps none of its arguments.
+func (n *Denials) Again(thing messages.ThingName, session messages.TokenDigest, operation, resource []byte) bool {
+	key := sessionKey(n.hash, session, operation, resource)
+	minute := n.sys.clock.NowMs() / 60_000
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if _, again := n.seen[key]; !again || minute != n.minute {
+		return false
+	}
+	n.total++
+	n.seen[key]++
+	n.suppressed[string(thing)]++
+	return true
 }
 
 // Total counts all refusals noted since the start.

@@ -96,12 +96,15 @@ func (s *System) facts(c messages.Command, trust messages.Trust) device.Facts {
 		Trust:         trust,
 		CloseOnRevoke: s.views.CloseOnRevoke(),
 	}
-	if answered, ok := c.(messages.CloudAnswered); ok {
+	answered, isAnswer := c.(messages.CloudAnswered)
+	if isAnswer {
 		c = answered.Then
 	}
 	switch c := c.(type) {
 	case messages.VerifyCertificate:
-		f.Holders = s.views.Holders(c.Certificate)
+		if isAnswer { // only a refusal needs them, and the cloud alone makes one
+			f.Holders = s.views.Holders(c.Certificate)
+		}
 	case messages.RecheckCertificate:
 		f.Holders = s.views.Holders(c.Certificate)
 	case messages.OpenSession:

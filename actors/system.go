@@ -112,6 +112,8 @@ type System struct {
 	idleOnce sync.Once
 	endOnce  sync.Once
 
+	endWorkers func() // nil with a Schedule of the caller's
+
 	override func(messages.StreamID) (family, bool) // tests plant families that misbehave
 }
 
@@ -154,7 +156,8 @@ func New(cfg Config) (*System, error) {
 	s.actors = actor.NewActorSystemWithConfig(actor.Configure(
 		actor.WithLoggerFactory(func(*actor.ActorSystem) *slog.Logger { return slog.New(warnings{s.logger.Handler()}) })))
 	if s.run == nil {
-		s.run = func(f func()) { go f() }
+		w := newWorkers()
+		s.run, s.endWorkers = w.run, w.stop
 	}
 	props := actor.PropsFromProducer(func() actor.Actor { return &entity{sys: s} },
 		actor.WithDispatcher(scheduler{s.run}))
@@ -269,6 +272,11 @@ func (s *System) Close(ctx context.Context) error {
 	case <-ctx.Done():
 		err = fmt.Errorf("close: %d commands are not answered: %w", s.under.Load(), ctx.Err())
 	}
-	s.endOnce.Do(s.actors.Shutdown)
+	s.endOnce.Do(func() {
+		s.actors.Shutdown()
+		if s.endWorkers != nil {
+			s.endWorkers()
+		}
+	})
 	return err
 }

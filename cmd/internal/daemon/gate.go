@@ -102,7 +102,7 @@ func (g *gate) Authorize(broker messages.BrokerID, token, operation, resource []
 	if v.Err != nil {
 		return brokers.Verdict{}, v.Err
 	}
-	if !v.Allowed {
+	if !v.Allowed && !g.denials.Again(v.Session.Thing, v.Session.Digest, operation, resource) {
 		g.denied(broker, v, operation, resource)
 	}
 	return brokers.Verdict{Allowed: v.Allowed, AsOf: v.AsOf, PolicyRevision: v.Revision}, nil
