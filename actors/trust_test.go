@@ -293,9 +293,13 @@ func TestKeeperClosesExpired(t *testing.T) {
 	if !r.allowed(token) {
 		t.Error("denied before notAfter")
 	}
-	r.clock.Advance(time.Second)
+	r.pass(time.Second)
+	if !r.allowed(token) {
+		t.Error("denied at notAfter, which still is valid (RFC 5280, 4.1.2.5)")
+	}
+	r.clock.Advance(time.Millisecond)
 	if r.allowed(token) {
-		t.Error("allowed at notAfter")
+		t.Error("allowed after notAfter")
 	}
 	r.clock.Advance(time.Second)
 	if why := r.heard(); why != "CLOSE_CERTIFICATE_EXPIRED" {

@@ -19,14 +19,15 @@ type Trust struct {
 	SinceMs int64
 }
 
-// notBeforeSkewMs is how early a certificate may be used: its maker's clock may be
-// ahead of ours. There is no such allowance at the end (reliability spec 2.3, B5).
-const notBeforeSkewMs = 5 * 60 * 1000
+// futureSlackMs is how far ahead of the clock a stored yes may be: the clock was set back
+// by a re-anchoring. One from further ahead counts for nothing, or it would count for as
+// long as the clock was wrong.
+const futureSlackMs = 60 * 1000
 
 // Holds reports whether a yes from verifiedMs still counts at nowMs. At exactly the
 // limit it no longer does.
 func (t Trust) Holds(verifiedMs, nowMs int64) bool {
-	return verifiedMs >= t.SinceMs && verifiedMs+t.DurationMs > nowMs
+	return verifiedMs >= t.SinceMs && verifiedMs+t.DurationMs > nowMs && verifiedMs <= nowMs+futureSlackMs
 }
 
 // Trusted reports whether c is vouched for at nowMs and valid in time.
@@ -34,8 +35,9 @@ func (t Trust) Trusted(c CertificateTrust, nowMs int64) bool {
 	return c.Verified && t.Holds(c.VerifiedMs, nowMs) && ValidAt(c.NotBeforeMs, c.NotAfterMs, nowMs)
 }
 
-// ValidAt reports whether nowMs lies in a certificate's validity: from notBefore, less
-// five minutes, up to but not including notAfter.
+// ValidAt reports whether nowMs lies in a certificate's validity, both ends included
+// (RFC 5280, 4.1.2.5; the vectors pin it). The five minutes of skew before notBefore that
+// the reliability spec proposes (B5) are not given.
 func ValidAt(notBeforeMs, notAfterMs, nowMs int64) bool {
-	return nowMs >= notBeforeMs-notBeforeSkewMs && nowMs < notAfterMs
+	return nowMs >= notBeforeMs && nowMs <= notAfterMs
 }

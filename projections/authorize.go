@@ -54,7 +54,7 @@ func (v *Views) Authorize(broker messages.BrokerID, token, operation, resource [
 // trust duration. Closing follows; the answer does not wait for it.
 func (v *Views) trusted(s *Session, trust messages.Trust, nowMs int64) bool {
 	c := s.cert
-	if notAfter := c.notAfterMs.Load(); nowMs >= notAfter {
+	if notAfter := c.notAfterMs.Load(); nowMs > notAfter {
 		return false
 	}
 	if !v.CloseOnRevoke() {

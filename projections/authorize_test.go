@@ -49,12 +49,12 @@ func TestAuthorize(t *testing.T) {
 		{"certificate renewed, attachment lapsed", with(func(h *history) { h.verified(certA, 9) }), broker, "", "mqtt:publish", topicA, duration, "InvalidClientDeviceAuthToken"},
 		{"attachment renewed, certificate lapsed", with(func(h *history) { h.attached(pump, certA, 9) }), broker, "", "mqtt:publish", topicA, duration, "InvalidClientDeviceAuthToken"},
 		{"both renewed", with(func(h *history) { h.verified(certA, 9); h.attached(pump, certA, 9) }), broker, "", "mqtt:publish", topicA, duration, "allowed"},
-		{"a millisecond before notAfter", with(func(h *history) { h.verified(certA, expiry-9); h.attached(pump, certA, expiry-9) }), broker, "", "mqtt:publish", topicA, expiry - 1, "allowed"},
-		{"exactly at notAfter", with(func(h *history) { h.verified(certA, expiry-9); h.attached(pump, certA, expiry-9) }), broker, "", "mqtt:publish", topicA, expiry, "InvalidClientDeviceAuthToken"},
+		{"exactly at notAfter", with(func(h *history) { h.verified(certA, expiry-9); h.attached(pump, certA, expiry-9) }), broker, "", "mqtt:publish", topicA, expiry, "allowed"},
+		{"a millisecond after notAfter", with(func(h *history) { h.verified(certA, expiry-9); h.attached(pump, certA, expiry-9) }), broker, "", "mqtt:publish", topicA, expiry + 1, "InvalidClientDeviceAuthToken"},
 		{"revoked, parity", with(func(h *history) { parity(h); h.refused(certA, 2) }), broker, "", "mqtt:publish", topicA, 5, "allowed"},
 		{"detached, parity", with(func(h *history) { parity(h); h.withdrawn(pump, certA, 2) }), broker, "", "mqtt:publish", topicA, 5, "allowed"},
 		{"lapsed, parity", with(parity), broker, "", "mqtt:publish", topicA, 2 * duration, "allowed"},
-		{"expired, parity", with(parity), broker, "", "mqtt:publish", topicA, expiry, "InvalidClientDeviceAuthToken"},
+		{"expired, parity", with(parity), broker, "", "mqtt:publish", topicA, expiry + 1, "InvalidClientDeviceAuthToken"},
 		{"quarantined, parity", with(func(h *history) {
 			parity(h)
 			h.add(messages.DeviceStream(pump), 2, &messages.DeviceQuarantined{})

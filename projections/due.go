@@ -87,7 +87,7 @@ func (r *rules) renewMs(w *watch) int64 {
 }
 
 func (r *rules) endMs(w *watch) int64 {
-	end := w.notAfterMs.Load()
+	end := w.notAfterMs.Load() + 1 // notAfter itself is still valid
 	if r.closeOnRevoke {
 		end = min(end, w.basis.endMs(r.trust))
 	}
@@ -196,7 +196,7 @@ func (v *Views) closings(list []messages.CloseSessions, w *watch, nowMs int64) [
 		Reason: messages.CloseReason_CLOSE_TRUST_LAPSED, Detail: "trust lapsed while the cloud was away",
 	}
 	switch confirmed := w.basis.confirmedMs.Load(); {
-	case nowMs >= w.notAfterMs.Load():
+	case nowMs > w.notAfterMs.Load():
 		c.Reason, c.Detail = messages.CloseReason_CLOSE_CERTIFICATE_EXPIRED, "the certificate has expired"
 	case confirmed == never && w.thing == "":
 		c.Reason, c.Detail = messages.CloseReason_CLOSE_CERTIFICATE_REFUSED, "the certificate was refused"

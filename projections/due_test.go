@@ -44,7 +44,7 @@ func TestDue(t *testing.T) {
 		{"only the attachment is old", func(h *history) { h.verified(certA, 9) }, duration / 2, "[attachment pump-7]"},
 		{"only the certificate is old", func(h *history) { h.attached(pump, certA, 9) }, duration / 2, "[" + a + "]"},
 		{"trust has ended", nil, duration, "[" + a + " attachment pump-7 close pump-7 CLOSE_TRUST_LAPSED close pump-7 CLOSE_TRUST_LAPSED]"},
-		{"expired", func(h *history) { h.verified(certA, expiry-9); h.attached(pump, certA, expiry-9) }, expiry,
+		{"expired", func(h *history) { h.verified(certA, expiry-9); h.attached(pump, certA, expiry-9) }, expiry + 1,
 			"[close pump-7 CLOSE_CERTIFICATE_EXPIRED close pump-7 CLOSE_CERTIFICATE_EXPIRED]"},
 		{"opened on a certificate that was refused while it was opened", func(h *history) { h.refused(certA, 2); h.opened(pump, certA, 2, 3) }, 5,
 			"[close pump-7 CLOSE_CERTIFICATE_REFUSED]"},
@@ -52,7 +52,7 @@ func TestDue(t *testing.T) {
 			"[close pump-7 CLOSE_ATTACHMENT_WITHDRAWN]"},
 		{"parity: lapsed trust is not felt", parity, duration, renew},
 		{"parity: a refused certificate is not felt", func(h *history) { parity(h); h.refused(certA, 2) }, duration / 2, "[attachment pump-7]"},
-		{"parity: the end of the certificate is", func(h *history) { parity(h); h.verified(certA, expiry-9); h.attached(pump, certA, expiry-9) }, expiry,
+		{"parity: the end of the certificate is", func(h *history) { parity(h); h.verified(certA, expiry-9); h.attached(pump, certA, expiry-9) }, expiry + 1,
 			"[close pump-7 CLOSE_CERTIFICATE_EXPIRED close pump-7 CLOSE_CERTIFICATE_EXPIRED]"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

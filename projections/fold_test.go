@@ -210,7 +210,7 @@ func TestRefusalSaysWhy(t *testing.T) {
 	}{
 		{messages.Source_SOURCE_CLOUD, 5, messages.CloseReason_CLOSE_CERTIFICATE_REFUSED},
 		{messages.Source_SOURCE_LOCAL, 5, messages.CloseReason_CLOSE_TRUST_LAPSED},
-		{messages.Source_SOURCE_LOCAL, expiry, messages.CloseReason_CLOSE_CERTIFICATE_EXPIRED},
+		{messages.Source_SOURCE_LOCAL, expiry + 1, messages.CloseReason_CLOSE_CERTIFICATE_EXPIRED},
 	} {
 		h := connected()
 		v := New(nil)

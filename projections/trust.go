@@ -35,7 +35,7 @@ func (v *Views) certificateRefused(id messages.CertificateID, e *messages.Certif
 	why := messages.CloseReason_CLOSE_CERTIFICATE_REFUSED
 	if e.Source == messages.Source_SOURCE_LOCAL { // nobody said no: its time was up
 		why = messages.CloseReason_CLOSE_TRUST_LAPSED
-		if at.TrustMs >= c.notAfterMs.Load() {
+		if at.TrustMs > c.notAfterMs.Load() {
 			why = messages.CloseReason_CLOSE_CERTIFICATE_EXPIRED
 		}
 	}

@@ -117,7 +117,7 @@ func recheck(id messages.CertificateID, s Certificate, f Facts, c messages.Reche
 	if s.DER == nil {
 		return invalid(messages.Source_SOURCE_LOCAL, "no such certificate is held")
 	}
-	if at.TrustMs >= s.Trust.NotAfterMs {
+	if at.TrustMs > s.Trust.NotAfterMs {
 		return refuse(id, s, f, messages.Source_SOURCE_LOCAL, messages.CloseReason_CLOSE_CERTIFICATE_EXPIRED, "the certificate has expired")
 	}
 	return ask(messages.CloudQuestion{Certificate: id, DER: s.DER}, c)
