@@ -240,14 +240,3 @@ func refusalOf(r messages.Reply) error {
 	}
 	return messages.Refuse(messages.RefusedService, "unexpected reply %T", r)
 }
-
-// deadline is how long a device may wait for its answer when its broker set none.
-const deadline = 5 * time.Second
-
-// WithDeadline bounds a request that came without a bound.
-func WithDeadline(ctx context.Context) (context.Context, context.CancelFunc) {
-	if _, ok := ctx.Deadline(); ok {
-		return ctx, func() {}
-	}
-	return context.WithTimeout(ctx, deadline)
-}

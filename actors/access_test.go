@@ -314,19 +314,6 @@ func TestSetNetwork(t *testing.T) {
 	}
 }
 
-func TestWithDeadline(t *testing.T) {
-	ctx, cancel := WithDeadline(context.Background())
-	if _, bounded := ctx.Deadline(); !bounded {
-		t.Error("not bounded")
-	}
-	cancel()
-	mine, stop := context.WithTimeout(context.Background(), time.Hour)
-	defer stop()
-	if got, _ := WithDeadline(mine); got != mine {
-		t.Error("a bound that was there was replaced")
-	}
-}
-
 func TestNewNeedsItsParts(t *testing.T) {
 	if _, err := New(Config{Cloud: actorstest.NewCloud()}); err == nil {
 		t.Error("a system without a log")

@@ -1,15 +1,26 @@
 package actors
 
 import (
+	"math"
 	"os"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
 )
 
 // SystemClock is the machine's own clock on Linux.
-type SystemClock struct{ bootID string }
+type SystemClock struct {
+	bootID string
+	start  time.Time    // what the monotonic clock is counted from
+	asked  atomic.Int64 // monotonic time of the last look at CLOCK_BOOTTIME, ns since start
+	ahead  atomic.Int64 // boot time less monotonic time since start, ns; it grows with each suspend
+}
+
+// bootEvery is how long the monotonic clock stands in for CLOCK_BOOTTIME, whose reading
+// is a system call: a suspend is noticed at the latest after so much time awake.
+const bootEvery = 20 * time.Millisecond
 
 // NewSystemClock reads the boot id once.
 func NewSystemClock() (*SystemClock, error) {
@@ -17,7 +28,28 @@ func NewSystemClock() (*SystemClock, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &SystemClock{bootID: strings.TrimSpace(string(id))}, nil
+	c := &SystemClock{bootID: strings.TrimSpace(string(id)), start: time.Now()}
+	c.ahead.Store(math.MinInt64)
+	c.look()
+	return c, nil
+}
+
+// look sets the monotonic clock right by the boot clock. The boot clock is read first:
+// whatever comes between the two readings makes the difference too small, and the next
+// look mends that; it is never too large, so time never runs ahead.
+func (c *SystemClock) look() {
+	var ts unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &ts); err != nil {
+		panic("actors: CLOCK_BOOTTIME cannot be read: " + err.Error()) // no clock, no trust
+	}
+	now := int64(time.Since(c.start))
+	for ahead := ts.Nano() - now; ; {
+		old := c.ahead.Load()
+		if ahead <= old || c.ahead.CompareAndSwap(old, ahead) {
+			break
+		}
+	}
+	c.asked.Store(now)
 }
 
 // Wall implements Clock.
@@ -25,12 +57,13 @@ func (*SystemClock) Wall() time.Time { return time.Now() }
 
 // Boot implements Clock by CLOCK_BOOTTIME: Go's own monotonic clock stands still while
 // the machine is suspended, and trust must not.
-func (*SystemClock) Boot() time.Duration {
-	var ts unix.Timespec
-	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &ts); err != nil {
-		panic("actors: CLOCK_BOOTTIME cannot be read: " + err.Error()) // no clock, no trust
+func (c *SystemClock) Boot() time.Duration {
+	now := int64(time.Since(c.start))
+	if now-c.asked.Load() > int64(bootEvery) {
+		c.look()
+		now = int64(time.Since(c.start))
 	}
-	return time.Duration(ts.Nano())
+	return time.Duration(now + c.ahead.Load())
 }
 
 // BootID implements Clock.

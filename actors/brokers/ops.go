@@ -152,6 +152,9 @@ func grantReply(g Grant) authapi.GrantReply {
 // shedEvery is how many authorizations pass between two looks at the backlog.
 const shedEvery = 64
 
+// timedEvery is how many authorizations one measurement of their time stands for.
+const timedEvery = 16
+
 // authorizer makes the callback of authorize: one goroutine reads, decides and answers,
 // with no queue between, because the decision costs less than handing it over. What it
 // reuses belongs to that goroutine.
@@ -180,7 +183,12 @@ func (a *authorizer) serve(m *nats.Msg) {
 		return
 	}
 	defer d.leave()
-	start := d.cfg.Clock.Now()
+	// Two looks at the clock a request would be a twentieth of its cost: one request in
+	// so many stands for all.
+	var start time.Time
+	if a.seen%timedEvery == 0 {
+		start = d.cfg.Clock.Now()
+	}
 	verdict, err := a.judge(m, broker)
 	if err != nil {
 		d.refuse(a.counters, m.Reply, authapi.RefusalFor(err))
@@ -195,7 +203,9 @@ func (a *authorizer) serve(m *nats.Msg) {
 	if err := d.cfg.Conn.Publish(m.Reply, a.out); err != nil {
 		d.unsent(a.counters, err)
 	}
-	a.counters.timeNs.Add(int64(d.cfg.Clock.Now().Sub(start)))
+	if !start.IsZero() {
+		a.counters.timeNs.Add(timedEvery * int64(d.cfg.Clock.Now().Sub(start)))
+	}
 }
 
 func (a *authorizer) judge(m *nats.Msg, broker messages.BrokerID) (v Verdict, err error) {

@@ -14,6 +14,7 @@ import (
 
 	"github.com/gatehouse-edge/gatehouse/actors"
 	"github.com/gatehouse-edge/gatehouse/actors/brokers"
+	"github.com/gatehouse-edge/gatehouse/actors/gate"
 	"github.com/gatehouse-edge/gatehouse/eventlog"
 	"github.com/gatehouse-edge/gatehouse/messages"
 	"github.com/gatehouse-edge/gatehouse/messages/authapi"
@@ -143,7 +144,7 @@ func (c *core) openDesk(ctx context.Context, logger *slog.Logger) error {
 	}
 	c.onClose(func() error { daemon.Close(); return nil })
 	denials := actors.NewDenials(c.sys, c.views.Known)
-	g := &gate{sys: c.sys, access: actors.NewAccess(c.sys, denials), views: c.views, clock: c.clock, denials: denials}
+	g := gate.New(c.sys, c.views, c.clock, denials)
 	c.desk, err = brokers.OpenDesk(brokers.DeskConfig{Conn: daemon, Gate: g, Log: logger, Instance: "bench"})
 	if err != nil {
 		return err

@@ -7,14 +7,11 @@ import (
 	"math"
 	"time"
 
-	"github.com/gatehouse-edge/gatehouse/actors"
 	"github.com/gatehouse-edge/gatehouse/actors/brokers/admin"
 	"github.com/gatehouse-edge/gatehouse/eventlog"
 	"github.com/gatehouse-edge/gatehouse/messages"
 	"github.com/gatehouse-edge/gatehouse/projections"
 )
-
-func newAccess(d *Daemon) *actors.Access { return actors.NewAccess(d.sys, d.denials) }
 
 // The operations of the admin service, and their bodies.
 const (

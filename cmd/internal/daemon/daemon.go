@@ -51,6 +51,9 @@ type Daemon struct {
 	mqtt      *mochi.Broker
 	client    *client.Client
 
+	answering atomic.Pointer[brokers.Desk] // the desk, once it may answer
+	failed    atomic.Bool                  // an append failed
+
 	httpAddr string
 
 	closers []func() // in the order of starting; run backwards
@@ -96,7 +99,7 @@ func (d *Daemon) start(ctx context.Context) error {
 			return fmt.Errorf("%s: %w", step.name, err)
 		}
 	}
-	d.desk.SetReady(true)
+	d.answer()
 	if d.client != nil { // the embedded broker must have heard us, or its first deliveries wait
 		d.pusher.Load().Beat()
 		if err := d.client.Ready(ctx); err != nil {
@@ -104,6 +107,28 @@ func (d *Daemon) start(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// answer opens the desk, unless the log has failed already.
+func (d *Daemon) answer() {
+	d.desk.SetReady(true)
+	d.answering.Store(d.desk)
+	if d.failed.Load() {
+		d.desk.SetReady(false)
+	}
+}
+
+// fatal hears that an append failed. Its outcome is unknown, so nobody is answered any
+// more, not even from memory, while the process ends.
+func (d *Daemon) fatal(err error) {
+	d.failed.Store(true)
+	if desk := d.answering.Load(); desk != nil {
+		desk.SetReady(false)
+	}
+	if d.cfg.Fatal == nil {
+		panic(err)
+	}
+	d.cfg.Fatal(err)
 }
 
 // onClose adds something to be undone by Close.
@@ -138,9 +163,6 @@ func (d *Daemon) openCore(ctx context.Context) error {
 		return err
 	}
 	anchor, err := d.openLog(signer, verifier)
-	if d.log != nil {
-		d.onClose(func() { d.logClose() })
-	}
 	if err != nil {
 		return err
 	}
@@ -152,7 +174,7 @@ func (d *Daemon) openCore(ctx context.Context) error {
 		return err
 	}
 	d.sys, err = actors.New(actors.Config{
-		Log: d.log, Views: d.views, Cloud: d.cloud, Clock: d.trust, Fail: d.cfg.Fatal, Logger: d.logger,
+		Log: d.log, Views: d.views, Cloud: d.cloud, Clock: d.trust, Fail: d.fatal, Logger: d.logger,
 	})
 	if err != nil {
 		return err

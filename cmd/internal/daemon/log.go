@@ -24,17 +24,19 @@ const replayBatch = 1024
 // trust clock goes on from.
 func (d *Daemon) openLog(signer note.Signer, verifier note.Verifier) (anchor actors.Anchor, err error) {
 	d.views = projections.New(d.cfg.Logger)
-	d.log, err = eventlog.Open(LogDir(d.cfg.Dir), eventlog.Options{
+	log, err := eventlog.Open(LogDir(d.cfg.Dir), eventlog.Options{
 		Applied:   d.views.Apply,
 		KnownKind: messages.Known,
 		Signer:    signer,
 		Verifier:  verifier,
-		Fatal:     d.cfg.Fatal,
+		Fatal:     d.fatal,
 		Logger:    d.cfg.Logger,
 	})
 	if err != nil {
-		return anchor, fmt.Errorf("open event log: %w", err)
+		return anchor, fmt.Errorf("open event log: %w", err) // d.log stays nil: there is nothing to close
 	}
+	d.log = log
+	d.onClose(d.logClose)
 	anchor, err = Replay(context.Background(), d.log, d.views)
 	if err != nil {
 		return anchor, fmt.Errorf("replay event log: %w", err)

@@ -10,6 +10,7 @@ import (
 	"github.com/gatehouse-edge/gatehouse/actors/brokers"
 	"github.com/gatehouse-edge/gatehouse/actors/brokers/client"
 	"github.com/gatehouse-edge/gatehouse/actors/brokers/mochi"
+	"github.com/gatehouse-edge/gatehouse/actors/gate"
 	"github.com/gatehouse-edge/gatehouse/messages"
 	"github.com/gatehouse-edge/gatehouse/messages/authapi"
 )
@@ -30,7 +31,7 @@ func (d *Daemon) startNATS(context.Context) error {
 	}
 	d.desk, err = brokers.OpenDesk(brokers.DeskConfig{
 		Conn: d.conn,
-		Gate: &gate{sys: d.sys, access: newAccess(d), views: d.views, clock: d.trust, denials: d.denials},
+		Gate: gate.New(d.sys, d.views, d.trust, d.denials),
 		Log:  d.logger, Version: Version, Instance: d.epoch,
 	})
 	if err != nil {

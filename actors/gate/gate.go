@@ -1,4 +1,7 @@
-package daemon
+// Package gate puts the entities and the read models behind the desk's interface: what a
+// broker asks becomes commands and reads here, and nowhere else, for the daemon, the
+// simulator and the benchmarks alike. It keeps no state.
+package gate
 
 import (
 	"context"
@@ -10,9 +13,8 @@ import (
 	"github.com/gatehouse-edge/gatehouse/projections"
 )
 
-// gate lets brokers in: it puts the entities and the read models behind the desk's
-// interface, and keeps no state of its own.
-type gate struct {
+// Gate lets brokers in. It implements brokers.Gate.
+type Gate struct {
 	sys     *actors.System
 	access  *actors.Access
 	views   *projections.Views
@@ -20,39 +22,65 @@ type gate struct {
 	denials *actors.Denials
 }
 
+// New makes a gate of a running system's parts.
+func New(sys *actors.System, views *projections.Views, clock *actors.TrustClock, denials *actors.Denials) *Gate {
+	return &Gate{sys: sys, access: actors.NewAccess(sys, denials), views: views, clock: clock, denials: denials}
+}
+
 // cacheTTL is how long a broker may use a list of permissions without asking again. It
 // only bounds the damage of lost pushes: freshness is the heartbeat's business.
 const cacheTTL = time.Minute
 
-var _ brokers.Gate = (*gate)(nil)
+var _ brokers.Gate = (*Gate)(nil)
 
 func cause(c brokers.Caller) messages.Cause {
 	return messages.Cause{Request: c.Request, Broker: c.Broker}
 }
 
+// deadlineMs is how long a request may wait before it is not worth deciding: its asker
+// has been told Busy by then.
+const deadlineMs = 5000
+
+// deadline is a context that only knows when it is over: a timer a request is more than
+// the request.
+type deadline struct {
+	context.Context
+	clock *actors.TrustClock
+	endMs int64
+}
+
+// Err implements context.Context.
+func (d deadline) Err() error {
+	if d.clock.NowMs() > d.endMs {
+		return context.DeadlineExceeded
+	}
+	return nil
+}
+
+func (g *Gate) within() context.Context {
+	return deadline{context.Background(), g.clock, g.clock.NowMs() + deadlineMs}
+}
+
 // VerifyIdentity implements brokers.Gate.
-func (g *gate) VerifyIdentity(c brokers.Caller, der []byte, reply func(bool, error)) {
-	ctx, cancel := actors.WithDeadline(context.Background())
+func (g *Gate) VerifyIdentity(c brokers.Caller, der []byte, reply func(bool, error)) {
+	ctx := g.within()
 	g.access.Verify(ctx, cause(c), der, func(v messages.Verified, err error) {
-		cancel()
 		reply(err == nil && v.Valid, err)
 	})
 }
 
 // OpenSession implements brokers.Gate.
-func (g *gate) OpenSession(c brokers.Caller, clientID string, der []byte, reply func(brokers.Session, error)) {
-	ctx, cancel := actors.WithDeadline(context.Background())
+func (g *Gate) OpenSession(c brokers.Caller, clientID string, der []byte, reply func(brokers.Session, error)) {
+	ctx := g.within()
 	g.access.Open(ctx, cause(c), clientID, der, func(s messages.SessionReady, err error) {
-		cancel()
 		reply(brokers.Session{Token: s.Token, Thing: s.Thing}, err)
 	})
 }
 
 // Authenticate implements brokers.Gate.
-func (g *gate) Authenticate(c brokers.Caller, clientID string, der []byte, reply func(brokers.Grant, error)) {
-	ctx, cancel := actors.WithDeadline(context.Background())
+func (g *Gate) Authenticate(c brokers.Caller, clientID string, der []byte, reply func(brokers.Grant, error)) {
+	ctx := g.within()
 	g.access.Authenticate(ctx, cause(c), clientID, der, func(s messages.SessionReady, ok bool, err error) {
-		cancel()
 		if err != nil || !ok {
 			reply(brokers.Grant{DecisionID: c.Request}, err)
 			return
@@ -64,7 +92,7 @@ func (g *gate) Authenticate(c brokers.Caller, clientID string, der []byte, reply
 }
 
 // Permissions implements brokers.Gate.
-func (g *gate) Permissions(c brokers.Caller, token []byte) (brokers.Grant, error) {
+func (g *Gate) Permissions(c brokers.Caller, token []byte) (brokers.Grant, error) {
 	s, refusal := g.views.Lookup(c.Broker, token)
 	if refusal != nil {
 		return brokers.Grant{}, refusal
@@ -89,15 +117,19 @@ func (g *gate) Permissions(c brokers.Caller, token []byte) (brokers.Grant, error
 	}, nil
 }
 
+const yearMs = 365 * 24 * 60 * 60 * 1000
+
 // expires is when trust in the session's device may end, on the broker's wall clock.
 // The keeper renews it while the cloud can be asked, and the broker then asks again.
-func (g *gate) expires(s *projections.Session) time.Time {
-	left := g.views.TrustEndsMs(s, g.sys.Trust()) - g.clock.NowMs()
+func (g *Gate) expires(s *projections.Session) time.Time {
+	// A certificate may say the year 9999, which a duration cannot: more than a year is
+	// as good as for ever here.
+	left := min(g.views.TrustEndsMs(s, g.sys.Trust())-g.clock.NowMs(), yearMs)
 	return g.clock.Now().Wall().Add(time.Duration(left) * time.Millisecond)
 }
 
 // Authorize implements brokers.Gate: a pure read of memory.
-func (g *gate) Authorize(broker messages.BrokerID, token, operation, resource []byte) (brokers.Verdict, error) {
+func (g *Gate) Authorize(broker messages.BrokerID, token, operation, resource []byte) (brokers.Verdict, error) {
 	v := g.views.Authorize(broker, token, operation, resource, g.sys.Trust(), g.clock.NowMs())
 	if v.Err != nil {
 		return brokers.Verdict{}, v.Err
@@ -108,7 +140,7 @@ func (g *gate) Authorize(broker messages.BrokerID, token, operation, resource []
 	return brokers.Verdict{Allowed: v.Allowed, AsOf: v.AsOf, PolicyRevision: v.Revision}, nil
 }
 
-func (g *gate) denied(broker messages.BrokerID, v projections.Verdict, operation, resource []byte) {
+func (g *Gate) denied(broker messages.BrokerID, v projections.Verdict, operation, resource []byte) {
 	g.denials.Note(actors.Denial{
 		Thing: string(v.Session.Thing), Certificate: v.Session.Certificate, Session: v.Session.Digest, Broker: broker,
 		Operation: string(operation), Resource: string(resource), Revision: g.views.Policy().Revision(),
@@ -117,15 +149,14 @@ func (g *gate) denied(broker messages.BrokerID, v projections.Verdict, operation
 }
 
 // CloseSession implements brokers.Gate.
-func (g *gate) CloseSession(c brokers.Caller, token []byte, reply func(error)) {
+func (g *Gate) CloseSession(c brokers.Caller, token []byte, reply func(error)) {
 	s, refusal := g.views.Lookup(c.Broker, token)
 	if refusal != nil {
 		reply(nil) // closing what is not there is no error (client-device-auth spec 4)
 		return
 	}
-	ctx, cancel := actors.WithDeadline(context.Background())
+	ctx := g.within()
 	g.access.Close(ctx, cause(c), s.Thing, s.Digest, func(err error) {
-		cancel()
 		reply(err)
 	})
 }
