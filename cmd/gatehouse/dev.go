@@ -112,15 +112,12 @@ func (a *app) dev(ctx context.Context, o devOptions) (err error) {
 		Fatal: func(err error) { cancel(&exitError{exitAppend, err}) },
 	})
 	if err != nil {
-		return logError(err)
+		return startError(ctx, err)
 	}
 	a.printDev(d)
 	<-ctx.Done()
 	d.Close()
-	if cause, ok := errors.AsType[*exitError](context.Cause(ctx)); ok {
-		return cause
-	}
-	return nil
+	return fatalError(ctx)
 }
 
 func (a *app) printDev(d *daemon.Daemon) {

@@ -129,20 +129,26 @@ func startDev(t *testing.T, dir string, flags ...string) *dev {
 	}
 	d := &dev{t: t, dir: dir, mqtt: freeAddr(t), nats: freeAddr(t), log: newBuffer(), done: make(chan error, 1)}
 	args := append([]string{"dev", "--dir", dir, "--mqtt", d.mqtt, "--nats", d.nats, "--http", freeAddr(t)}, flags...)
-	d.cmd = exec.Command(path, args...)
+	d.run(exec.Command(path, args...))
+	return d
+}
+
+// run starts the program and waits until it is ready.
+func (d *dev) run(cmd *exec.Cmd) {
+	d.t.Helper()
+	d.cmd = cmd
 	d.cmd.Stderr = d.log
 	stdout, err := d.cmd.StdoutPipe()
 	if err != nil {
-		t.Fatal(err)
+		d.t.Fatal(err)
 	}
 	if err := d.cmd.Start(); err != nil {
-		t.Fatal(err)
+		d.t.Fatal(err)
 	}
-	t.Cleanup(d.kill)
+	d.t.Cleanup(d.kill)
 	ready := make(chan struct{})
 	go func() {
-		lines := bufio.NewScanner(stdout)
-		for lines.Scan() {
+		for lines := bufio.NewScanner(stdout); lines.Scan(); {
 			if lines.Text() == "ready" {
 				close(ready)
 			}
@@ -152,11 +158,10 @@ func startDev(t *testing.T, dir string, flags ...string) *dev {
 	select {
 	case <-ready:
 	case err := <-d.done:
-		t.Fatalf("dev ended: %v\n%s", err, d.log)
+		d.t.Fatalf("%s ended: %v\n%s", cmd, err, d.log)
 	case <-time.After(60 * time.Second):
-		t.Fatalf("dev is not ready\n%s", d.log)
+		d.t.Fatalf("%s is not ready\n%s", cmd, d.log)
 	}
-	return d
 }
 
 // kill ends the program at once, as kill -9 does.
@@ -189,13 +194,22 @@ func runProgram(t *testing.T, args ...string) (string, int) {
 		t.Fatal(err)
 	}
 	out, err := exec.Command(path, args...).CombinedOutput()
-	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
-		return string(out), exit.ExitCode()
-	}
-	if err != nil {
+	code := exitCode(err)
+	if code < 0 {
 		t.Fatal(err)
 	}
-	return string(out), 0
+	return string(out), code
+}
+
+// exitCode is what a program ended with; -1: it did not run, or a signal ended it.
+func exitCode(err error) int {
+	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
+		return exit.ExitCode()
+	}
+	if err != nil {
+		return -1
+	}
+	return 0
 }
 
 // must runs the program and fails unless it exits 0 and prints want.

@@ -70,16 +70,30 @@ func (a *app) serve(ctx context.Context, file string) error {
 	cfg.Fatal = func(err error) { cancel(&exitError{exitAppend, err}) }
 	d, err := daemon.Start(ctx, cfg)
 	if err != nil {
-		return logError(err)
+		return startError(ctx, err)
 	}
 	logger.Info("ready", "nats", d.NATSURL(), "mqtt", d.MQTTAddr(), "dir", cfg.Dir)
 	fmt.Fprintln(a.out, "ready")
 	<-ctx.Done()
 	d.Close()
+	return fatalError(ctx)
+}
+
+// fatalError is why the daemon gave up while it ran, if it did: nil after a signal.
+func fatalError(ctx context.Context) error {
 	if cause, ok := errors.AsType[*exitError](context.Cause(ctx)); ok {
 		return cause
 	}
 	return nil
+}
+
+// startError is why a start failed. What the log said first counts: the rest follows
+// from it.
+func startError(ctx context.Context, err error) error {
+	if cause := fatalError(ctx); cause != nil {
+		return cause
+	}
+	return logError(err)
 }
 
 // serveConfig makes a daemon's configuration of a file's.

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bufio"
 	"fmt"
 	"net"
 	"os"
@@ -97,32 +96,7 @@ clientDeviceAuth:
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	d.cmd = exec.Command(path, "serve", "-c", file)
-	d.cmd.Stderr = d.log
-	stdout, err := d.cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := d.cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(d.kill)
-	ready := make(chan struct{})
-	go func() {
-		for lines := bufio.NewScanner(stdout); lines.Scan(); {
-			if lines.Text() == "ready" {
-				close(ready)
-			}
-		}
-		d.done <- d.cmd.Wait()
-	}()
-	select {
-	case <-ready:
-	case err := <-d.done:
-		t.Fatalf("serve ended: %v\n%s", err, d.log)
-	case <-time.After(60 * time.Second):
-		t.Fatalf("serve is not ready\n%s", d.log)
-	}
+	d.run(exec.Command(path, "serve", "-c", file))
 	// The helpers look for devices below the daemon's directory.
 	if err := os.Symlink(filepath.Join(s.dir, "devices"), filepath.Join(d.dir, "devices")); err != nil && !os.IsExist(err) {
 		t.Fatal(err)

@@ -1,0 +1,241 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/gatehouse-edge/gatehouse/actors/keys"
+	"github.com/gatehouse-edge/gatehouse/eventlog"
+	"github.com/gatehouse-edge/gatehouse/messages"
+)
+
+// devFlags are what a second start of `dev` needs to be in nobody's way.
+var devFlags = []string{"--mqtt", "127.0.0.1:0", "--nats", "127.0.0.1:0", "--http", "127.0.0.1:0"}
+
+// TestDamagedLog: whoever opens a log says with one exit code what is wrong with it, and
+// what can be repaired is.
+func TestDamagedLog(t *testing.T) {
+	d := startDev(t, "")
+	b := connectDemo(t, d)
+	b.token(t, "sensor-1")
+	d.end(os.Interrupt)
+	sst, err := filepath.Glob(filepath.Join(d.dir, "log", "badger", "*.sst"))
+	if err != nil || len(sst) == 0 {
+		t.Fatalf("no table in %s: %v", d.dir, err)
+	}
+	table := filepath.Join("badger", filepath.Base(sst[0]))
+	const journal, firstFrame = "journal.0", 8192 + 64
+	for _, c := range []struct {
+		name   string
+		damage func(t *testing.T, log string)
+		code   int
+		want   string
+	}{
+		{"a table", func(t *testing.T, log string) { flipByte(t, filepath.Join(log, table), -1) }, 0, "ok: "},
+		{"a frame of the journal", func(t *testing.T, log string) { flipByte(t, filepath.Join(log, journal), firstFrame) }, 0, "ok: "},
+		{"both", func(t *testing.T, log string) {
+			flipByte(t, filepath.Join(log, table), -1)
+			flipByte(t, filepath.Join(log, journal), firstFrame)
+		}, exitCorrupt, "event log is corrupt at record"},
+		{"HEAD is gone", func(t *testing.T, log string) {
+			if err := os.Remove(filepath.Join(log, "HEAD")); err != nil {
+				t.Fatal(err)
+			}
+		}, exitCorrupt, "HEAD is missing"},
+		{"from a newer version", appendUnknown, exitNewer, "newer version"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			dir := filepath.Join(t.TempDir(), "d")
+			if err := os.CopyFS(dir, os.DirFS(d.dir)); err != nil {
+				t.Fatal(err)
+			}
+			restoreModes(t, dir)
+			c.damage(t, filepath.Join(dir, "log"))
+			if out, code := runProgram(t, "log", "verify", dir); code != c.code || !strings.Contains(out, c.want) {
+				t.Errorf("log verify: exit %d, want %d and %q in:\n%s", code, c.code, c.want, out)
+			}
+			if c.code == 0 {
+				again := startDev(t, dir)
+				if out := again.must("ok: ", "log", "verify", "--live"); out == "" {
+					t.Error("nothing is said")
+				}
+				if b := connectDemo(t, again); b.token(t, "sensor-1") == "" {
+					t.Error("no token")
+				}
+				return
+			}
+			if out, code := runProgram(t, append([]string{"dev", "--dir", dir}, devFlags...)...); code != c.code || !strings.Contains(out, c.want) || strings.Contains(out, "\nready\n") {
+				t.Errorf("dev: exit %d, want %d and %q in:\n%s", code, c.code, c.want, out)
+			}
+			file := filepath.Join(dir, "gatehouse.yaml")
+			if err := os.WriteFile(file, []byte("dir: .\npolicyFile: policy.yaml\nnats: {listen: '127.0.0.1:0'}\nmqtt: {listen: '127.0.0.1:0', hostAddresses: [localhost]}\nhttp: {listen: '127.0.0.1:0'}\n"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if out, code := runProgram(t, "serve", "-c", file); code != c.code || !strings.Contains(out, c.want) || strings.Contains(out, "\nready\n") {
+				t.Errorf("serve: exit %d, want %d and %q in:\n%s", code, c.code, c.want, out)
+			}
+		})
+	}
+}
+
+// restoreModes makes the copy of a key store as private as a key store must be.
+func restoreModes(t *testing.T, dir string) {
+	t.Helper()
+	keys := filepath.Join(dir, "keys")
+	files, err := os.ReadDir(keys)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range files {
+		if err := os.Chmod(filepath.Join(keys, f.Name()), 0o400); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, folder := range []string{dir, keys} {
+		if err := os.Chmod(folder, 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// flipByte changes one byte of a file: the one in the middle if at is negative.
+func flipByte(t *testing.T, path string, at int64) {
+	t.Helper()
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if at < 0 {
+		info, err := f.Stat()
+		if err != nil {
+			t.Fatal(err)
+		}
+		at = info.Size() / 2
+	}
+	var b [1]byte
+	if _, err := f.ReadAt(b[:], at); err != nil {
+		t.Fatal(err)
+	}
+	b[0] ^= 0x10
+	if _, err := f.WriteAt(b[:], at); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// appendUnknown writes what a later version might: a restriction of a kind that this
+// one does not know.
+func appendUnknown(t *testing.T, dir string) {
+	t.Helper()
+	store, err := keys.Open(filepath.Join(dir, "..", "keys"), keys.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	signer, verifier, err := store.LogSigner()
+	if err != nil {
+		t.Fatal(err)
+	}
+	log, err := eventlog.Open(dir, eventlog.Options{Signer: signer, Verifier: verifier})
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan error, 1)
+	log.Append(eventlog.Batch{
+		Stream: "device/sensor-9", At: messages.Instant{TrustMs: 1, WallMs: 1}, Class: eventlog.Restricts,
+		Drafts: []eventlog.Draft{{ID: messages.DeriveEventID([32]byte{1}, 0), Kind: 60000, Schema: 1, Critical: true, Body: []byte("?")}},
+	}, func(_ []messages.Record, err error) { done <- err })
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	if err := log.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestFailedAppend: when the disk refuses a sync, the outcome of the append is unknown.
+// From then on nothing is allowed, the program ends with 21 at once, and the next start
+// repairs the log.
+func TestFailedAppend(t *testing.T) {
+	need(t, "strace", "sh")
+	path, err := binary()
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := &dev{t: t, dir: t.TempDir(), mqtt: freeAddr(t), nats: freeAddr(t), log: newBuffer(), done: make(chan error, 1)}
+	trace := filepath.Join(t.TempDir(), "trace")
+	// The shell becomes strace, and so the program's parent: that one may always trace it.
+	const script = `trace=$1; shift; "$@" & pid=$!; read -r go
+exec strace -f -o "$trace" -e trace=fdatasync -e inject=fdatasync:error=EIO -p $pid`
+	cmd := exec.Command("sh", "-c", script, "sh", trace, path, "dev", "--dir", d.dir, "--mqtt", d.mqtt, "--nats", d.nats, "--http", freeAddr(t))
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	t.Cleanup(func() { _ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) })
+	stdin, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.run(cmd)
+	b := connectDemo(t, d)
+	token := b.token(t, "sensor-1")
+	if !b.authorize(t, token, "mqtt:topic:sensors/sensor-1/t") {
+		t.Fatal("not authorized before the failure")
+	}
+
+	if _, err := fmt.Fprintln(stdin, "go"); err != nil {
+		t.Fatal(err)
+	}
+	d.log.await(t, "attached", 10*time.Second)
+	start := time.Now()
+	credential := body(mqttCredential("sensor-1", b.pem(t, "sensor-1")))
+	if m, err := b.conn.Request("gatehouse.v1.demo.token", []byte(credential), 5*time.Second); err == nil && m.Header.Get("Gatehouse-Error") == "" {
+		t.Errorf("a token that is not durable: %s", m.Data)
+	}
+	action := body(map[string]any{"clientDeviceAuthToken": token, "operation": "mqtt:publish", "resource": "mqtt:topic:sensors/sensor-1/t"})
+	if m, err := b.conn.Request("gatehouse.v1.demo.authorize", []byte(action), time.Second); err == nil && m.Header.Get("Gatehouse-Error") == "" {
+		t.Errorf("answered after the failure: %s", m.Data)
+	}
+	select {
+	case <-d.done: // strace ends when the program has
+	case <-time.After(10 * time.Second):
+		t.Fatalf("still running\n%s", d.log)
+	}
+	if took := time.Since(start); took > 3*time.Second {
+		t.Errorf("it ended after %v, want a second or so", took)
+	}
+	ended, err := os.ReadFile(trace)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := fmt.Sprintf("+++ exited with %d +++", exitAppend); !strings.Contains(string(ended), want) {
+		t.Errorf("want %q in:\n%s", want, ended)
+	}
+
+	if out, code := d.gatehouse("log", "verify"); code != 0 {
+		t.Errorf("verify: exit %d\n%s", code, out)
+	}
+	d = startDev(t, d.dir)
+	if !connectDemo(t, d).authorize(t, token, "mqtt:topic:sensors/sensor-1/t") {
+		t.Error("what was acknowledged is gone")
+	}
+}
+
+// TestFailedAppendAtStart: what the log says first is the exit code, not what follows
+// from it.
+func TestFailedAppendAtStart(t *testing.T) {
+	ctx, cancel := context.WithCancelCause(t.Context())
+	if err := startError(ctx, eventlog.ErrInUse); !errors.Is(err, eventlog.ErrInUse) {
+		t.Errorf("a log in use: %v", err)
+	}
+	cancel(&exitError{exitAppend, eventlog.ErrFailed})
+	err := startError(ctx, context.Canceled)
+	if e, ok := errors.AsType[*exitError](err); !ok || e.code != exitAppend {
+		t.Errorf("a failed append: %v, want exit %d", err, exitAppend)
+	}
+}
