@@ -84,6 +84,9 @@ func (s *Store) open() error {
 	if errors.Is(err, errNoSlot) {
 		return corrupt(0, err, "HEAD")
 	}
+	if errors.Is(err, fs.ErrNotExist) { // read-only: else create has looked, and made one
+		err = errors.Join(noTrace(s.dir), err)
+	}
 	if err != nil {
 		return err
 	}
