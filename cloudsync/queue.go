@@ -3,6 +3,7 @@ package cloudsync
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"time"
 
@@ -15,6 +16,7 @@ const (
 	defaultWorkers    = 1   // performance.maxConcurrentCloudRequests
 	defaultMaxWait    = 10 * time.Second
 	waitersMax        = 64 // who may share one waiting question
+	favouredMax       = 4  // questions in a row that may pass a stranger's which waits
 	busyRetryAfter    = time.Second
 	queueSizeMax      = 1 << 20
 	workersMax        = 1 << 10
@@ -39,7 +41,9 @@ type QueueConfig struct {
 }
 
 // Queue puts questions to the cloud, a bounded number at a time and in the order they
-// came. Identical questions that wait share one request. One that is already on the wire
+// came. Strangers' questions can fill half of it, and others pass them, four for one: a
+// flood of unknown certificates must not shut out the devices that are known here, nor
+// keep their trust from being renewed (reliability spec 2.3, E4, and 4.8). Identical questions that wait share one request. One that is already on the wire
 // is not joined: its answer may be older than what the asker has just learnt, such as a
 // revocation.
 type Queue struct {
@@ -50,13 +54,14 @@ type Queue struct {
 	cancel  context.CancelFunc
 	wg      sync.WaitGroup // workers
 
-	mu      sync.Mutex
-	size    int
-	workers int
-	running int
-	closed  bool
-	waiting []*request // oldest first
-	byKey   map[questionKey]*request
+	mu               sync.Mutex
+	size             int
+	workers          int
+	running          int
+	closed           bool
+	known, strangers []*request // oldest first
+	favoured         int        // questions taken since the last stranger's
+	byKey            map[questionKey]*request
 }
 
 // questionKey tells questions apart: the certificate id stands for the certificate.
@@ -108,10 +113,13 @@ func (q *Queue) SetWorkers(n int) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.workers = min(n, workersMax)
-	for q.running < q.workers && len(q.waiting) > 0 {
+	for q.running < q.workers && q.waiting() > 0 {
 		q.start(q.take())
 	}
 }
+
+// waiting counts the questions that wait. Caller holds mu.
+func (q *Queue) waiting() int { return len(q.known) + len(q.strangers) }
 
 // Submit queues question and returns at once. done is called exactly once, from another
 // goroutine, with the answer; it must not block. A full queue is a *messages.Refusal with
@@ -136,10 +144,17 @@ func (q *Queue) Submit(question messages.CloudQuestion, done func(messages.Cloud
 		q.start(r)
 		return nil
 	}
-	if len(q.waiting) >= q.size {
-		return busy("unable to queue: %d cloud requests wait already", len(q.waiting))
+	if n := q.waiting(); n >= q.size {
+		return busy("unable to queue: %d cloud requests wait already", n)
 	}
-	q.waiting = append(q.waiting, r)
+	if question.Stranger {
+		if n := len(q.strangers); n >= (q.size+1)/2 {
+			return busy("unable to queue: %d cloud requests about certificates and things that are not known here wait already", n)
+		}
+		q.strangers = append(q.strangers, r)
+	} else {
+		q.known = append(q.known, r)
+	}
 	q.byKey[key] = r
 	return nil
 }
@@ -161,22 +176,27 @@ func (q *Queue) start(r *request) {
 	})
 }
 
-// next returns the oldest waiting request, or nil if the worker is to leave.
+// next returns the waiting request whose turn it is, or nil if the worker is to leave.
 func (q *Queue) next() *request {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if q.running > q.workers || len(q.waiting) == 0 {
+	if q.running > q.workers || q.waiting() == 0 {
 		q.running--
 		return nil
 	}
 	return q.take()
 }
 
-// take removes the oldest waiting request. Caller holds mu and knows that one waits.
+// take removes the oldest waiting request of those whose turn it is. Caller holds mu and
+// knows that one waits.
 func (q *Queue) take() *request {
-	r := q.waiting[0]
-	q.waiting[0] = nil
-	q.waiting = q.waiting[1:]
+	from := &q.known
+	if q.favoured++; len(q.known) == 0 || len(q.strangers) > 0 && q.favoured > favouredMax {
+		from, q.favoured = &q.strangers, 0
+	}
+	r := (*from)[0]
+	(*from)[0] = nil
+	*from = (*from)[1:]
 	delete(q.byKey, questionKey{r.question.Certificate, r.question.Thing})
 	return r
 }
@@ -201,7 +221,7 @@ func (r *request) answer(a messages.CloudAnswer) {
 func (q *Queue) Waiting() (waiting, asking int) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	return len(q.waiting), q.running
+	return q.waiting(), q.running
 }
 
 // Close breaks off what is being asked, answers everything that waits with silence, and
@@ -210,8 +230,8 @@ func (q *Queue) Waiting() (waiting, asking int) {
 func (q *Queue) Close() {
 	q.mu.Lock()
 	q.closed = true
-	left := q.waiting
-	q.waiting = nil
+	left := slices.Concat(q.known, q.strangers)
+	q.known, q.strangers = nil, nil
 	clear(q.byKey)
 	q.mu.Unlock()
 	q.cancel()

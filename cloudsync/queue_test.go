@@ -103,6 +103,47 @@ func TestAFullQueueIsBusy(t *testing.T) {
 	})
 }
 
+// Reliability spec 2.3, E4: a flood of unknown certificates fills its half of the queue;
+// devices that are known are asked about, and first; an honest newcomer
+// gets its turn all the same.
+func TestStrangersDoNotShutOutWhoIsKnown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g, answers := newGate(), &box{}
+		q := newQueue(t, g, QueueConfig{Size: 20, Workers: 1})
+		defer q.Close()
+		refused := 0
+		for i := range 1000 {
+			question := about(1000 + i)
+			question.Stranger = true
+			if err := q.Submit(question, answers.put); isBusy(err) {
+				refused++
+			} else if err != nil {
+				t.Fatal(err)
+			}
+		}
+		if taken := 1000 - refused; taken != 1+10 { // one is being asked
+			t.Errorf("%d strangers' questions were taken, want half of the queue and one", taken)
+		}
+		for i := range 10 {
+			if err := q.Submit(about(i), answers.put); err != nil {
+				t.Errorf("question %d about a known device: %v", i, err)
+			}
+		}
+		if err := q.Submit(about(10), answers.put); !isBusy(err) {
+			t.Errorf("beyond the size: %v, want busy", err)
+		}
+		close(g.open)
+		synctest.Wait()
+		var order strings.Builder
+		for _, thing := range g.seen() {
+			order.WriteString(map[bool]string{true: "s", false: "k"}[len(thing) > len("pump-99")])
+		}
+		if got, want := order.String(), "skkkkskkkkskkssssssss"; got != want {
+			t.Errorf("asked in the order %s, want %s", got, want)
+		}
+	})
+}
+
 // client-device-auth spec 1.1: "Do: n workers at once", and in order.
 func TestWorkersStartAtOnceAndInOrder(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -53,6 +53,10 @@ type CloudQuestion struct {
 	Certificate CertificateID
 	DER         []byte    // with an identity question: the certificate
 	Thing       ThingName // with an association question; empty otherwise
+	// Stranger: nothing is held about what is asked, so anyone may have brought it about.
+	// Strangers have a share of the way to the cloud; the devices that work here must not
+	// be shut out by them.
+	Stranger bool
 }
 
 // AskCloud asks Question and comes back to the same entity as CloudAnswered with Then,

@@ -70,7 +70,7 @@ func verify(s Certificate, f Facts, c messages.VerifyCertificate, at messages.In
 			c.NotBefore.UTC().Format("2006-01-02"), c.NotAfter.UTC().Format("2006-01-02"))
 	}
 	if f.NetworkUp || !f.Trust.Trusted(s.Trust, at.TrustMs) {
-		return ask(messages.CloudQuestion{Certificate: c.Certificate, DER: c.DER}, c)
+		return ask(messages.CloudQuestion{Certificate: c.Certificate, DER: c.DER, Stranger: !s.Trust.Verified}, c)
 	}
 	return valid(messages.Source_SOURCE_LOCAL, "verified before, within the trust duration; the cloud is away")
 }
@@ -83,7 +83,7 @@ func verifyAnswered(id messages.CertificateID, s Certificate, f Facts, a message
 	switch a.Answer.Verdict {
 	case messages.CloudConfirmed:
 		if stale(f, a, s.RefusedMs) {
-			return ask(messages.CloudQuestion{Certificate: id, DER: c.DER}, c)
+			return ask(messages.CloudQuestion{Certificate: id, DER: c.DER, Stranger: !s.Trust.Verified}, c)
 		}
 		d := valid(messages.Source_SOURCE_CLOUD, "the cloud vouches for the certificate")
 		e := &messages.CertificateVerified{

@@ -72,9 +72,16 @@ func open(s Device, f Facts, c messages.OpenSession, in messages.Input) messages
 		return messages.Decision{Reply: r}
 	}
 	if f.NetworkUp {
-		return ask(messages.CloudQuestion{Certificate: c.Certificate, Thing: c.Thing}, c)
+		return askAttachment(s, c)
 	}
 	return openLocally(s, f, c, in, "the cloud is away")
+}
+
+// askAttachment asks whether the certificate belongs to the thing. Who has one good
+// certificate can claim any number of things with it.
+func askAttachment(s Device, c messages.OpenSession) messages.Decision {
+	_, held := s.Attachments[c.Certificate]
+	return ask(messages.CloudQuestion{Certificate: c.Certificate, Thing: c.Thing, Stranger: !held}, c)
 }
 
 // barred says why the device may not have a session whatever the attachment says.
@@ -99,7 +106,7 @@ func openAnswered(s Device, f Facts, a messages.CloudAnswered, c messages.OpenSe
 	switch a.Answer.Verdict {
 	case messages.CloudConfirmed:
 		if stale(f, a, s.WithdrawnMs) {
-			return ask(messages.CloudQuestion{Certificate: c.Certificate, Thing: c.Thing}, c)
+			return askAttachment(s, c)
 		}
 		d := grant(s, f, c, in, messages.Source_SOURCE_CLOUD)
 		attached := &messages.AttachmentVerified{CertificateId: string(c.Certificate), Source: messages.Source_SOURCE_CLOUD}

@@ -202,3 +202,49 @@ func TestDeviceRefusesForeignCommands(t *testing.T) {
 		}
 	}
 }
+
+// TestStrangersAreTold: only what is held counts as known on the way to the cloud.
+// Reliability spec 2.3, E4.
+func TestStrangersAreTold(t *testing.T) {
+	verify := messages.VerifyCertificate{Certificate: certA, DER: der, NotBefore: notBefore, NotAfter: notAfter}
+	open := messages.OpenSession{Thing: pump, Certificate: certA, Broker: broker}
+	trusted := online()
+	trusted.Certificate = certificateOf(verified(0)).Trust
+	for _, c := range []struct {
+		name   string
+		decide func() (messages.Decision, error)
+		want   bool
+	}{
+		{"unknown certificate", func() (messages.Decision, error) {
+			return DecideCertificate(certA, Certificate{}, online(), messages.Input{Command: verify, At: at(1)})
+		}, true},
+		{"refused certificate", func() (messages.Decision, error) {
+			return DecideCertificate(certA, certificateOf(verified(0), refused(1)), online(), messages.Input{Command: verify, At: at(2)})
+		}, true},
+		{"verified certificate", func() (messages.Decision, error) {
+			return DecideCertificate(certA, certificateOf(verified(0)), online(), messages.Input{Command: verify, At: at(1)})
+		}, false},
+		{"certificate whose trust has lapsed", func() (messages.Decision, error) {
+			return DecideCertificate(certA, certificateOf(verified(0)), online(), messages.Input{Command: verify, At: at(2 * duration)})
+		}, false},
+		{"certificate of a live session", func() (messages.Decision, error) {
+			return DecideCertificate(certA, certificateOf(verified(0)), online(), messages.Input{Command: messages.RecheckCertificate{Certificate: certA}, At: at(1)})
+		}, false},
+		{"thing that is not held", func() (messages.Decision, error) {
+			return DecideDevice(pump, Device{}, trusted, messages.Input{Command: open, At: at(1)})
+		}, true},
+		{"thing that is held", func() (messages.Decision, error) {
+			return DecideDevice(pump, deviceOf(attached(0)), trusted, messages.Input{Command: open, At: at(1)})
+		}, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			d, err := c.decide()
+			if err != nil || len(d.Effects) != 1 {
+				t.Fatalf("%v, %+v; want one question", err, d)
+			}
+			if ask, ok := d.Effects[0].(messages.AskCloud); !ok || ask.Question.Stranger != c.want {
+				t.Errorf("%+v, want stranger %v", d.Effects[0], c.want)
+			}
+		})
+	}
+}
