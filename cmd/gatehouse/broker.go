@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -53,7 +54,14 @@ and nats.creds (DIR/brokers/gatehouse.creds) in gatehouse.yaml.`,
 				}
 				names = append(names, name)
 			}
-			return daemon.WriteNATSConfig(a.out, dir, names)
+			var config strings.Builder
+			if err := daemon.WriteNATSConfig(&config, dir, names); err != nil {
+				return err
+			}
+			return a.show(map[string]string{"config": config.String()}, func(w io.Writer) error {
+				_, err := io.WriteString(w, config.String())
+				return err
+			})
 		},
 	})
 	return c

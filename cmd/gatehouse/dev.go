@@ -77,6 +77,9 @@ policies:
 `
 
 func (a *app) dev(ctx context.Context, o devOptions) (err error) {
+	if o.trust < 0 || o.recheck < 0 {
+		return &exitError{exitUsage, errors.New("--trust and --recheck: a duration is not negative")}
+	}
 	logger := a.logger()
 	if a.dir == "" {
 		tmp, err := os.MkdirTemp("", "gatehouse-dev-")

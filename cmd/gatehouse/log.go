@@ -155,7 +155,7 @@ func (a *app) printRecord(line []byte) error {
 	if len(event) > 160 {
 		event = strings.ToValidUTF8(event[:160], "") + "…"
 	}
-	_, err := fmt.Fprintf(a.out, "%6d  %-24s  %-26s  %-20s %s\n", r.Seq, r.Time, stream, r.Kind, event)
+	_, err := fmt.Fprintf(plain{a.out}, "%6d  %-24s  %-26s  %-20s %s\n", r.Seq, r.Time, stream, r.Kind, event)
 	return err
 }
 

@@ -56,7 +56,39 @@ Try it, with nothing installed:
 	flags.BoolVarP(&a.verbose, "verbose", "v", false, "log more")
 	root.AddCommand(a.devCommand(), a.serveCommand(), a.deviceCommand(), a.policyCommand(), a.configCommand(),
 		a.explainCommand(), a.logCommand(), a.brokerCommand(), a.simCommand(), a.statusCommand())
+	for _, c := range root.Commands() {
+		strict(c)
+	}
 	return root
+}
+
+// strict makes wrong arguments of c and the commands below it a wrong call, for scripts:
+// cobra by itself answers `device quarantne` with help and success.
+func strict(c *cobra.Command) {
+	if c.HasSubCommands() {
+		c.Args, c.SuggestionsMinimumDistance = cobra.ArbitraryArgs, 2
+		c.RunE = func(c *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return c.Help()
+			}
+			text := fmt.Sprintf("unknown command %q for %q", args[0], c.CommandPath())
+			if near := c.SuggestionsFor(args[0]); len(near) > 0 {
+				text += "; did you mean " + strings.Join(near, " or ") + "?"
+			}
+			return &exitError{exitUsage, errors.New(text)}
+		}
+	} else if check := c.Args; check != nil {
+		c.Args = func(c *cobra.Command, args []string) error {
+			err := check(c, args)
+			if _, ok := errors.AsType[*exitError](err); err == nil || ok {
+				return err
+			}
+			return &exitError{exitUsage, fmt.Errorf("%w; see `%s --help`", err, c.CommandPath())}
+		}
+	}
+	for _, below := range c.Commands() {
+		strict(below)
+	}
 }
 
 // logger writes for the operator to standard error.
@@ -71,7 +103,7 @@ func (a *app) logger() *slog.Logger {
 // show prints v as JSON if asked for, else calls text.
 func (a *app) show(v any, text func(w io.Writer) error) error {
 	if !a.json {
-		return text(a.out)
+		return text(plain{a.out})
 	}
 	e := json.NewEncoder(a.out)
 	e.SetEscapeHTML(false)

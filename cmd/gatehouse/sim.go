@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
+	"reflect"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -92,7 +93,17 @@ func (a *app) cloudFault() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return awsemu.NewControlClient(controlSocket(dir)).SetFault(c.Context(), f)
+			if err := awsemu.NewControlClient(controlSocket(dir)).SetFault(c.Context(), f); err != nil {
+				return fmt.Errorf("sim cloud fault: %w", err)
+			}
+			done := "the cloud misbehaves"
+			if reflect.ValueOf(f).IsZero() {
+				done = "the cloud behaves"
+			}
+			return a.show(map[string]string{"done": done}, func(w io.Writer) error {
+				_, err := fmt.Fprintln(w, done)
+				return err
+			})
 		},
 	}
 	bindFault(c, &f)

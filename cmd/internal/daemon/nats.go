@@ -134,6 +134,10 @@ func (d *Daemon) startPusher() error {
 // AddBroker makes credentials for a broker and lets it in at once: at the embedded
 // server; for an external one it returns the entry to add to that server's users.
 func (d *Daemon) AddBroker(name messages.BrokerID) (BrokerAdded, error) {
+	// It came over the wire: it names a file, and must not name us or an operator.
+	if _, err := authapi.ParseBroker(string(name)); err != nil {
+		return BrokerAdded{}, err
+	}
 	c, err := d.users.ensure(string(name))
 	if err != nil {
 		return BrokerAdded{}, err

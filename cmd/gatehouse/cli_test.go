@@ -1,0 +1,210 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/spf13/cobra"
+
+	"github.com/gatehouse-edge/gatehouse/actors/brokers/admin"
+	"github.com/gatehouse-edge/gatehouse/cmd/internal/daemon"
+	"github.com/gatehouse-edge/gatehouse/messages"
+	"github.com/gatehouse-edge/gatehouse/messages/authapi"
+)
+
+// leaves are the commands that do something.
+func leaves(c *cobra.Command) []*cobra.Command {
+	if !c.HasSubCommands() {
+		return []*cobra.Command{c}
+	}
+	var all []*cobra.Command
+	for _, below := range c.Commands() {
+		all = append(all, leaves(below)...)
+	}
+	return all
+}
+
+// TestHelpExamples runs every example that the help shows, as a person pastes it, and
+// once more for its JSON.
+func TestHelpExamples(t *testing.T) {
+	need(t, "sh")
+	d := startDev(t, "")
+	here := exampleFolder(t, d)
+	b := connectDemo(t, d)
+	var stopped []string // of a daemon that is down
+	for _, c := range leaves(newRoot(io.Discard, io.Discard)) {
+		path := strings.TrimPrefix(c.CommandPath(), "gatehouse ")
+		if c.Example == "" {
+			t.Errorf("%s: the help has no example", path)
+		}
+		if path == "dev" || path == "serve" { // they run until they are ended: startDev and site.serve do it
+			continue
+		}
+		for _, line := range strings.Split(c.Example, "\n") {
+			line = strings.TrimSpace(line)
+			if strings.HasPrefix(path, "log ") && !strings.Contains(line, "--live") {
+				stopped = append(stopped, line)
+				continue
+			}
+			if path == "device show" || path == "explain" { // there must be something to show
+				b.authorize(t, b.token(t, "sensor-1"), "mqtt:topic:sensors/sensor-2/t")
+				d.explain("--last")
+			}
+			runExample(t, here, line, func() {
+				if strings.HasPrefix(path, "sim cloud ") { // what was detached is no longer found by its thing's name
+					d.must("belongs to", "sim", "cloud", "attach", "sensor-1", filepath.Join(d.dir, "devices", "sensor-1", "cert.pem"))
+				}
+			})
+		}
+	}
+	d.end(os.Interrupt)
+	for _, line := range stopped {
+		runExample(t, here, line, func() {})
+	}
+}
+
+// exampleFolder is a folder as the examples take it for granted: the dev directory is gh,
+// and the files they name are there.
+func exampleFolder(t *testing.T, d *dev) string {
+	t.Helper()
+	path, err := binary()
+	if err != nil {
+		t.Fatal(err)
+	}
+	here := t.TempDir()
+	vectors, err := filepath.Abs("../../actors/policy/testdata")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.MkdirAll(filepath.Join(here, "actors", "policy"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for name, target := range map[string]string{
+		"gh": d.dir, "gatehouse": path, "policy.yaml": filepath.Join(d.dir, "policy.yaml"), "actors/policy/testdata": vectors,
+	} {
+		if err := os.Symlink(target, filepath.Join(here, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, text := range map[string]string{
+		"gatehouse.yaml": "dir: data\npolicyFile: policy.yaml\nmqtt: {listen: ':8883', hostAddresses: [localhost]}\n",
+		"section.json":   `{"security":{"clientDeviceTrustDurationMinutes":"60"}}`,
+		"jq":             "#!/bin/sh\nexec cat\n", // its own output is not the point
+	} {
+		if err := os.WriteFile(filepath.Join(here, name), []byte(text), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return here
+}
+
+// runExample runs one example after prepare, as it is and with --json.
+func runExample(t *testing.T, here, line string, prepare func()) {
+	t.Helper()
+	run := func(line string) (stdout, stderr string, err error) {
+		prepare()
+		var out, problems bytes.Buffer
+		cmd := exec.Command("sh", "-c", line)
+		cmd.Dir, cmd.Env = here, append(os.Environ(), "PATH="+here+":"+os.Getenv("PATH"), dirVariable+"=")
+		cmd.Stdout, cmd.Stderr = &out, &problems
+		err = cmd.Run()
+		return out.String(), problems.String(), err
+	}
+	stdout, stderr, err := run(line)
+	if err != nil || stdout == "" && !strings.Contains(line, ">") {
+		t.Errorf("%s: %v\n%s%s", line, err, stdout, stderr)
+	}
+	command, _, _ := strings.Cut(line, " > ")
+	command, _, _ = strings.Cut(command, " | ")
+	command = strings.Replace(command, "add sensor-4", "add sensor-5", 1) + " --json" // what is there is not overwritten
+	stdout, stderr, err = run(command)
+	values := 0
+	for in := json.NewDecoder(strings.NewReader(stdout)); ; values++ {
+		var v any
+		if wrong := in.Decode(&v); errors.Is(wrong, io.EOF) {
+			break
+		} else if wrong != nil {
+			t.Errorf("%s: %v in\n%s", command, wrong, stdout)
+			break
+		}
+	}
+	if err != nil || values == 0 {
+		t.Errorf("%s: %v, %d JSON values\n%s", command, err, values, stderr)
+	}
+}
+
+// TestWrongCalls: a script that calls the program wrongly hears of it, and nothing is
+// done. A missing letter must not look like a quarantine.
+func TestWrongCalls(t *testing.T) {
+	for _, c := range []struct {
+		args, want string
+		code       int
+	}{
+		{"device quarantne sensor-1", "did you mean quarantine", exitUsage},
+		{"sim cloud of", "did you mean off", exitUsage},
+		{"log", "Usage:", 0},
+		{"frobnicate", "unknown command", exitUsage},
+		{"sim cloud revoke", "accepts 1 arg", exitUsage},
+		{"device show a b", "accepts 1 arg", exitUsage},
+		{"device list extra", "unknown command", exitUsage},
+		{"explain", "explain takes", exitUsage},
+		{"policy check", "requires at least 1 arg", exitUsage},
+		{"log cat --from x", "--from", exitUsage},
+		{"status --nope", "unknown flag", exitUsage},
+		{"dev --trust -1s", "negative", exitUsage},
+		{"status", "which daemon?", exitFailed},
+		{"log verify", "which daemon?", exitFailed},
+		{"serve -c /nonexistent/gatehouse.yaml", "no such file", exitFailed},
+		{"config check /nonexistent/gatehouse.yaml", "no such file", exitFailed},
+		{"completion bash", "__start_gatehouse", 0},
+		{"__complete device qu", "quarantine", 0},
+	} {
+		if out, code := runProgram(t, strings.Fields(c.args)...); code != c.code || !strings.Contains(out, c.want) {
+			t.Errorf("gatehouse %s: exit %d, want %d and %q in:\n%.600s", c.args, code, c.code, c.want, out)
+		}
+	}
+}
+
+// TestPlain: what strangers chose cannot steer the terminal of who asks about them.
+func TestPlain(t *testing.T) {
+	var out bytes.Buffer
+	in := "topic \x1b[2J\u009b31m\x7f\r\u202eä\tb\n"
+	if n, err := (plain{&out}).Write([]byte(in)); err != nil || n != len(in) {
+		t.Errorf("%d, %v; want %d", n, err, len(in))
+	}
+	if got, want := out.String(), `topic \x1b[2J\u009b31m\x7f\r\u202e`+"ä\tb\n"; got != want {
+		t.Errorf("have %q, want %q", got, want)
+	}
+}
+
+// TestBrokerNames: the daemon judges a new broker's name itself, whatever the command
+// line let pass: it names a file, and a user of the NATS server.
+func TestBrokerNames(t *testing.T) {
+	d := startDev(t, "")
+	creds, err := os.ReadFile(filepath.Join(d.dir, "brokers", "admin.creds"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := admin.Dial("nats://"+d.nats, authapi.OperatorAdmin, creds, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	for _, name := range []messages.BrokerID{"", "../x", "a.b", ">", "admin", "auditor", authapi.ServiceName, "push"} {
+		var added daemon.BrokerAdded
+		if err := c.Ask(t.Context(), daemon.OpBrokerAdd, daemon.BrokerRequest{Name: name}, &added); err == nil {
+			t.Errorf("broker %q was added: %+v", name, added)
+		}
+	}
+	if _, err := os.Stat(filepath.Join(d.dir, "x.creds")); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("a file outside: %v", err)
+	}
+}
