@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -86,7 +87,7 @@ func TestDamagedLog(t *testing.T) {
 	}
 }
 
-// restoreModes makes the copy of a key store as private as a key store must be.
+// restoreModes makes the copy of a directory as private as it must be.
 func restoreModes(t *testing.T, dir string) {
 	t.Helper()
 	keys := filepath.Join(dir, "keys")
@@ -99,7 +100,7 @@ func restoreModes(t *testing.T, dir string) {
 			t.Fatal(err)
 		}
 	}
-	for _, folder := range []string{dir, keys} {
+	for _, folder := range []string{dir, keys, filepath.Join(dir, "brokers")} {
 		if err := os.Chmod(folder, 0o700); err != nil {
 			t.Fatal(err)
 		}
@@ -237,5 +238,67 @@ func TestFailedAppendAtStart(t *testing.T) {
 	err := startError(ctx, context.Canceled)
 	if e, ok := errors.AsType[*exitError](err); !ok || e.code != exitAppend {
 		t.Errorf("a failed append: %v, want exit %d", err, exitAppend)
+	}
+}
+
+// TestDevDirectory: what a crash left behind of a first start does not end the next, a
+// second daemon is told so, and credentials that others can reach refuse the start.
+func TestDevDirectory(t *testing.T) {
+	dir := t.TempDir()
+	for _, left := range []string{"cloud/authority.key", "cloud/core/key.pem", "devices/sensor-1/key.pem"} {
+		path := filepath.Join(dir, left)
+		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o700), os.WriteFile(path, []byte("half a k"), 0o400)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	d := startDev(t, dir)
+	if b := connectDemo(t, d); b.token(t, "sensor-1") == "" {
+		t.Error("no token")
+	}
+	if out, code := runProgram(t, append([]string{"dev", "--dir", dir}, devFlags...)...); code != exitInUse {
+		t.Errorf("a second dev: exit %d, want %d\n%s", code, exitInUse, out)
+	}
+	d.must("ok: ", "log", "verify", "--live") // the first does not mind
+	privateFiles(t, dir)
+	d.end(syscall.SIGTERM)
+	if code := d.cmd.ProcessState.ExitCode(); code != 0 {
+		t.Errorf("SIGTERM: exit %d, want 0\n%s", code, d.log)
+	}
+	d = startDev(t, dir)
+	d.end(os.Interrupt)
+	if err := os.Chmod(filepath.Join(dir, "brokers"), 0o777); err != nil {
+		t.Fatal(err)
+	}
+	if out, code := runProgram(t, append([]string{"dev", "--dir", dir}, devFlags...)...); code != exitFailed || !strings.Contains(out, "chmod 700") {
+		t.Errorf("credentials for everybody: exit %d\n%s", code, out)
+	}
+}
+
+// privateFiles: nobody but the owner gets at anything; what others may read is public.
+func privateFiles(t *testing.T, dir string) {
+	t.Helper()
+	public := map[string]bool{"ca.pem": true, "cert.pem": true, "authority.pem": true}
+	err := filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		info, err := e.Info()
+		if err != nil {
+			return err
+		}
+		mode := info.Mode().Perm()
+		switch {
+		case path == dir || strings.HasPrefix(path, filepath.Join(dir, "log", "badger")): // behind a directory of 0700
+		case e.IsDir() && mode != 0o700, !e.IsDir() && mode&0o077 != 0 && !public[e.Name()], mode&0o022 != 0:
+			t.Errorf("%s: mode %04o", path, mode)
+		case strings.HasSuffix(path, ".key") || strings.HasSuffix(path, ".creds") || e.Name() == "key.pem":
+			if mode != 0o400 {
+				t.Errorf("%s: mode %04o, want 0400", path, mode)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
 	}
 }

@@ -96,6 +96,9 @@ func (a *app) dev(ctx context.Context, o devOptions) (err error) {
 		return err
 	}
 	cloud, err := startCloud(a.dir, logger)
+	if errors.Is(err, awsemu.ErrServed) {
+		return &exitError{exitInUse, err}
+	}
 	if err != nil {
 		return err
 	}
@@ -228,10 +231,13 @@ func enrollAll(dir string, authority *awsemu.Authority, registry *awsemu.Registr
 }
 
 // enroll makes a thing's key and certificate in folder and registers them, unless they
-// are there already.
+// are there already. The certificate is written last: a key alone is what a crash left.
 func enroll(authority *awsemu.Authority, registry *awsemu.Registry, thing messages.ThingName, folder string, core bool) (string, error) {
 	if _, err := os.Stat(filepath.Join(folder, "cert.pem")); err == nil {
 		return folder, nil
+	}
+	if err := os.Remove(filepath.Join(folder, "key.pem")); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return "", err
 	}
 	identity, err := authority.IssueDevice(string(thing), time.Now())
 	if err != nil {
@@ -264,20 +270,17 @@ func makeCloudAuthority(dir string) (*awsemu.Authority, error) {
 	if err != nil {
 		return nil, err
 	}
-	return authority, errors.Join(
-		writeNew(filepath.Join(cloudDir(dir), "authority.key"), key, 0o400),
-		writeNew(filepath.Join(cloudDir(dir), "authority.pem"), authority.PEM(), 0o444))
+	// The certificate last: until it is there, a key is what a crash left.
+	if err := daemon.WriteFile(filepath.Join(cloudDir(dir), "authority.key"), key, 0o400); err != nil {
+		return nil, err
+	}
+	return authority, daemon.WriteFile(filepath.Join(cloudDir(dir), "authority.pem"), authority.PEM(), 0o444)
 }
 
-// writeNew writes a file unless it is there.
+// writeNew writes a file, whole, unless it is there.
 func writeNew(path string, content []byte, mode fs.FileMode) error {
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
-	if errors.Is(err, fs.ErrExist) {
-		return nil
-	}
-	if err != nil {
+	if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	_, err = f.Write(content)
-	return errors.Join(err, f.Close())
+	return daemon.WriteFile(path, content, mode)
 }

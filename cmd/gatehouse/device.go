@@ -102,20 +102,21 @@ func writeIdentity(dir string, identity *awsemu.Identity) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
 	}
-	for _, f := range []struct {
+	files := []struct {
 		name    string
 		content []byte
 		mode    fs.FileMode
-	}{{"key.pem", identity.KeyPEM, 0o400}, {"cert.pem", identity.CertificatePEM, 0o444}} {
-		file, err := os.OpenFile(filepath.Join(dir, f.name), os.O_WRONLY|os.O_CREATE|os.O_EXCL, f.mode)
-		if errors.Is(err, fs.ErrExist) {
-			return fmt.Errorf("%w; a device's files are never overwritten: remove them, or name another folder with --out", err)
-		}
-		if err != nil {
+	}{{"key.pem", identity.KeyPEM, 0o400}, {"cert.pem", identity.CertificatePEM, 0o444}}
+	for _, f := range files {
+		path := filepath.Join(dir, f.name)
+		if _, err := os.Lstat(path); err == nil {
+			return fmt.Errorf("%s: %w; a device's files are never overwritten: remove them, or name another folder with --out", path, fs.ErrExist)
+		} else if !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
-		_, err = file.Write(f.content)
-		if err := errors.Join(err, file.Close()); err != nil {
+	}
+	for _, f := range files {
+		if err := daemon.WriteFile(filepath.Join(dir, f.name), f.content, f.mode); err != nil {
 			return err
 		}
 	}

@@ -83,6 +83,9 @@ func (c *Control) Close() {
 	_ = os.Remove(c.path)
 }
 
+// ErrServed is wrapped when another process serves a control socket already.
+var ErrServed = errors.New("another process serves it: stop that one, or use another directory")
+
 // listenPrivately makes the socket in a directory that only its owner may enter, narrows
 // its mode there, and only then moves it to its place, so that there is no moment in
 // which others could connect.
@@ -92,7 +95,7 @@ func listenPrivately(path string) (net.Listener, error) {
 	}
 	if conn, err := net.DialTimeout("unix", path, time.Second); err == nil {
 		_ = conn.Close()
-		return nil, errors.New("another process serves it: stop that one, or use another directory")
+		return nil, ErrServed
 	}
 	if info, err := os.Lstat(path); err == nil && info.Mode().Type() != os.ModeSocket {
 		return nil, errors.New("there is a file of that name that is no socket: remove it")

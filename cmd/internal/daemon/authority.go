@@ -34,5 +34,5 @@ func (d *Daemon) startAuthority(ctx context.Context) error {
 	}
 	d.authority = authority
 	d.onClose(authority.Close)
-	return writeFile(CAFile(d.cfg.Dir), authority.PEM(), 0o644)
+	return WriteFile(CAFile(d.cfg.Dir), authority.PEM(), 0o644)
 }

@@ -37,5 +37,5 @@ func (d *Daemon) writeRun(context.Context) error {
 		return err
 	}
 	d.onClose(func() { _ = os.Remove(runFile(d.cfg.Dir)) })
-	return writeFile(runFile(d.cfg.Dir), doc, 0o600)
+	return WriteFile(runFile(d.cfg.Dir), doc, 0o600)
 }

@@ -37,6 +37,9 @@ func openUsers(dir string) (*users, error) {
 	if err := os.MkdirAll(u.dir, 0o700); err != nil {
 		return nil, err
 	}
+	if err := checkPrivate(u.dir); err != nil {
+		return nil, err
+	}
 	doc, err := readLimited(u.file(), usersMaxBytes)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -48,6 +51,19 @@ func openUsers(dir string) (*users, error) {
 		return nil, fmt.Errorf("%s: %w; restore it, or remove it and add the brokers again", u.file(), err)
 	}
 	return u, nil
+}
+
+// checkPrivate refuses a folder of credentials that others may enter: who can write it
+// lets anyone in, as anybody.
+func checkPrivate(dir string) error {
+	info, err := os.Stat(dir)
+	if err != nil {
+		return err
+	}
+	if mode := info.Mode().Perm(); mode&0o077 != 0 {
+		return fmt.Errorf("%s: mode %04o lets others at the brokers' credentials; see who made it, then chmod 700 %s", dir, mode, dir)
+	}
+	return nil
 }
 
 func (u *users) file() string { return filepath.Join(u.dir, "users.json") }
@@ -81,10 +97,10 @@ func (u *users) add(name, path string) (brokers.Credentials, error) {
 		return brokers.Credentials{}, err
 	}
 	// The public half first: credentials that nobody knows are harmless, but useless.
-	if err := writeFile(u.file(), doc, 0o600); err != nil {
+	if err := WriteFile(u.file(), doc, 0o600); err != nil {
 		return brokers.Credentials{}, err
 	}
-	return c, writeFile(path, c.File(), 0o400)
+	return c, WriteFile(path, c.File(), 0o400)
 }
 
 func newCredentials(name string) (brokers.Credentials, error) {
@@ -148,8 +164,8 @@ func (u *users) all(f func(name, public string) error) error {
 	return nil
 }
 
-// writeFile replaces a file as a whole: whoever reads it sees the old or the new one.
-func writeFile(path string, content []byte, mode fs.FileMode) error {
+// WriteFile replaces a file as a whole: whoever reads it sees the old or the new one.
+func WriteFile(path string, content []byte, mode fs.FileMode) error {
 	tmp, err := os.CreateTemp(filepath.Dir(path), ".tmp-*")
 	if err != nil {
 		return err
