@@ -6,7 +6,7 @@ import (
 	"crypto/rand"
 	"crypto/x509"
 	"crypto/x509/pkix"
-	"encoding/pem"
+	"encoding/base64"
 	"fmt"
 	"math/big"
 	"time"
@@ -16,9 +16,9 @@ import (
 
 // A device is a client device with its certificate.
 type device struct {
-	thing messages.ThingName
-	der   []byte
-	pem   string
+	thing  messages.ThingName
+	der    []byte
+	base64 string // of the DER, as our client sends it
 }
 
 // makeDevices makes n devices whose certificates an authority has signed. They share a
@@ -35,7 +35,7 @@ func makeDevices(n int) ([]device, error) {
 	}
 	devices := make([]device, n)
 	for i := range devices {
-		thing := fmt.Sprintf("pump-%04d", i)
+		thing := fmt.Sprintf("pump-%05d", i)
 		leaf := &x509.Certificate{
 			SerialNumber: big.NewInt(int64(i) + 2), Subject: pkix.Name{CommonName: thing, Organization: []string{"Gatehouse"}},
 			NotBefore: now.Add(-time.Hour), NotAfter: now.AddDate(0, 6, 0),
@@ -45,7 +45,7 @@ func makeDevices(n int) ([]device, error) {
 		if err != nil {
 			return nil, err
 		}
-		devices[i] = device{messages.ThingName(thing), der, string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))}
+		devices[i] = device{messages.ThingName(thing), der, base64.StdEncoding.EncodeToString(der)}
 	}
 	return devices, nil
 }
