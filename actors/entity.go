@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"runtime/debug"
-	"sync/atomic"
 
 	"github.com/asynkron/protoactor-go/actor"
 
@@ -443,26 +442,6 @@ func (e *entity) act(c actor.Context, f *flight, seq uint64) {
 	default:
 		f.env.answer(reply)
 	}
-}
-
-// askCloud asks, and brings the answer back into this mailbox: once, whatever the cloud
-// does.
-func (e *entity) askCloud(c actor.Context, f *flight, ask messages.AskCloud) {
-	root, self, env := c.ActorSystem().Root, c.Self(), f.env
-	e.questions++
-	question := e.questions
-	var once atomic.Bool
-	back := func(a messages.CloudAnswer) {
-		if once.Swap(true) {
-			return
-		}
-		root.Send(self, &cloudAnswer{env: env, answered: messages.CloudAnswered{Answer: a, AskedMs: f.at.TrustMs, Then: ask.Then}, question: question})
-	}
-	if err := e.sys.cloud.Ask(ask.Question, back); err != nil && !once.Swap(true) {
-		env.answer(messages.Refuse(messages.RefusedService, "unable to queue the question to the cloud: %v", err))
-		return
-	}
-	e.asking++
 }
 
 // leave stops the actor if nothing is under way; the router keeps what arrives

@@ -64,6 +64,10 @@ type CloudQuestion struct {
 type AskCloud struct {
 	Question CloudQuestion
 	Then     Command
+	// Late says that what is stored will do: then a device waits for the cloud only a
+	// moment, after which its silence is the answer. A no that comes after that is looked
+	// into by this command. Nil: the answer is waited for.
+	Late Command
 }
 
 // Tell sends Command to its own target and forgets about it. It must be harmless to

@@ -70,9 +70,19 @@ func verify(s Certificate, f Facts, c messages.VerifyCertificate, at messages.In
 			c.NotBefore.UTC().Format("2006-01-02"), c.NotAfter.UTC().Format("2006-01-02"))
 	}
 	if f.NetworkUp || !f.Trust.Trusted(s.Trust, at.TrustMs) {
-		return ask(messages.CloudQuestion{Certificate: c.Certificate, DER: c.DER, Stranger: !s.Trust.Verified}, c)
+		return askCertificate(s, f, c, at)
 	}
 	return valid(messages.Source_SOURCE_LOCAL, "verified before, within the trust duration; the cloud is away")
+}
+
+// askCertificate asks whether the certificate is good; stored trust will do, if it
+// counts.
+func askCertificate(s Certificate, f Facts, c messages.VerifyCertificate, at messages.Instant) messages.Decision {
+	q := messages.AskCloud{Question: messages.CloudQuestion{Certificate: c.Certificate, DER: c.DER, Stranger: !s.Trust.Verified}, Then: c}
+	if f.Trust.Trusted(s.Trust, at.TrustMs) {
+		q.Late = messages.RecheckCertificate{Certificate: c.Certificate}
+	}
+	return messages.Decision{Effects: []messages.Effect{q}}
 }
 
 // verifyAnswered is spec 5.1, step 5.
@@ -83,7 +93,7 @@ func verifyAnswered(id messages.CertificateID, s Certificate, f Facts, a message
 	switch a.Answer.Verdict {
 	case messages.CloudConfirmed:
 		if stale(f, a, s.RefusedMs) {
-			return ask(messages.CloudQuestion{Certificate: id, DER: c.DER, Stranger: !s.Trust.Verified}, c)
+			return askCertificate(s, f, c, at)
 		}
 		d := valid(messages.Source_SOURCE_CLOUD, "the cloud vouches for the certificate")
 		e := &messages.CertificateVerified{

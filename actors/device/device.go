@@ -72,16 +72,21 @@ func open(s Device, f Facts, c messages.OpenSession, in messages.Input) messages
 		return messages.Decision{Reply: r}
 	}
 	if f.NetworkUp {
-		return askAttachment(s, c)
+		return askAttachment(s, f, c, in.At)
 	}
 	return openLocally(s, f, c, in, "the cloud is away")
 }
 
-// askAttachment asks whether the certificate belongs to the thing. Who has one good
-// certificate can claim any number of things with it.
-func askAttachment(s Device, c messages.OpenSession) messages.Decision {
-	_, held := s.Attachments[c.Certificate]
-	return ask(messages.CloudQuestion{Certificate: c.Certificate, Thing: c.Thing, Stranger: !held}, c)
+// askAttachment asks whether the certificate belongs to the thing; a stored attachment
+// will do, if it counts. Who has one good certificate can claim any number of things with
+// it: they are strangers.
+func askAttachment(s Device, f Facts, c messages.OpenSession, at messages.Instant) messages.Decision {
+	confirmedMs, held := s.Attachments[c.Certificate]
+	q := messages.AskCloud{Question: messages.CloudQuestion{Certificate: c.Certificate, Thing: c.Thing, Stranger: !held}, Then: c}
+	if held && f.Trust.Holds(confirmedMs, at.TrustMs) {
+		q.Late = messages.RecheckAttachment{Thing: c.Thing, Certificate: c.Certificate}
+	}
+	return messages.Decision{Effects: []messages.Effect{q}}
 }
 
 // barred says why the device may not have a session whatever the attachment says.
@@ -106,7 +111,7 @@ func openAnswered(s Device, f Facts, a messages.CloudAnswered, c messages.OpenSe
 	switch a.Answer.Verdict {
 	case messages.CloudConfirmed:
 		if stale(f, a, s.WithdrawnMs) {
-			return askAttachment(s, c)
+			return askAttachment(s, f, c, in.At)
 		}
 		d := grant(s, f, c, in, messages.Source_SOURCE_CLOUD)
 		attached := &messages.AttachmentVerified{CertificateId: string(c.Certificate), Source: messages.Source_SOURCE_CLOUD}

@@ -1,0 +1,62 @@
+package actors
+
+import (
+	"sync/atomic"
+	"time"
+
+	"github.com/asynkron/protoactor-go/actor"
+
+	"github.com/gatehouse-edge/gatehouse/messages"
+)
+
+// cloudPatience is how long a device whose stored trust counts waits for one answer of
+// the cloud. It may need two, and is to have its answer within two seconds (reliability
+// spec 2.3, D1c): a cloud that hangs must not keep out who may come in without it.
+const cloudPatience = 800 * time.Millisecond
+
+// What has become of a question.
+const (
+	questionOut int32 = iota
+	questionAnswered
+	questionGivenUp
+)
+
+// askCloud asks, and brings the answer back into this mailbox: once, whatever the cloud
+// does.
+func (e *entity) askCloud(c actor.Context, f *flight, ask messages.AskCloud) {
+	root, self, env := c.ActorSystem().Root, c.Self(), f.env
+	e.questions++
+	question := e.questions
+	var state atomic.Int32
+	var timer atomic.Pointer[func() bool]
+	bring := func(a messages.CloudAnswer) {
+		root.Send(self, &cloudAnswer{env: env, answered: messages.CloudAnswered{Answer: a, AskedMs: f.at.TrustMs, Then: ask.Then}, question: question})
+	}
+	back := func(a messages.CloudAnswer) {
+		switch {
+		case state.CompareAndSwap(questionOut, questionAnswered):
+			if stop := timer.Load(); stop != nil {
+				(*stop)()
+			}
+			bring(a)
+		case a.Verdict == messages.CloudDenied && state.CompareAndSwap(questionGivenUp, questionAnswered):
+			e.sys.tell(ask.Late, env.cause)
+		}
+	}
+	if err := e.sys.cloud.Ask(ask.Question, back); err != nil && state.CompareAndSwap(questionOut, questionAnswered) {
+		env.answer(messages.Refuse(messages.RefusedService, "unable to queue the question to the cloud: %v", err))
+		return
+	}
+	e.asking++
+	if ask.Late == nil || state.Load() != questionOut {
+		return
+	}
+	stop := e.sys.clock.clock.AfterFunc(cloudPatience, func() {
+		if state.CompareAndSwap(questionOut, questionGivenUp) {
+			bring(messages.CloudAnswer{Detail: "no answer within " + cloudPatience.String()})
+		}
+	})
+	if timer.Store(&stop); state.Load() != questionOut { // it was answered meanwhile
+		stop()
+	}
+}
