@@ -1,6 +1,7 @@
 package actors
 
 import (
+	"errors"
 	"sync/atomic"
 	"time"
 
@@ -44,6 +45,14 @@ func (e *entity) askCloud(c actor.Context, f *flight, ask messages.AskCloud) {
 		}
 	}
 	if err := e.sys.cloud.Ask(ask.Question, back); err != nil && state.CompareAndSwap(questionOut, questionAnswered) {
+		if r, ok := errors.AsType[*messages.Refusal](err); ok && r.Code == messages.RefusedBusy && ask.Late != nil {
+			// A fleet that comes back at once is more than the queue takes. The reference
+			// fails here (client-device-auth spec 5.6); what would do in the cloud's silence
+			// does here, too, and the keeper asks about those who are in.
+			e.asking++
+			bring(messages.CloudAnswer{Detail: r.Reason})
+			return
+		}
 		env.answer(messages.Refuse(messages.RefusedService, "unable to queue the question to the cloud: %v", err))
 		return
 	}

@@ -1,6 +1,8 @@
 package actors
 
 import (
+	"slices"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -72,6 +74,42 @@ func TestHangingCloud(t *testing.T) {
 	}
 	if n := r.clock.Timers(); n != 0 {
 		t.Errorf("%d timers are left", n)
+	}
+}
+
+// crowded is a cloud whose queue is full while it is told so.
+type crowded struct {
+	Cloud
+	full atomic.Bool
+}
+
+func (c *crowded) Ask(q messages.CloudQuestion, done func(messages.CloudAnswer)) error {
+	if c.full.Load() {
+		return messages.Refuse(messages.RefusedBusy, "unable to queue: full")
+	}
+	return c.Cloud.Ask(q, done)
+}
+
+// TestFullQueue: a fleet that comes back at once is let in by what is stored; who needs
+// the cloud is told to come again, which is not a deny.
+func TestFullQueue(t *testing.T) {
+	cloud := &crowded{}
+	r := newRig(t, func(c *Config) { cloud.Cloud, c.Cloud = c.Cloud, cloud })
+	r.policy()
+	c, _ := r.join(pump)
+	cloud.full.Store(true)
+	if got := r.answer(r.authenticate(pump, c)); got != "ok" {
+		t.Errorf("a known device: %s, want ok", got)
+	}
+	if got := r.answer(r.authenticate(valve, certificate(t, "valve-1"))); got != "Service" {
+		t.Errorf("a stranger: %s, want Service", got)
+	}
+	r.clock.Advance(time.Duration(r.views.TrustDurationMs()+1) * time.Millisecond)
+	if got := r.answer(r.authenticate(pump, c)); got != "Service" {
+		t.Errorf("a known device whose trust has lapsed: %s, want Service", got)
+	}
+	if got := r.kinds(messages.CertificateStream(c.id)); slices.Contains(got, messages.KindCertificateRefused) {
+		t.Error("nobody said no, and the certificate is forgotten")
 	}
 }
 
