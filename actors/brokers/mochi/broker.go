@@ -44,6 +44,7 @@ type Broker struct {
 	serving    sync.WaitGroup
 	connected  atomic.Int64
 	shed       atomic.Uint64
+	refused    refusals
 	turns      turns
 	wills      wills
 	retained   retained

@@ -23,7 +23,7 @@ func (h *hook) OnConnect(cl *mqtt.Client, pk packets.Packet) error {
 	defer cancel()
 	l, code, err := h.b.admit(ctx, cl, c, pk)
 	if code != packets.CodeSuccess {
-		h.b.cfg.Logger.Info("connect refused", "client", shorten(cl.ID), "remote", cl.Net.Remote, "code", fmt.Sprintf("%#02x", code.Code), "err", err)
+		h.b.refused.tell(h.b.cfg.Logger, h.b.cfg.Now(), "client", shorten(cl.ID), "remote", cl.Net.Remote, "code", fmt.Sprintf("%#02x", code.Code), "err", err)
 		answer := packets.Packet{FixedHeader: packets.FixedHeader{Type: packets.Connack}, ReasonCode: code.Code}
 		if cl.Properties.ProtocolVersion < 5 {
 			answer.ReasonCode = connackV3(code)
