@@ -31,7 +31,6 @@ type Config struct {
 	MQTTListen string
 	MQTTMinTLS uint16              // oldest version of TLS it takes; 0: 1.2
 	MQTTHosts  []string            // names and addresses devices dial, for its certificate
-	TLSMin     uint16              // of the embedded broker
 	HTTPListen string              // of the status page, on loopback; empty: there is none
 	Brokers    []messages.BrokerID // made on start if they are not there yet
 

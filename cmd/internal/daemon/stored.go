@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"golang.org/x/mod/sumdb/note"
 
@@ -60,8 +61,21 @@ func OpenReadOnly(dir string) (eventlog.Log, error) {
 	if err != nil {
 		return nil, err
 	}
-	return eventlog.Open(path, eventlog.Options{ReadOnly: true, KnownKind: messages.Known, Verifier: verifier})
+	options := eventlog.Options{ReadOnly: true, KnownKind: messages.Known, Verifier: verifier}
+	log, err := eventlog.Open(path, options)
+	for until := time.Now().Add(exitTime); errors.Is(err, eventlog.ErrInUse) && time.Now().Before(until); {
+		time.Sleep(exitTime / 20) // nobody tells when the lock is free
+		log, err = eventlog.Open(path, options)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return log, nil
 }
+
+// exitTime is how long a daemon that was just killed may take to be gone: the kernel frees
+// its memory before it frees its locks.
+const exitTime = time.Second
 
 // logVerifier reads the public half of the log's key, if dir is a daemon's directory:
 // then the signatures of checkpoints are checked as well.
