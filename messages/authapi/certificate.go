@@ -48,7 +48,7 @@ func CertificateDER(text string) ([]byte, error) {
 	}
 	var whole asn1.RawValue
 	rest, err := asn1.Unmarshal(der, &whole)
-	if err != nil || len(rest) != 0 || whole.Class != asn1.ClassUniversal || whole.Tag != asn1.TagSequence {
+	if err != nil || len(rest) != 0 || whole.Class != asn1.ClassUniversal || whole.Tag != asn1.TagSequence || !whole.IsCompound {
 		return nil, fmt.Errorf("%w: want one complete DER sequence", ErrBadCertificate)
 	}
 	return der, nil
