@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/fsnotify/fsnotify"
@@ -72,16 +74,29 @@ func (d *Daemon) take(ctx context.Context, c messages.Command, former bool) erro
 	return nil
 }
 
-// readLimited reads a file of at most max bytes.
+// readLimited reads a regular file of at most max bytes: a pipe or a device has no end to
+// wait for.
 func readLimited(path string, max int64) ([]byte, error) {
-	info, err := os.Stat(path)
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, err
 	}
-	if info.Size() > max {
-		return nil, fmt.Errorf("%s: %d bytes, at most %d", path, info.Size(), max)
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return nil, err
 	}
-	return os.ReadFile(path)
+	if !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("%s: not a regular file", path)
+	}
+	doc, err := io.ReadAll(io.LimitReader(f, max+1)) // it may grow meanwhile
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	if int64(len(doc)) > max {
+		return nil, fmt.Errorf("%s: more than %d bytes", path, max)
+	}
+	return doc, nil
 }
 
 // settle is how long a file must be quiet before it is read: editors write in steps.
