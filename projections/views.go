@@ -332,7 +332,7 @@ func (v *Views) TrustDurationMs() int64 {
 	if ms := v.override.Load(); ms != nil {
 		return *ms
 	}
-	return v.section.Load().Security.TrustDuration().Milliseconds()
+	return v.section.Load().Security.TrustDurationMs()
 }
 
 // SetTrustDurationMs overrides the configuration's trust duration, whose unit is the

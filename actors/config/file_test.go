@@ -43,7 +43,7 @@ func TestEveryKeyIsRead(t *testing.T) {
 		t.Errorf("got  %+v\nwant %+v", got, want)
 	}
 	section := got.ClientDeviceAuth
-	if section.Security.TrustDuration() != time.Hour || section.Certificates.ServerValidity() != 7*24*time.Hour ||
+	if section.Security.TrustDurationMs() != time.Hour.Milliseconds() || section.Certificates.ServerValidity() != 7*24*time.Hour ||
 		section.Certificates.ClientValidity() != 7*24*time.Hour || section.Metrics.AggregatePeriod() != time.Hour ||
 		!section.CertificateAuthority.Custom() || section.CertificateAuthority.HSM() || !strings.Contains(string(section.DeviceGroups), "thingName: sensor-*") {
 		t.Errorf("section %+v is not the one written", section)

@@ -84,9 +84,10 @@ type Security struct {
 	ClientDeviceTrustDurationMinutes int `json:"clientDeviceTrustDurationMinutes"` // applies at once to what is stored
 }
 
-// TrustDuration is how long a device's last confirmation by the cloud is believed.
-func (s Security) TrustDuration() time.Duration {
-	return time.Duration(s.ClientDeviceTrustDurationMinutes) * time.Minute
+// TrustDurationMs is how long a device's last confirmation by the cloud is believed, in
+// milliseconds: the longest, 4,085 years, is more than a time.Duration can say.
+func (s Security) TrustDurationMs() int64 {
+	return int64(s.ClientDeviceTrustDurationMinutes) * time.Minute.Milliseconds()
 }
 
 // Metrics says whether and how often metrics are emitted.

@@ -202,7 +202,7 @@ func (d *Daemon) status(context.Context, struct{}) (Status, error) {
 		Version: Version, Epoch: d.epoch, Mode: d.cfg.Mode, Events: head.Seq, Root: head.Root.String(),
 		Things: counts.Things, Certificates: counts.Certificates, Sessions: counts.Sessions, Denied: d.denials.Total(),
 		CloudReachable: d.sys.NetworkUp(),
-		TrustDuration:  (time.Duration(d.views.TrustDurationMs()) * time.Millisecond).String(),
+		TrustDuration:  durationText(d.views.TrustDurationMs()),
 		PolicyRevision: d.views.Policy().Revision(), NATS: d.NATSURL(), MQTT: d.MQTTAddr(),
 		Log: map[string]json.Number{
 			"stored": number(stat.Stored), "repaired": number(stat.Repaired),
@@ -213,6 +213,14 @@ func (d *Daemon) status(context.Context, struct{}) (Status, error) {
 		s.Certificate = d.authority.Describe()
 	}
 	return s, nil
+}
+
+// durationText spells milliseconds, also more of them than a time.Duration holds.
+func durationText(ms int64) string {
+	if ms > math.MaxInt64/int64(time.Millisecond) {
+		return fmt.Sprintf("%dh", ms/time.Hour.Milliseconds())
+	}
+	return (time.Duration(ms) * time.Millisecond).String()
 }
 
 func number(n uint64) json.Number { return json.Number(fmt.Sprint(n)) }
