@@ -45,6 +45,7 @@ type Broker struct {
 	connected  atomic.Int64
 	shed       atomic.Uint64
 	refused    refusals
+	arrivals   arrivals
 	turns      turns
 	wills      wills
 	retained   retained

@@ -346,6 +346,34 @@ func TestHalfOpenConnections(t *testing.T) {
 	})
 }
 
+// TestHalfOpenConnectionsOfOneHost: who holds connections open and says nothing keeps
+// out its own host, and no other.
+func TestHalfOpenConnectionsOfOneHost(t *testing.T) {
+	w := start(t, func(c *mochi.Config) { c.Limits.Handshakes = 4 })
+	dial := func(from string) net.Conn {
+		dialer := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}}
+		conn, err := dialer.Dial("tcp", w.broker.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = conn.Close() })
+		_ = conn.SetReadDeadline(time.Now().Add(patience))
+		return conn
+	}
+	for range 3 {
+		dial("127.0.0.2")
+	}
+	if _, err := dial("127.0.0.2").Read(make([]byte, 1)); err == nil {
+		t.Error("a fourth handshake of one host was begun")
+	}
+	if n := w.broker.Shed(); n != 1 {
+		t.Errorf("%d connections were shed, want 1", n)
+	}
+	if _, err := w.dial("sensor-1", w.devices["sensor-1"]); err != nil { // from 127.0.0.1
+		t.Errorf("another host is kept out: %v", err)
+	}
+}
+
 func TestFirstPacket(t *testing.T) {
 	w := start(t, nil)
 	cert := w.devices["sensor-1"]

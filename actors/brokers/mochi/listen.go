@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"runtime/debug"
 	"sync"
 	"time"
@@ -65,10 +66,17 @@ func (b *Broker) accept() {
 			continue
 		}
 		pause = acceptPauseMin
+		from := addressOf(raw)
+		if !b.arrivals.enter(from, (cap(b.handshakes)*3+3)/4) {
+			_ = raw.Close()
+			b.shed.Add(1)
+			continue
+		}
 		select {
 		case b.handshakes <- struct{}{}:
-			b.serving.Go(func() { b.serve(raw) })
+			b.serving.Go(func() { b.serve(raw, from) })
 		default: // each place is held for ConnectTimeout at most
+			b.arrivals.leave(from)
 			_ = raw.Close()
 			b.shed.Add(1)
 		}
@@ -76,9 +84,12 @@ func (b *Broker) accept() {
 }
 
 // serve takes one connection from accept to its end.
-func (b *Broker) serve(tcp net.Conn) {
+func (b *Broker) serve(tcp net.Conn, from netip.Addr) {
 	raw := &socket{Conn: tcp, writeTimeout: b.cfg.Limits.WriteTimeout}
-	admitted := sync.OnceFunc(func() { <-b.handshakes })
+	admitted := sync.OnceFunc(func() {
+		<-b.handshakes
+		b.arrivals.leave(from)
+	})
 	defer admitted()
 	if !b.track(raw) {
 		return
