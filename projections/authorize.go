@@ -80,11 +80,12 @@ func (v *Views) Lookup(broker messages.BrokerID, token []byte) (*Session, *messa
 	if s == nil || s.dead.Load() || s.Broker != broker {
 		return nil, errNoSession
 	}
+	v.table.touch(s) // a broker that decides from its cache comes back only to renew that
 	return s, nil
 }
 
-// Settled is the policy in force and the record that put it there; not ok while another is about to replace it: then
-// a list of permissions would be out of date at once.
+// Settled is the policy in force and the record that put it there; not ok while another
+// is about to replace it: then a list of permissions would be out of date at once.
 func (v *Views) Settled() (c *policy.Compiled, seq uint64, ok bool) {
 	p := v.policy.Load()
 	return p.current, p.seq, p.next == nil

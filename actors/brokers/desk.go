@@ -99,6 +99,7 @@ type Desk struct {
 	started  time.Time
 
 	ops      map[authapi.Op]*counters
+	failures atomic.Uint64 // requests that ended in a Service error
 	stray    atomic.Uint64 // messages whose subject named no broker or operation
 	closing  *lane
 	sessions *lane

@@ -174,12 +174,21 @@ func (q *request) done() {
 	q.desk.leave()
 }
 
+// failuresTold failed requests are logged one by one, then every failuresToldEvery-th.
+const (
+	failuresTold      = 20
+	failuresToldEvery = 1000
+)
+
 // refuse writes an error reply to subject reply.
 func (d *Desk) refuse(c *counters, reply string, refusal *messages.Refusal) {
 	c.refused[refusal.Code].Add(1)
 	c.lastErr.Store(int32(refusal.Code) + 1)
 	if refusal.Code == messages.RefusedService {
-		d.cfg.Log.Error("request failed", "op", c.op, "error", refusal)
+		// Strangers can cause these as often as they like: the first few say what is wrong.
+		if n := d.failures.Add(1); n <= failuresTold || n%failuresToldEvery == 0 {
+			d.cfg.Log.Error("request failed", "op", c.op, "count", n, "error", refusal)
+		}
 	}
 	shown := authapi.ErrorReplyFor(refusal)
 	body, err := authapi.Encode(shown)

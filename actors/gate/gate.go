@@ -97,6 +97,10 @@ func (g *Gate) Permissions(c brokers.Caller, token []byte) (brokers.Grant, error
 	if refusal != nil {
 		return brokers.Grant{}, refusal
 	}
+	trust := g.sys.Trust() // before the clock: see TrustEndsMs
+	if g.views.TrustEndsMs(s, trust) < g.clock.NowMs() {
+		return brokers.Grant{}, messages.Refuse(messages.RefusedInvalidToken, "trust in the device has lapsed")
+	}
 	compiled, revision, settled := g.views.Settled()
 	if !settled {
 		return brokers.Grant{}, &messages.Refusal{Code: messages.RefusedBusy, Reason: "another policy is about to be in force", RetryAfter: 10 * time.Millisecond}

@@ -195,3 +195,21 @@ func TestGrantOfAnEverlastingCertificate(t *testing.T) {
 		t.Errorf("expires %v, %v", g.ExpiresAt, err)
 	}
 }
+
+// TestLapsedTrustGrantsNothing: the list of permissions is refused with the authorization.
+func TestLapsedTrustGrantsNothing(t *testing.T) {
+	h := newHouse(t)
+	der := certificate(t, time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC))
+	h.cloud.Register(messages.CertificateIDOf(der), "pump-7")
+	g, err := h.authenticate("b1", "pump-7", der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.clock.Advance(2 * time.Minute)
+	if _, err := h.authorize("b1", g.Token, "mqtt:topic:pumps/7"); refusedAs(err) != "InvalidClientDeviceAuthToken" {
+		t.Errorf("authorize: %v", err)
+	}
+	if _, err := h.Permissions(brokers.Caller{Broker: "b1"}, []byte(string(g.Token))); refusedAs(err) != "InvalidClientDeviceAuthToken" {
+		t.Errorf("permissions: %v", err)
+	}
+}
