@@ -77,7 +77,8 @@ type Config struct {
 	// Default {16384, 8192, 1024}. What restricts has a lane of its own and can only be
 	// refused by a flood of restrictions.
 	LaneMax [messages.Lanes]int
-	// Schedule runs f on its own, for the simulator. Default: a goroutine.
+	// Schedule runs f on its own, for the simulator. Default: goroutines that stay,
+	// see workers.
 	Schedule func(f func())
 	Logger   *slog.Logger // default: discard
 }

@@ -73,7 +73,12 @@
 //
 // `gatehouse broker add b` writes b.creds, which every NATS client understands. The
 // user in it may publish on gatehouse.v1.b.<op> and hear _INBOX_b.> and
-// gatehouse.v1.push.b.>, and nothing else.
+// gatehouse.v1.push.b.>, and nothing else. A NATS server that is not the embedded one
+// knows brokers by nkey: there the seed in the file is used, without its JWT.
+//
+// The auditor hears each event of the log, once it is durable, as JSON on
+// gatehouse.v1.events.<kind>. Brokers do not, and nothing is kept for who is away: who must
+// miss none reads the log.
 //
 // With nats.go:
 //
