@@ -43,9 +43,9 @@ type QueueConfig struct {
 // Queue puts questions to the cloud, a bounded number at a time and in the order they
 // came. Strangers' questions can fill half of it, and others pass them, four for one: a
 // flood of unknown certificates must not shut out the devices that are known here, nor
-// keep their trust from being renewed (reliability spec 2.3, E4, and 4.8). Identical questions that wait share one request. One that is already on the wire
-// is not joined: its answer may be older than what the asker has just learnt, such as a
-// revocation.
+// keep their trust from being renewed (reliability spec 2.3, E4, and 4.8). Identical
+// questions that wait share one request. One that is already on the wire is not joined:
+// its answer may be older than what the asker has just learnt, such as a revocation.
 type Queue struct {
 	ask     func(context.Context, messages.CloudQuestion) messages.CloudAnswer
 	now     func() time.Time

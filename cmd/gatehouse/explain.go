@@ -43,7 +43,7 @@ trust in the device, the records of the log it rests on, and what to do about it
 			return a.explain(c.Context(), q)
 		},
 	}
-	c.Flags().BoolVar(&last, "last", false, "the last refusal of anybody")
+	c.Flags().BoolVar(&last, "last", false, "the last refusal, or end of a session, of anybody")
 	c.Flags().StringVar(&certificate, "certificate", "", "the last refusal of the certificate whose id begins so")
 	return c
 }
