@@ -160,6 +160,33 @@ func TestDenialsAreReported(t *testing.T) {
 	}
 }
 
+// TestReportsComeBeforeTheClose: a client that is denied and leaves at once is on record
+// all the same: its session is not closed before the report is through.
+func TestReportsComeBeforeTheClose(t *testing.T) {
+	f := start(t, nil)
+	s := f.session()
+	gate := make(chan struct{})
+	asked := make(chan struct{}, 1)
+	f.desk.Before(authapi.OpAuthorize, func() {
+		select {
+		case asked <- struct{}{}:
+		default:
+		}
+		<-gate
+	})
+	want(t, "denied", s.Publish(theirs), client.Denied)
+	<-asked
+	before := f.desk.Asked(authapi.OpClose)
+	s.Close()
+	other := f.session() // an answer to a later request: a close would have been sent by now
+	if n := f.desk.Asked(authapi.OpClose); n != before {
+		t.Error("the session was closed before its denial was on record")
+	}
+	close(gate)
+	f.desk.WaitAsked(authapi.OpClose, before+1)
+	other.Close()
+}
+
 func TestAuthenticateRefusals(t *testing.T) {
 	f := start(t, nil)
 	stranger := clienttest.Certificate(t, thing).Certificate[0]

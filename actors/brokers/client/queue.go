@@ -13,6 +13,7 @@ import (
 type task struct {
 	session *Session
 	token   messages.Token
+	reports *reports // to wait for before the token is closed; may be nil
 }
 
 // A queue holds tasks in order. Its owner's mutex guards it, and is wake's.

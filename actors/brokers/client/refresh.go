@@ -281,6 +281,9 @@ func (c *Client) retryLater(s *Session) {
 
 // sendClose tells Gatehouse that the session of t is over.
 func (c *Client) sendClose(t task) {
+	if t.reports != nil {
+		t.reports.drain()
+	}
 	err := c.CloseToken(c.ctx, t.token)
 	if err == nil || isDenied(err) {
 		return

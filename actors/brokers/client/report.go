@@ -17,7 +17,49 @@ const (
 // reports is what a session has had put on record.
 type reports struct {
 	mu   sync.Mutex
-	seen map[uint64]struct{} // guarded by mu
+	seen map[uint64]struct{} // guarded by mu, as all below
+	out  int                 // reports under way
+	last chan struct{}       // closed when the last of them is done; nil until somebody waits
+	over bool                // none begins any more
+}
+
+// begin counts a report in, unless the session is being closed.
+func (r *reports) begin() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.over {
+		return false
+	}
+	r.out++
+	return true
+}
+
+func (r *reports) end() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.out--; r.out == 0 && r.last != nil {
+		close(r.last)
+		r.last = nil
+	}
+}
+
+// drain lets no further report begin and waits for those under way, each of which ends
+// within the time-out of a request: a session that is closed first cannot be put on
+// record any more.
+func (r *reports) drain() {
+	r.mu.Lock()
+	r.over = true
+	var last chan struct{}
+	if r.out > 0 {
+		if r.last == nil {
+			r.last = make(chan struct{})
+		}
+		last = r.last
+	}
+	r.mu.Unlock()
+	if last != nil {
+		<-last
+	}
 }
 
 var (
@@ -62,12 +104,18 @@ func (s *Session) report(operation, resource []byte) {
 		reporting.Add(-1)
 		return
 	}
+	if !s.reports.begin() {
+		c.mu.Unlock()
+		reporting.Add(-1)
+		return
+	}
 	c.callbacks.Add(1) // under mu: Close waits for the callbacks after it has set closed
 	c.mu.Unlock()
 	op, res := string(operation), string(resource)
 	go func() {
 		defer c.callbacks.Done()
 		defer reporting.Add(-1)
+		defer s.reports.end()
 		if _, err := c.AuthorizeToken(c.ctx, s.token, op, res); err != nil {
 			c.cfg.Logger.Debug("denial not put on record", "client", s.clientID, "err", err)
 		}

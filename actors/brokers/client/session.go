@@ -235,7 +235,7 @@ func (s *Session) finish(e Ending) {
 	delete(c.sessions, s.digest)
 	delete(c.failed, s)
 	if e.Cause == ByBroker {
-		c.tasks.add(task{token: s.token})
+		c.tasks.add(task{token: s.token, reports: &s.reports})
 	}
 }
 
