@@ -29,10 +29,7 @@ func TestGrantActsWhenItIsDurable(t *testing.T) {
 		}
 		seen <- r.views.Counts().Sessions
 	})
-	n := len(r.log.Batches())
-	r.until("the append waits", func() bool {
-		return len(r.log.Batches()) > n-1 && r.sys.under.Load() == 1 && r.lastKind() == messages.KindSessionOpened
-	})
+	r.until("the append waits", func() bool { return r.log.Holds(messages.KindSessionOpened) })
 	select {
 	case <-seen:
 		t.Fatal("replied before the events are durable")
@@ -45,16 +42,6 @@ func TestGrantActsWhenItIsDurable(t *testing.T) {
 	if got := <-seen; got != before+1 {
 		t.Errorf("at the reply %d sessions are seen, want %d", got, before+1)
 	}
-}
-
-// lastKind is the kind of the last event that was appended or waits.
-func (r *rig) lastKind() messages.Kind {
-	list := r.log.Batches()
-	if len(list) == 0 {
-		return 0
-	}
-	drafts := list[len(list)-1].Drafts
-	return drafts[len(drafts)-1].Kind
 }
 
 // TestRestrictionActsAtOnce: it is seen before it is durable, and replied to after.
@@ -375,7 +362,7 @@ func TestLanes(t *testing.T) {
 	c, token := r.join(pump)
 	r.log.Hold()
 	first := r.put(messages.OpenSession{Thing: pump, Certificate: c.id, Broker: broker})
-	r.until("it waits for the log", func() bool { return r.lastKind() == messages.KindSessionOpened })
+	r.until("it waits for the log", func() bool { return r.log.Holds(messages.KindSessionOpened) })
 	refused, ok := r.do(messages.OpenSession{Thing: valve, Certificate: c.id, Broker: broker}).(*messages.Refusal)
 	if !ok || refused.Code != messages.RefusedBusy || refused.RetryAfter <= 0 {
 		t.Errorf("a full lane answers %v", refused)
@@ -416,7 +403,7 @@ func TestOneEntityIsBounded(t *testing.T) {
 			r.until("the cloud is asked", func() bool { return r.cloud.Waiting() == perEntityMax })
 			r.cloud.Release()
 		}
-		r.until("the first waits for the log", func() bool { return r.lastKind() == messages.KindSessionOpened })
+		r.until("the first waits for the log", func() bool { return r.log.Holds(messages.KindSessionOpened) })
 		stop := r.put(messages.QuarantineDevice{Thing: pump})
 		r.log.Release() // the mailbox has the order before the log's word
 		if got := code(r.reply(stop)); got != "done" || r.allowed(token) {
@@ -444,7 +431,7 @@ func TestDeadline(t *testing.T) {
 	r.log.Hold()
 	held := r.put(messages.ReplacePolicy{Document: []byte("{}")})
 	first := r.put(messages.OpenSession{Thing: pump, Certificate: c.id, Broker: broker})
-	r.until("it waits for the log", func() bool { return r.lastKind() == messages.KindSessionOpened })
+	r.until("it waits for the log", func() bool { return r.log.Holds(messages.KindSessionOpened) })
 	late := r.putCtx(ctx, messages.OpenSession{Thing: pump, Certificate: c.id, Broker: broker})
 	stop := r.putCtx(ctx, messages.CloseSession{Thing: pump, Session: token.Digest()})
 	cancel()

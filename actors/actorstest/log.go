@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"iter"
+	"slices"
 	"sync"
 
 	"github.com/gatehouse-edge/gatehouse/eventlog"
@@ -113,6 +114,15 @@ func (l *Log) Batches() []eventlog.Batch {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return append([]eventlog.Batch(nil), l.batches...)
+}
+
+// Holds says whether an append with an event of that kind is held back.
+func (l *Log) Holds(kind messages.Kind) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.ContainsFunc(l.waiting, func(w waiting) bool {
+		return slices.ContainsFunc(w.batch.Drafts, func(d eventlog.Draft) bool { return d.Kind == kind })
+	})
 }
 
 // Append is eventlog.Log's, as far as it was not told otherwise.
