@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"go.yaml.in/yaml/v3"
 )
@@ -106,4 +107,27 @@ func FuzzReadDocument(f *testing.F) {
 			t.Fatalf("%q is read as %q", first.Bytes(), second.Bytes())
 		}
 	})
+}
+
+// Documents made to take long: each must be answered, and soon. Counting columns from the
+// line's start for every token once took minutes for a megabyte on one line.
+func TestDocumentsThatWouldTakeLong(t *testing.T) {
+	const n = DocumentBytesMax
+	for name, doc := range map[string]string{
+		"JSON on a line":  `{"x": [` + strings.Repeat("1,", n/2-10) + `1]}`,
+		"keys on a line":  "{" + strings.Repeat(`"abcd":1,`, n/9-2) + `"b":1}`,
+		"YAML on a line":  "{" + strings.Repeat("abcd: 1, ", n/9-2) + "}",
+		"brackets":        strings.Repeat("[", n),
+		"questions":       strings.Repeat("? ", n/2),
+		"a long text":     `{"dir": "` + strings.Repeat("a", n-20) + `"}`,
+		"many characters": `{"dir": "` + strings.Repeat("é", n/2-20) + `"}`,
+	} {
+		began := time.Now()
+		if file, _, err := ParseAny([]byte(doc), nil); err == nil && name != "a long text" && name != "many characters" {
+			t.Errorf("%s: accepted as %+v", name, file)
+		}
+		if took := time.Since(began); took > 5*time.Second {
+			t.Errorf("%s: took %v", name, took)
+		}
+	}
 }

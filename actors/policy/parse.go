@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"bytes"
 	"cmp"
 	"errors"
 	"fmt"
@@ -32,18 +33,22 @@ type Options struct {
 // that holds it as "deviceGroups". Its error is of type Errors and lists what is wrong,
 // up to a limit; then there is no Document.
 func Parse(doc []byte, o Options) (*Document, error) {
-	root, err := readDocument(doc)
-	if err != nil {
-		err.File = o.File
-		return nil, Errors{err}
+	if bytes.HasPrefix(doc, []byte("\xef\xbb\xbf")) {
+		return nil, Errors{{Kind: KindSyntax, File: o.File, Line: 1, Column: 1, Msg: "the document begins with a byte order mark", Hint: "save it as UTF-8 without one"}}
 	}
-	return parse(root, o)
+	root, err := ReadDocument(doc, MaxDocumentBytes, "join statements, or replace lists of resources by patterns with '*'")
+	if err != nil {
+		problems := ErrorsOf(err)
+		problems[0].File = o.File
+		return nil, problems
+	}
+	return ParseNode(root, o)
 }
 
-// ParseNode is Parse for a section that stands inside a YAML file which the caller has
-// read; errors then name the places in that file.
+// ParseNode is Parse for a section that stands inside a file which the caller has read
+// with ReadDocument; errors then name the places in that file.
 func ParseNode(section *yaml.Node, o Options) (*Document, error) {
-	root, err := fromYAML(section, 0)
+	root, err := fromYAML(section)
 	if err != nil {
 		err.File = o.File
 		return nil, Errors{err}
