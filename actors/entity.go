@@ -89,7 +89,7 @@ func (e *entity) Receive(c actor.Context) {
 		e.settle(c, m)
 	case *cloudAnswer:
 		e.asking--
-		m.env.command, m.env.overtaken = m.answered, m.question <= e.denied
+		m.env.command, m.env.question = m.answered, m.question
 		if m.answered.Answer.Verdict == messages.CloudDenied {
 			e.denied = e.questions // a yes to any of them may be old news
 		}
@@ -262,7 +262,8 @@ func (e *entity) judge(in messages.Input, trust messages.Trust) (d messages.Deci
 		}
 	}()
 	f := e.sys.facts(in.Command, trust)
-	f.Overtaken = e.current.overtaken
+	// Asked now, not when the answer came: a no goes before a yes that waited with it.
+	f.Overtaken = e.current.question != 0 && e.current.question <= e.denied
 	return e.family.decide(e.stream, e.state, f, in)
 }
 

@@ -11,16 +11,15 @@ import (
 
 // envelope is one command on its way, with the duty to answer exactly once.
 type envelope struct {
-	sys     *System
-	ctx     context.Context
-	command messages.Command // becomes CloudAnswered when the cloud was asked; owned by whoever holds the envelope
-	cause   messages.Cause
-	// overtaken: its answer from the cloud is older news than a no that came before it.
-	overtaken bool
-	lane      messages.Lane // in which it is counted
-	slot      *slot         // whose load it is counted in; nil until it is delivered
-	reply     func(messages.Reply)
-	done      atomic.Bool
+	sys      *System
+	ctx      context.Context
+	command  messages.Command // becomes CloudAnswered when the cloud was asked; owned by whoever holds the envelope
+	cause    messages.Cause
+	question uint64        // the entity's number of the question that command answers; 0: none
+	lane     messages.Lane // in which it is counted
+	slot     *slot         // whose load it is counted in; nil until it is delivered
+	reply    func(messages.Reply)
+	done     atomic.Bool
 }
 
 // answer gives the reply, the first time it is called. A reply that panics hurts

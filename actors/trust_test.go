@@ -36,6 +36,42 @@ func TestOvertakenYes(t *testing.T) {
 	}
 }
 
+// TestOvertakenWhileWaiting: both answers wait for an append, the yes came first. The no
+// goes before it, and it proves nothing any more.
+func TestOvertakenWhileWaiting(t *testing.T) {
+	r := newRig(t)
+	r.policy()
+	c := certificate(t, "pump-7")
+	r.cloud.Register(c.id, pump)
+	if got := code(r.do(verifyOf(c))); got != "valid" {
+		t.Fatalf("the certificate is %s", got)
+	}
+	r.cloud.Hold()
+	open := messages.OpenSession{Thing: pump, Certificate: c.id, Broker: broker}
+	yes := r.put(open)
+	r.until("asked once", func() bool { return r.cloud.Waiting() == 1 })
+	r.cloud.Detach(pump, c.id)
+	no := r.put(open)
+	r.until("asked twice", func() bool { return r.cloud.Waiting() == 2 })
+	r.log.Hold()
+	other := r.put(messages.RecordDenial{Known: true, Denial: &messages.AccessDenied{Thing: string(pump)}})
+	r.until("it waits for the log", func() bool { return r.log.Holds(messages.KindAccessDenied) })
+	r.cloud.Release() // the mailbox has both before the log's word
+	r.log.Release()
+	r.reply(other)
+	for what, w := range map[string]<-chan messages.Reply{"yes": yes, "no": no} {
+		if got := code(r.reply(w)); got == "session" {
+			t.Errorf("the %s gave a session", what)
+		}
+	}
+	if n := len(r.cloud.Asked()); n != 4 { // the certificate, both, and the first anew
+		t.Errorf("the cloud was asked %d times, want 4", n)
+	}
+	if kinds := r.kinds(messages.DeviceStream(pump)); len(kinds) != 1 {
+		t.Errorf("left %v, want the denial alone", kinds)
+	}
+}
+
 // TestSameMomentIsNotALoop: refused and confirmed within one millisecond.
 func TestSameMomentIsNotALoop(t *testing.T) {
 	r := newRig(t)
