@@ -75,20 +75,21 @@ func (a *Anchor) Fold(rec *messages.Record) {
 func NewTrustClock(c Clock, last Anchor) *TrustClock {
 	t := &TrustClock{clock: c}
 	bootMs, wallMs := c.Boot().Milliseconds(), c.Wall().UnixMilli()
+	synced := c.Synced() // asked once: a clock that loses its source between two answers must not end the doubt
 	nowMs := max(last.TrustMs, last.MarkTrustMs, 0)
 	switch sameBoot := last.BootID != "" && last.BootID == c.BootID() && bootMs >= last.BootMs; {
 	case last == (Anchor{}):
 		nowMs = wallMs
 	case sameBoot:
 		nowMs = max(nowMs, last.MarkTrustMs+bootMs-last.BootMs)
-	case c.Synced():
+	case synced: // the wall clock tells: see below
 	case last.wentOn(wallMs):
 		nowMs = max(nowMs, wallMs, last.MarkTrustMs+wallMs-last.MarkWallMs)
 	default:
 		nowMs++ // past the last record, so that nothing from before it counts
 		t.uncertainMs.Store(nowMs)
 	}
-	if c.Synced() {
+	if synced {
 		nowMs = max(nowMs, wallMs)
 	}
 	t.offsetMs.Store(nowMs - bootMs)

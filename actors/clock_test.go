@@ -16,6 +16,31 @@ func marked() Anchor {
 	return Anchor{TrustMs: ms, WallMs: ms, MarkTrustMs: ms, MarkWallMs: ms, BootMs: time.Hour.Milliseconds(), BootID: "boot-1"}
 }
 
+// fickle loses its time source as soon as it was asked about it.
+type fickle struct {
+	*actorstest.Clock
+	asked bool
+}
+
+func (c *fickle) Synced() bool {
+	synced := !c.asked
+	c.asked = true
+	return synced
+}
+
+// TestTheTimeSourceIsLostAtTheStart: the clock follows the wall or is in doubt, never
+// neither.
+func TestTheTimeSourceIsLostAtTheStart(t *testing.T) {
+	c := &fickle{Clock: actorstest.NewClock(noon)}
+	c.Reboot(noon.Add(10 * time.Hour))
+	anchor := marked()
+	anchor.BootID = ""
+	trust := NewTrustClock(c, anchor)
+	if got := trust.NowMs(); got < noon.Add(10*time.Hour).UnixMilli() && trust.SinceMs() == 0 {
+		t.Errorf("no doubt, and trust time is %d ms after noon", got-noon.UnixMilli())
+	}
+}
+
 // TestStartOfTheTrustClock is the table of reliability spec 2.4 and B3: what is known of
 // the time that passed since the last mark.
 func TestStartOfTheTrustClock(t *testing.T) {
