@@ -43,13 +43,19 @@ type Authority struct {
 	signer  crypto.Signer
 
 	mu     sync.Mutex
-	stop   func() bool // the next rotation; guarded by mu
-	closed bool        // guarded by mu
-	work   sync.WaitGroup
+	due    time.Time   // when the certificate is renewed; guarded by mu, as all below
+	stop   func() bool // the next look at the clock
+	closed bool
+	work   sync.WaitGroup // renewals under way
 }
 
 // rotationRetry is how long a failed rotation waits (client-device-auth spec 6.3).
 const rotationRetry = 30 * time.Second
+
+// lookEvery bounds the wait for a look at the clock: trust time jumps when the wall clock
+// is set right, and a timer stands still while the machine is suspended. A certificate
+// must not end meanwhile.
+const lookEvery = time.Minute
 
 // StartAuthority takes up the authority that the log knows, or makes the first one, and
 // issues the broker's certificate. An authority whose key is lost or locked refuses the
@@ -84,7 +90,7 @@ func (a *Authority) known(ctx context.Context) ([]*ca.Authority, error) {
 		if err != nil {
 			return nil, err
 		}
-		e, err := messages.DecodeEvent(&rec)
+		e, err := messages.FoldEvent(&rec)
 		if err != nil {
 			return nil, err
 		}
@@ -191,23 +197,42 @@ func (a *Authority) rotate(ctx context.Context, reason string) error {
 	return a.note(ctx, &messages.CertificateDelivered{Subscriber: a.cfg.Name, Serial: prepared.Serial()})
 }
 
+// plan sets the time of the next renewal, in place of any other.
 func (a *Authority) plan(at time.Time) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if !a.closed {
-		a.stop = a.cfg.Clock.AfterFunc(max(at.Sub(a.now()), time.Second), a.renew)
+	a.due = at
+	a.wait()
+}
+
+// wait plans the next look at the clock; mu is held.
+func (a *Authority) wait() {
+	if a.closed {
+		return
+	}
+	if a.stop != nil {
+		a.stop()
+	}
+	a.stop = a.cfg.Clock.AfterFunc(min(max(a.due.Sub(a.now()), time.Second), lookEvery), a.look)
+}
+
+// look renews the certificate if it is time.
+func (a *Authority) look() {
+	a.mu.Lock()
+	due := !a.closed && !a.now().Before(a.due)
+	if due {
+		a.work.Add(1)
+	} else {
+		a.wait()
+	}
+	a.mu.Unlock()
+	if due {
+		defer a.work.Done()
+		a.renew()
 	}
 }
 
 func (a *Authority) renew() {
-	a.mu.Lock()
-	if a.closed {
-		a.mu.Unlock()
-		return
-	}
-	a.work.Add(1)
-	a.mu.Unlock()
-	defer a.work.Done()
 	if !a.cfg.Rotate() {
 		a.cfg.Logger.Warn("certificate not renewed: certificates.disableCertificateRotation is set", "not_after", a.current.Leaf().NotAfter)
 		a.plan(a.now().Add(time.Hour))
@@ -220,9 +245,6 @@ func (a *Authority) renew() {
 		a.plan(a.now().Add(rotationRetry))
 	}
 }
-
-// Rotate issues a new certificate now; open connections stay.
-func (a *Authority) Rotate(ctx context.Context) error { return a.rotate(ctx, "asked for") }
 
 func (a *Authority) note(ctx context.Context, e messages.Event) error {
 	if _, err := a.cfg.System.Do(ctx, messages.Note{Stream: messages.StreamCA, Event: e}, messages.Cause{Request: "authority"}); err != nil {

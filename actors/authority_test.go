@@ -24,6 +24,7 @@ import (
 // core is a running system on a log that outlives it.
 type core struct {
 	clock  *actorstest.Clock
+	trust  *actors.TrustClock
 	log    *actorstest.Log
 	config actors.AuthorityConfig
 }
@@ -31,8 +32,9 @@ type core struct {
 func newCore(t *testing.T, memory *eventlog.Memory, store keys.Keys, caType string) *core {
 	t.Helper()
 	c := &core{clock: actorstest.NewClock(time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC)), log: actorstest.WrapLog(memory)}
+	c.trust = actors.NewTrustClock(c.clock, actors.Anchor{})
 	sys, err := actors.New(actors.Config{
-		Log: c.log, Views: projections.New(nil), Cloud: actorstest.NewCloud(), Clock: actors.NewTrustClock(c.clock, actors.Anchor{}),
+		Log: c.log, Views: projections.New(nil), Cloud: actorstest.NewCloud(), Clock: c.trust,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -122,9 +124,7 @@ func TestAuthorityIssuesAndRotates(t *testing.T) {
 				t.Errorf("authority %v: %v", authority, err)
 			}
 			first := a.Leaf()
-			if err := a.Rotate(t.Context()); err != nil {
-				t.Fatal(err)
-			}
+			c.clock.Advance(6*24*time.Hour + time.Minute)
 			verify()
 			if a.Leaf().SerialNumber.Cmp(first.SerialNumber) == 0 {
 				t.Error("the serial number is the same")
@@ -164,6 +164,36 @@ func TestAuthorityRenewsByItself(t *testing.T) {
 		t.Errorf("the new certificate lives %v", left)
 	}
 }
+
+// TestAuthorityFollowsTheClock: the machine was off for days and started with its clock
+// behind; the certificate is dated by that clock. Set right, it renews within a minute,
+// and goes on with one timer, also after a renewal that failed.
+func TestAuthorityFollowsTheClock(t *testing.T) {
+	memory := eventlog.NewMemory(actorstest.Options(nil))
+	store, _ := keyStore(t)
+	c := newCore(t, memory, store, ca.TypeECDSAP256)
+	a := c.mustStart(t)
+	first := a.Leaf()
+	c.clock.SetWall(c.clock.Wall().Add(6*24*time.Hour + time.Hour))
+	c.clock.SetSynced(true)
+	c.trust.Step()
+	c.log.Refuse(eventlog.ErrFull)
+	c.clock.Advance(lookWithin)
+	if a.Leaf() != first {
+		t.Fatal("a certificate that the log did not take is in use")
+	}
+	c.log.Refuse(nil)
+	c.clock.Advance(lookWithin)
+	if a.Leaf() == first {
+		t.Error("not renewed")
+	}
+	if n := c.clock.Timers(); n != 1 {
+		t.Errorf("%d timers, want 1", n)
+	}
+}
+
+// lookWithin is how soon a renewal that is due must come.
+const lookWithin = time.Minute
 
 // TestAuthoritySurvivesRestart: the same authority issues, and a lost or exchanged key
 // refuses the start instead of making a new authority (reliability spec, C-I4).

@@ -157,15 +157,13 @@ func (e *entity) fold() (err error) {
 	return nil
 }
 
-// evolve folds one record. A kind from a newer version that is not critical is passed
-// by (a critical one refuses the start of the log).
+// evolve folds one record. What is passed by counts as a version all the same.
 func (e *entity) evolve(rec *messages.Record) error {
-	event, err := messages.DecodeEvent(rec)
-	switch {
-	case errors.Is(err, messages.ErrUnknownKind) && !rec.Critical:
-	case err != nil:
+	event, err := messages.FoldEvent(rec)
+	if err != nil {
 		return err
-	default:
+	}
+	if event != nil {
 		e.state = e.family.evolve(e.state, event, rec.At)
 	}
 	e.version = rec.Version

@@ -18,7 +18,7 @@ type Event interface {
 }
 
 // ErrUnknownKind is returned by DecodeEvent for a kind, or a schema version of it,
-// from a newer program. The log keeps such a record; a fold passes it by unless it is
+// from a newer program. The log keeps such a record; FoldEvent passes it by unless it is
 // critical.
 var ErrUnknownKind = errors.New("unknown kind of event")
 
@@ -39,6 +39,16 @@ func EncodeEvent(e Event) (body []byte, schema uint8, err error) {
 		return nil, 0, fmt.Errorf("encode event %s: %w: %d bytes, at most %d", info.name, ErrEvent, len(body), RecordBodyMaxBytes)
 	}
 	return body, info.schema, nil
+}
+
+// FoldEvent is DecodeEvent for a fold: nil, without an error, is a record to pass by, of a
+// kind from a newer program that is not critical.
+func FoldEvent(r *Record) (Event, error) {
+	e, err := DecodeEvent(r)
+	if errors.Is(err, ErrUnknownKind) && !r.Critical {
+		return nil, nil
+	}
+	return e, err
 }
 
 // DecodeEvent reads the event of a record, upcast to the newest schema version.

@@ -1,7 +1,6 @@
 package projections
 
 import (
-	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
@@ -137,11 +136,8 @@ func (v *Views) fold(rec *messages.Record) (err error) {
 			err = fmt.Errorf("fold panicked: %v", p)
 		}
 	}()
-	e, err := messages.DecodeEvent(rec)
-	switch {
-	case errors.Is(err, messages.ErrUnknownKind) && !rec.Critical:
-		return nil
-	case err != nil:
+	e, err := messages.FoldEvent(rec)
+	if err != nil || e == nil {
 		return err
 	}
 	v.apply(rec, e)
