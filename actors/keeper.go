@@ -4,7 +4,6 @@ import (
 	"context"
 	"log/slog"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/gatehouse-edge/gatehouse/messages"
@@ -28,24 +27,22 @@ type Keeper struct {
 	tick    time.Duration
 	logger  *slog.Logger
 
-	asking atomic.Int64 // rechecks under way
-
 	mu      sync.Mutex  // held while a step runs
-	closed  bool        // guarded by mu, as all below
+	closed  bool        // guarded by mu, as the next three
 	stop    func() bool // the next tick
 	marked  int64       // boot ms of the last mark; -1: none yet
 	doubted bool        // the last mark was made in doubt
-	out     map[messages.StreamID]struct{}
-	outMu   sync.Mutex // guards out
+
+	outMu sync.Mutex
+	out   map[messages.StreamID]struct{} // rechecks under way, by what they are about; guarded by outMu
 }
 
 // Limits of the keeper's work.
 const (
-	rechecksMax   = 64          // questions under way at once
-	markEvery     = time.Minute // reliability spec 2.4
-	tickDefault   = time.Second
-	recheckMin    = 50 * time.Millisecond
-	lapsedPerStep = 1024
+	rechecksMax = 64          // questions under way at once
+	markEvery   = time.Minute // reliability spec 2.4
+	tickDefault = time.Second
+	recheckMin  = 50 * time.Millisecond
 )
 
 // NewKeeper makes a keeper that asks the cloud about a live session's certificate and
@@ -93,7 +90,7 @@ func (k *Keeper) step() {
 	now := k.sys.clock.NowMs()
 	up, room := k.sys.NetworkUp(), 0
 	if up {
-		room = max(rechecksMax-int(k.asking.Load()), 0)
+		room = max(rechecksMax-k.underWay(), 0)
 	}
 	due := k.live.Due(trust, now, k.ageMs(trust), room/2)
 	for _, c := range due.Certificates {
@@ -102,10 +99,7 @@ func (k *Keeper) step() {
 	for _, c := range due.Attachments {
 		k.ask(c)
 	}
-	for i, c := range due.Lapsed {
-		if i == lapsedPerStep {
-			break
-		}
+	for _, c := range due.Lapsed {
 		// With the cloud in reach its answer decides about lapsed trust, or its silence.
 		if !up || c.Reason != messages.CloseReason_CLOSE_TRUST_LAPSED {
 			k.sys.tell(c, messages.Cause{Request: "keeper"})
@@ -133,13 +127,17 @@ func (k *Keeper) ask(c messages.Command) {
 	if out {
 		return
 	}
-	k.asking.Add(1)
 	k.sys.Submit(context.Background(), c, messages.Cause{Request: "keeper"}, func(messages.Reply) {
-		k.asking.Add(-1)
 		k.outMu.Lock()
 		delete(k.out, key)
 		k.outMu.Unlock()
 	})
+}
+
+func (k *Keeper) underWay() int {
+	k.outMu.Lock()
+	defer k.outMu.Unlock()
+	return len(k.out)
 }
 
 // keyOf names what a recheck is about.
