@@ -143,6 +143,10 @@ func (b *Broker) inherit(l *link, clean bool) packets.Code {
 	existing, ok := b.server.Clients.Get(l.cl.ID)
 	if ok {
 		if old := linkOf(existing); old != nil {
+			if old.kicked.Load() && old.offline.Load() {
+				b.cleanUp(old, true) // we have the turn, and sessionEnded still waits for it
+				return packets.CodeSuccess
+			}
 			old.conn.socket.hurry(farewell) // it is about to be disconnected, while we wait
 		}
 	}
@@ -215,12 +219,8 @@ func (h *hook) OnDisconnect(cl *mqtt.Client, _ error, expire bool) {
 		l.turn = true
 	}
 	l.disconnected.Store(true)
-	switch {
-	case l.kicked.Load():
-		h.b.cleanUp(l, true)
-	case !expire:
-		l.offline.Store(true)
-	}
+	l.offline.Store(!expire) // before the look at kicked: sessionEnded does it the other way round
+	h.b.cleanUp(l, l.kicked.Load())
 }
 
 // cleanUp ends the MQTT session of l, if drop says so and it is still l's. The caller has
@@ -244,6 +244,25 @@ func (b *Broker) sessionEnded(l *link, e client.Ending) {
 	b.retained.drop(l.cl.ID)
 	b.cfg.Logger.Info("client disconnected by Gatehouse", "client", l.cl.ID, "reason", e.Reason)
 	b.disconnect(l, packets.ErrAdministrativeAction)
+	if l.offline.Load() {
+		b.forget(l)
+	}
+}
+
+// forget ends the MQTT session of a client that has no connection any more whose end
+// would. It does not wait for the turn: pushes are behind the caller.
+func (b *Broker) forget(l *link) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.closed {
+		return
+	}
+	b.serving.Go(func() {
+		if b.turns.take(context.Background(), l.cl.ID) == nil {
+			b.cleanUp(l, true)
+			b.turns.end(l.cl.ID)
+		}
+	})
 }
 
 // shorten bounds what a stranger can put into a log line.

@@ -174,8 +174,8 @@ func (b *Broker) released(c *conn) {
 		if !l.turn && b.turns.take(context.Background(), l.cl.ID) == nil {
 			l.turn = true
 		}
+		l.offline.Store(true) // first, as in OnDisconnect
 		b.cleanUp(l, l.kicked.Load() || expires(l.cl))
-		l.offline.Store(!l.kicked.Load())
 	}
 	l.endTurn()
 	if !b.wills.owns(l) {

@@ -11,6 +11,11 @@ import (
 
 func TestWill(t *testing.T) {
 	w := start(t, nil)
+	w.devices["sensor-3"] = clienttest.Certificate(t, "sensor-3")
+	w.desk.Trust("sensor-3", w.devices["sensor-3"].Certificate[0])
+	later := func(cp *paho.Connect) {
+		cp.WillMessage = &paho.WillMessage{Topic: "hall/later", Payload: []byte("later"), QoS: 1}
+	}
 	two := w.as("sensor-2")
 	two.subscribe("hall/#")
 	fence := func() {
@@ -107,12 +112,21 @@ func TestWill(t *testing.T) {
 		w.desk.WaitSessions(1)
 	})
 	t.Run("delayed and revoked", func(t *testing.T) {
-		_ = w.as("sensor-1", persistent, will("hall/will", false), delay(1)).conn.Close()
+		one := w.as("sensor-1", persistent, will("hall/will", false), delay(1))
+		codes(t, "subscribe", one.subscribe("hall/#"), 1)
+		_ = one.conn.Close()
 		eventually(t, "it is away", func() bool { return w.broker.Connected() == 1 })
 		w.desk.WaitSessions(2) // the will keeps its session
 		w.desk.CloseSessions("sensor-1", "revoked")
-		time.Sleep(1200 * time.Millisecond) // that something does not happen can only be waited for
+		_ = w.as("sensor-3", persistent, later, delay(1)).conn.Close()
+		two.expect("later") // its time comes after that of the will that must not be sent
 		fence()
+		back := w.as("sensor-1", persistent)
+		if back.ack.SessionPresent {
+			t.Error("the session of the one revoked goes on")
+		}
+		_ = back.c.Disconnect(&paho.Disconnect{})
+		w.desk.WaitSessions(1)
 	})
 	t.Run("taken over", func(t *testing.T) {
 		older := w.as("sensor-1", will("hall/will", false))
