@@ -30,7 +30,12 @@ func (h *hook) OnRetainMessage(cl *mqtt.Client, pk packets.Packet, result int64)
 		return
 	}
 	h.b.retained.add(cl.ID, pk.TopicName)
-	if l := linkOf(cl); l != nil && l.kicked.Load() { // it was allowed a moment ago
+	l := linkOf(cl)
+	if l == nil {
+		return
+	}
+	// It was allowed a moment ago, and judge may have looked before it was listed.
+	if d := l.session.Publish(pk.TopicName); d == client.Denied || d == client.Closed {
 		h.b.retained.remove(pk.TopicName)
 	}
 }
