@@ -57,6 +57,10 @@ type CloudQuestion struct {
 	// Strangers have a share of the way to the cloud; the devices that work here must not
 	// be shut out by them.
 	Stranger bool
+	// Background: no device waits for the answer. What is asked about loses its trust at
+	// EndsMs (trust time); the soonest goes first, and 0, nothing stored, goes last.
+	Background bool
+	EndsMs     int64
 }
 
 // AskCloud asks Question and comes back to the same entity as CloudAnswered with Then,
