@@ -428,6 +428,14 @@ func (e *entity) act(c actor.Context, f *flight, seq uint64) {
 			}
 		case messages.Tell:
 			e.sys.tell(effect.Command, f.env.cause)
+		case messages.ListAssociations:
+			if r := e.sys.refresher.Load(); r != nil {
+				r.order(effect)
+			}
+		case messages.Reverify:
+			if r := e.sys.refresher.Load(); r != nil {
+				e.sys.run(func() { r.reverify(effect) })
+			}
 		}
 	}
 	switch reply := f.decision.Reply.(type) {

@@ -5,6 +5,7 @@ import (
 
 	"github.com/gatehouse-edge/gatehouse/actors/core"
 	"github.com/gatehouse-edge/gatehouse/actors/device"
+	"github.com/gatehouse-edge/gatehouse/actors/refresh"
 	"github.com/gatehouse-edge/gatehouse/messages"
 )
 
@@ -52,6 +53,10 @@ var (
 		return core.DecideDocument(stream, s, in)
 	}, core.EvolveDocument)
 
+	syncs = pure(func(_ messages.StreamID, s refresh.State, f device.Facts, in messages.Input) (messages.Decision, error) {
+		return refresh.Decide(s, refresh.Facts{NetworkUp: f.NetworkUp, Trust: f.Trust}, in)
+	}, refresh.Evolve)
+
 	journals = stateless(pure(func(stream messages.StreamID, s core.Journal, _ device.Facts, in messages.Input) (messages.Decision, error) {
 		return core.DecideJournal(stream, s, in)
 	}, core.EvolveJournal))
@@ -82,7 +87,9 @@ func (s *System) familyOf(stream messages.StreamID) (family, error) {
 	switch stream {
 	case messages.StreamPolicy, messages.StreamConfig:
 		return documents, nil
-	case messages.StreamCA, messages.StreamSync, messages.StreamClock, messages.StreamCredentials,
+	case messages.StreamSync:
+		return syncs, nil
+	case messages.StreamCA, messages.StreamClock, messages.StreamCredentials,
 		messages.StreamLifecycle, messages.StreamStrangers:
 		return journals, nil
 	}
@@ -106,6 +113,8 @@ func (s *System) facts(c messages.Command, trust messages.Trust) device.Facts {
 			f.Holders = s.views.Holders(c.Certificate)
 		}
 	case messages.RecheckCertificate:
+		f.Holders = s.views.Holders(c.Certificate)
+	case messages.DropCertificate:
 		f.Holders = s.views.Holders(c.Certificate)
 	case messages.OpenSession:
 		f.Certificate = s.views.CertificateTrust(c.Certificate)

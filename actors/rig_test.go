@@ -156,6 +156,11 @@ func code(m messages.Reply) string {
 		return "replaced"
 	case messages.Rejected:
 		return "rejected"
+	case messages.Rechecked:
+		if !m.Asked {
+			return "not asked"
+		}
+		return m.Verdict.String()
 	}
 	return "?"
 }

@@ -105,6 +105,8 @@ type System struct {
 	failing sync.Once
 	panics  atomic.Int64
 
+	refresher atomic.Pointer[Refresher] // nil: nothing refreshes
+
 	// Commands under way are counted, not awaited by a WaitGroup: one that is handed in
 	// while Close waits would make a WaitGroup panic.
 	closing  atomic.Bool
@@ -240,6 +242,9 @@ func (s *System) NetworkUp() bool { return s.network.Load() }
 func (s *System) SetNetwork(up bool) {
 	if s.network.Swap(up) != up {
 		s.tell(messages.Note{Stream: messages.StreamSync, Event: &messages.NetworkChanged{Up: up}}, messages.Cause{})
+		if r := s.refresher.Load(); r != nil {
+			r.network(up)
+		}
 	}
 }
 

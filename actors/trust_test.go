@@ -105,7 +105,7 @@ func TestRevocationClosesAllHolders(t *testing.T) {
 	}
 	_, bystander := r.join("bystander")
 	r.cloud.Revoke(c.id)
-	if got := code(r.do(messages.RecheckCertificate{Certificate: c.id})); got != "invalid" {
+	if got := code(r.do(messages.RecheckCertificate{Certificate: c.id})); got != "denied" {
 		t.Errorf("recheck: %s", got)
 	}
 	for i, token := range tokens {

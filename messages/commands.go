@@ -92,8 +92,20 @@ type VerifyCertificate struct {
 }
 
 // RecheckCertificate orders the certificate entity to ask the cloud again about a
-// certificate it holds, without a device waiting. Answer: Verified.
-type RecheckCertificate struct{ Certificate CertificateID }
+// certificate it holds, without a device waiting. Answer: Rechecked.
+type RecheckCertificate struct {
+	Certificate CertificateID
+	Refresh     bool // as part of a refresh: every yes is recorded, and silence changes nothing
+}
+
+// DropCertificate orders the certificate entity to forget its certificate, unless it was
+// confirmed after VerifiedMs: no thing that is associated with this core holds it. Answer:
+// Done.
+type DropCertificate struct {
+	Certificate CertificateID
+	VerifiedMs  int64
+	Reason      string
+}
 
 // CloudAnswered brings the cloud's answer to the command that needed it. AskedMs is
 // the trust time of the question: an answer to a question that is older than a later
@@ -114,10 +126,11 @@ type OpenSession struct {
 }
 
 // RecheckAttachment orders the device entity to ask the cloud again whether
-// Certificate belongs to it. Answer: Done.
+// Certificate belongs to it. Answer: Rechecked.
 type RecheckAttachment struct {
 	Thing       ThingName
 	Certificate CertificateID
+	Refresh     bool // as with RecheckCertificate
 }
 
 // CloseSession orders the device entity to end one session. Answer: Done, also when
@@ -200,7 +213,15 @@ type DueWork struct {
 	Lapsed       []CloseSessions
 }
 
-// Verified answers VerifyCertificate and RecheckCertificate.
+// Rechecked answers RecheckCertificate and RecheckAttachment. The zero value: nothing is
+// held that could be asked about.
+type Rechecked struct {
+	Asked   bool
+	Verdict CloudVerdict
+	Failure CloudFailure // with CloudSilent
+}
+
+// Verified answers VerifyCertificate.
 type Verified struct {
 	Valid  bool
 	Source Source // on whose word
@@ -239,6 +260,9 @@ func (c VerifyCertificate) Target() StreamID { return CertificateStream(c.Certif
 
 // Target implements Command.
 func (c RecheckCertificate) Target() StreamID { return CertificateStream(c.Certificate) }
+
+// Target implements Command.
+func (c DropCertificate) Target() StreamID { return CertificateStream(c.Certificate) }
 
 // Target implements Command.
 func (c CloudAnswered) Target() StreamID { return c.Then.Target() }
@@ -289,6 +313,9 @@ func (VerifyCertificate) Lane() Lane { return LaneRegister }
 
 // Lane implements Command.
 func (RecheckCertificate) Lane() Lane { return LaneToken }
+
+// Lane implements Command.
+func (DropCertificate) Lane() Lane { return LaneRestrict }
 
 // Lane implements Command.
 func (CloudAnswered) Lane() Lane { return LaneRestrict }

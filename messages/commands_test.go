@@ -18,6 +18,11 @@ var commands = []struct {
 	lane    Lane
 }{
 	{VerifyCertificate{Certificate: someDigest}, "certificate/" + someDigest, LaneRegister},
+	{RunRefresh{}, StreamSync, LaneRestrict},
+	{AssociationsListed{}, StreamSync, LaneRestrict},
+	{AssociationsChanged{}, StreamSync, LaneRestrict},
+	{Refreshed{}, StreamSync, LaneRestrict},
+	{DropCertificate{Certificate: someDigest}, "certificate/" + someDigest, LaneRestrict},
 	{RecheckCertificate{Certificate: someDigest}, "certificate/" + someDigest, LaneToken},
 	{CloudAnswered{Then: OpenSession{Thing: "a"}}, "device/a", LaneRestrict},
 	{CloudAnswered{Then: VerifyCertificate{Certificate: someDigest}}, "certificate/" + someDigest, LaneRestrict},
@@ -48,9 +53,11 @@ func TestCommandsNameTargetAndLane(t *testing.T) {
 			t.Errorf("%T is in lane %d, want %d", c.command, got, c.lane)
 		}
 	}
-	for _, name := range typesWithMethod(t, "commands.go", "Target") {
-		if !tested[name] {
-			t.Errorf("command %s is missing in this test", name)
+	for _, path := range []string{"commands.go", "refresh.go"} {
+		for _, name := range typesWithMethod(t, path, "Target") {
+			if !tested[name] {
+				t.Errorf("command %s is missing in this test", name)
+			}
 		}
 	}
 }

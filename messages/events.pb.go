@@ -1603,6 +1603,77 @@ func (x *NetworkChanged) GetUp() bool {
 	return false
 }
 
+// RefreshPlanned: the sync entity: when the next refresh is due, and why that was decided:
+// the first start, or a listing that would remove so much that a second one must confirm
+// it. Records.
+type RefreshPlanned struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	DueMs         int64                  `protobuf:"varint,1,opt,name=due_ms,json=dueMs,proto3" json:"due_ms,omitempty"`
+	Reason        string                 `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
+	Listed        uint64                 `protobuf:"varint,3,opt,name=listed,proto3" json:"listed,omitempty"`     // things in the listing in doubt
+	Removals      uint64                 `protobuf:"varint,4,opt,name=removals,proto3" json:"removals,omitempty"` // things held here that it lacks
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RefreshPlanned) Reset() {
+	*x = RefreshPlanned{}
+	mi := &file_events_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RefreshPlanned) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RefreshPlanned) ProtoMessage() {}
+
+func (x *RefreshPlanned) ProtoReflect() protoreflect.Message {
+	mi := &file_events_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RefreshPlanned.ProtoReflect.Descriptor instead.
+func (*RefreshPlanned) Descriptor() ([]byte, []int) {
+	return file_events_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *RefreshPlanned) GetDueMs() int64 {
+	if x != nil {
+		return x.DueMs
+	}
+	return 0
+}
+
+func (x *RefreshPlanned) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *RefreshPlanned) GetListed() uint64 {
+	if x != nil {
+		return x.Listed
+	}
+	return 0
+}
+
+func (x *RefreshPlanned) GetRemovals() uint64 {
+	if x != nil {
+		return x.Removals
+	}
+	return 0
+}
+
 // RefreshStarted: the sync entity. Records.
 type RefreshStarted struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1613,7 +1684,7 @@ type RefreshStarted struct {
 
 func (x *RefreshStarted) Reset() {
 	*x = RefreshStarted{}
-	mi := &file_events_proto_msgTypes[23]
+	mi := &file_events_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1625,7 +1696,7 @@ func (x *RefreshStarted) String() string {
 func (*RefreshStarted) ProtoMessage() {}
 
 func (x *RefreshStarted) ProtoReflect() protoreflect.Message {
-	mi := &file_events_proto_msgTypes[23]
+	mi := &file_events_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1638,7 +1709,7 @@ func (x *RefreshStarted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RefreshStarted.ProtoReflect.Descriptor instead.
 func (*RefreshStarted) Descriptor() ([]byte, []int) {
-	return file_events_proto_rawDescGZIP(), []int{23}
+	return file_events_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *RefreshStarted) GetDueMs() int64 {
@@ -1648,20 +1719,23 @@ func (x *RefreshStarted) GetDueMs() int64 {
 	return 0
 }
 
-// RefreshCompleted: the sync entity, after a complete listing. Records.
+// RefreshCompleted: the sync entity, after a complete listing and a question about all that
+// is held of the things in it. Records.
 type RefreshCompleted struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Listed        uint64                 `protobuf:"varint,1,opt,name=listed,proto3" json:"listed,omitempty"`
-	Renewed       uint64                 `protobuf:"varint,2,opt,name=renewed,proto3" json:"renewed,omitempty"`
-	Removed       uint64                 `protobuf:"varint,3,opt,name=removed,proto3" json:"removed,omitempty"`
+	Listed        uint64                 `protobuf:"varint,1,opt,name=listed,proto3" json:"listed,omitempty"`   // things associated with this core
+	Renewed       uint64                 `protobuf:"varint,2,opt,name=renewed,proto3" json:"renewed,omitempty"` // certificates and attachments the cloud confirmed
+	Removed       uint64                 `protobuf:"varint,3,opt,name=removed,proto3" json:"removed,omitempty"` // things and certificates no longer held: not associated
 	NextDueMs     int64                  `protobuf:"varint,4,opt,name=next_due_ms,json=nextDueMs,proto3" json:"next_due_ms,omitempty"`
+	Denied        uint64                 `protobuf:"varint,5,opt,name=denied,proto3" json:"denied,omitempty"`         // certificates and attachments the cloud denied
+	Unanswered    uint64                 `protobuf:"varint,6,opt,name=unanswered,proto3" json:"unanswered,omitempty"` // … it gave no answer about: their trust is as it was
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *RefreshCompleted) Reset() {
 	*x = RefreshCompleted{}
-	mi := &file_events_proto_msgTypes[24]
+	mi := &file_events_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1673,7 +1747,7 @@ func (x *RefreshCompleted) String() string {
 func (*RefreshCompleted) ProtoMessage() {}
 
 func (x *RefreshCompleted) ProtoReflect() protoreflect.Message {
-	mi := &file_events_proto_msgTypes[24]
+	mi := &file_events_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1686,7 +1760,7 @@ func (x *RefreshCompleted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RefreshCompleted.ProtoReflect.Descriptor instead.
 func (*RefreshCompleted) Descriptor() ([]byte, []int) {
-	return file_events_proto_rawDescGZIP(), []int{24}
+	return file_events_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *RefreshCompleted) GetListed() uint64 {
@@ -1717,18 +1791,33 @@ func (x *RefreshCompleted) GetNextDueMs() int64 {
 	return 0
 }
 
-// RefreshFailed: the sync entity. Records.
+func (x *RefreshCompleted) GetDenied() uint64 {
+	if x != nil {
+		return x.Denied
+	}
+	return 0
+}
+
+func (x *RefreshCompleted) GetUnanswered() uint64 {
+	if x != nil {
+		return x.Unanswered
+	}
+	return 0
+}
+
+// RefreshFailed: the sync entity. Nothing was removed. Records.
 type RefreshFailed struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Reason        string                 `protobuf:"bytes,1,opt,name=reason,proto3" json:"reason,omitempty"`
 	NextDueMs     int64                  `protobuf:"varint,2,opt,name=next_due_ms,json=nextDueMs,proto3" json:"next_due_ms,omitempty"`
+	BrokenOff     bool                   `protobuf:"varint,3,opt,name=broken_off,json=brokenOff,proto3" json:"broken_off,omitempty"` // the core stopped meanwhile: what it had renewed by then is renewed
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *RefreshFailed) Reset() {
 	*x = RefreshFailed{}
-	mi := &file_events_proto_msgTypes[25]
+	mi := &file_events_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1740,7 +1829,7 @@ func (x *RefreshFailed) String() string {
 func (*RefreshFailed) ProtoMessage() {}
 
 func (x *RefreshFailed) ProtoReflect() protoreflect.Message {
-	mi := &file_events_proto_msgTypes[25]
+	mi := &file_events_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1753,7 +1842,7 @@ func (x *RefreshFailed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RefreshFailed.ProtoReflect.Descriptor instead.
 func (*RefreshFailed) Descriptor() ([]byte, []int) {
-	return file_events_proto_rawDescGZIP(), []int{25}
+	return file_events_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *RefreshFailed) GetReason() string {
@@ -1770,6 +1859,13 @@ func (x *RefreshFailed) GetNextDueMs() int64 {
 	return 0
 }
 
+func (x *RefreshFailed) GetBrokenOff() bool {
+	if x != nil {
+		return x.BrokenOff
+	}
+	return false
+}
+
 // AssociationChanged: the sync entity: a thing joined or left this core. Records; what
 // it ends is a DeviceForgotten of its own.
 type AssociationChanged struct {
@@ -1782,7 +1878,7 @@ type AssociationChanged struct {
 
 func (x *AssociationChanged) Reset() {
 	*x = AssociationChanged{}
-	mi := &file_events_proto_msgTypes[26]
+	mi := &file_events_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1794,7 +1890,7 @@ func (x *AssociationChanged) String() string {
 func (*AssociationChanged) ProtoMessage() {}
 
 func (x *AssociationChanged) ProtoReflect() protoreflect.Message {
-	mi := &file_events_proto_msgTypes[26]
+	mi := &file_events_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1807,7 +1903,7 @@ func (x *AssociationChanged) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AssociationChanged.ProtoReflect.Descriptor instead.
 func (*AssociationChanged) Descriptor() ([]byte, []int) {
-	return file_events_proto_rawDescGZIP(), []int{26}
+	return file_events_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *AssociationChanged) GetThing() string {
@@ -1836,7 +1932,7 @@ type ClockMarked struct {
 
 func (x *ClockMarked) Reset() {
 	*x = ClockMarked{}
-	mi := &file_events_proto_msgTypes[27]
+	mi := &file_events_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1848,7 +1944,7 @@ func (x *ClockMarked) String() string {
 func (*ClockMarked) ProtoMessage() {}
 
 func (x *ClockMarked) ProtoReflect() protoreflect.Message {
-	mi := &file_events_proto_msgTypes[27]
+	mi := &file_events_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1861,7 +1957,7 @@ func (x *ClockMarked) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClockMarked.ProtoReflect.Descriptor instead.
 func (*ClockMarked) Descriptor() ([]byte, []int) {
-	return file_events_proto_rawDescGZIP(), []int{27}
+	return file_events_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *ClockMarked) GetBootMs() int64 {
@@ -1897,7 +1993,7 @@ type ClockReanchored struct {
 
 func (x *ClockReanchored) Reset() {
 	*x = ClockReanchored{}
-	mi := &file_events_proto_msgTypes[28]
+	mi := &file_events_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1909,7 +2005,7 @@ func (x *ClockReanchored) String() string {
 func (*ClockReanchored) ProtoMessage() {}
 
 func (x *ClockReanchored) ProtoReflect() protoreflect.Message {
-	mi := &file_events_proto_msgTypes[28]
+	mi := &file_events_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1922,7 +2018,7 @@ func (x *ClockReanchored) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClockReanchored.ProtoReflect.Descriptor instead.
 func (*ClockReanchored) Descriptor() ([]byte, []int) {
-	return file_events_proto_rawDescGZIP(), []int{28}
+	return file_events_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *ClockReanchored) GetFormerTrustMs() int64 {
@@ -1958,7 +2054,7 @@ type TrustVoided struct {
 
 func (x *TrustVoided) Reset() {
 	*x = TrustVoided{}
-	mi := &file_events_proto_msgTypes[29]
+	mi := &file_events_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1970,7 +2066,7 @@ func (x *TrustVoided) String() string {
 func (*TrustVoided) ProtoMessage() {}
 
 func (x *TrustVoided) ProtoReflect() protoreflect.Message {
-	mi := &file_events_proto_msgTypes[29]
+	mi := &file_events_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1983,7 +2079,7 @@ func (x *TrustVoided) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TrustVoided.ProtoReflect.Descriptor instead.
 func (*TrustVoided) Descriptor() ([]byte, []int) {
-	return file_events_proto_rawDescGZIP(), []int{29}
+	return file_events_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *TrustVoided) GetBeforeMs() int64 {
@@ -2013,7 +2109,7 @@ type CredentialsServed struct {
 
 func (x *CredentialsServed) Reset() {
 	*x = CredentialsServed{}
-	mi := &file_events_proto_msgTypes[30]
+	mi := &file_events_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2025,7 +2121,7 @@ func (x *CredentialsServed) String() string {
 func (*CredentialsServed) ProtoMessage() {}
 
 func (x *CredentialsServed) ProtoReflect() protoreflect.Message {
-	mi := &file_events_proto_msgTypes[30]
+	mi := &file_events_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2038,7 +2134,7 @@ func (x *CredentialsServed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CredentialsServed.ProtoReflect.Descriptor instead.
 func (*CredentialsServed) Descriptor() ([]byte, []int) {
-	return file_events_proto_rawDescGZIP(), []int{30}
+	return file_events_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *CredentialsServed) GetConsumer() string {
@@ -2081,7 +2177,7 @@ type Started struct {
 
 func (x *Started) Reset() {
 	*x = Started{}
-	mi := &file_events_proto_msgTypes[31]
+	mi := &file_events_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2093,7 +2189,7 @@ func (x *Started) String() string {
 func (*Started) ProtoMessage() {}
 
 func (x *Started) ProtoReflect() protoreflect.Message {
-	mi := &file_events_proto_msgTypes[31]
+	mi := &file_events_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2106,7 +2202,7 @@ func (x *Started) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Started.ProtoReflect.Descriptor instead.
 func (*Started) Descriptor() ([]byte, []int) {
-	return file_events_proto_rawDescGZIP(), []int{31}
+	return file_events_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *Started) GetVersion() string {
@@ -2141,7 +2237,7 @@ type Stopped struct {
 
 func (x *Stopped) Reset() {
 	*x = Stopped{}
-	mi := &file_events_proto_msgTypes[32]
+	mi := &file_events_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2153,7 +2249,7 @@ func (x *Stopped) String() string {
 func (*Stopped) ProtoMessage() {}
 
 func (x *Stopped) ProtoReflect() protoreflect.Message {
-	mi := &file_events_proto_msgTypes[32]
+	mi := &file_events_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2166,7 +2262,7 @@ func (x *Stopped) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Stopped.ProtoReflect.Descriptor instead.
 func (*Stopped) Descriptor() ([]byte, []int) {
-	return file_events_proto_rawDescGZIP(), []int{32}
+	return file_events_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *Stopped) GetEpoch() string {
@@ -2291,17 +2387,28 @@ const file_events_proto_rawDesc = "" +
 	"\x06source\x18\x01 \x01(\tR\x06source\x12\x1c\n" +
 	"\taddresses\x18\x02 \x03(\tR\taddresses\" \n" +
 	"\x0eNetworkChanged\x12\x0e\n" +
-	"\x02up\x18\x01 \x01(\bR\x02up\"'\n" +
+	"\x02up\x18\x01 \x01(\bR\x02up\"s\n" +
+	"\x0eRefreshPlanned\x12\x15\n" +
+	"\x06due_ms\x18\x01 \x01(\x03R\x05dueMs\x12\x16\n" +
+	"\x06reason\x18\x02 \x01(\tR\x06reason\x12\x16\n" +
+	"\x06listed\x18\x03 \x01(\x04R\x06listed\x12\x1a\n" +
+	"\bremovals\x18\x04 \x01(\x04R\bremovals\"'\n" +
 	"\x0eRefreshStarted\x12\x15\n" +
-	"\x06due_ms\x18\x01 \x01(\x03R\x05dueMs\"~\n" +
+	"\x06due_ms\x18\x01 \x01(\x03R\x05dueMs\"\xb6\x01\n" +
 	"\x10RefreshCompleted\x12\x16\n" +
 	"\x06listed\x18\x01 \x01(\x04R\x06listed\x12\x18\n" +
 	"\arenewed\x18\x02 \x01(\x04R\arenewed\x12\x18\n" +
 	"\aremoved\x18\x03 \x01(\x04R\aremoved\x12\x1e\n" +
-	"\vnext_due_ms\x18\x04 \x01(\x03R\tnextDueMs\"G\n" +
+	"\vnext_due_ms\x18\x04 \x01(\x03R\tnextDueMs\x12\x16\n" +
+	"\x06denied\x18\x05 \x01(\x04R\x06denied\x12\x1e\n" +
+	"\n" +
+	"unanswered\x18\x06 \x01(\x04R\n" +
+	"unanswered\"f\n" +
 	"\rRefreshFailed\x12\x16\n" +
 	"\x06reason\x18\x01 \x01(\tR\x06reason\x12\x1e\n" +
-	"\vnext_due_ms\x18\x02 \x01(\x03R\tnextDueMs\"J\n" +
+	"\vnext_due_ms\x18\x02 \x01(\x03R\tnextDueMs\x12\x1d\n" +
+	"\n" +
+	"broken_off\x18\x03 \x01(\bR\tbrokenOff\"J\n" +
 	"\x12AssociationChanged\x12\x14\n" +
 	"\x05thing\x18\x01 \x01(\tR\x05thing\x12\x1e\n" +
 	"\n" +
@@ -2366,7 +2473,7 @@ func file_events_proto_rawDescGZIP() []byte {
 }
 
 var file_events_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_events_proto_msgTypes = make([]protoimpl.MessageInfo, 33)
+var file_events_proto_msgTypes = make([]protoimpl.MessageInfo, 34)
 var file_events_proto_goTypes = []any{
 	(Source)(0),                  // 0: gatehouse.events.v1.Source
 	(CloseReason)(0),             // 1: gatehouse.events.v1.CloseReason
@@ -2393,16 +2500,17 @@ var file_events_proto_goTypes = []any{
 	(*CertificateDelivered)(nil), // 22: gatehouse.events.v1.CertificateDelivered
 	(*HostAddressesChanged)(nil), // 23: gatehouse.events.v1.HostAddressesChanged
 	(*NetworkChanged)(nil),       // 24: gatehouse.events.v1.NetworkChanged
-	(*RefreshStarted)(nil),       // 25: gatehouse.events.v1.RefreshStarted
-	(*RefreshCompleted)(nil),     // 26: gatehouse.events.v1.RefreshCompleted
-	(*RefreshFailed)(nil),        // 27: gatehouse.events.v1.RefreshFailed
-	(*AssociationChanged)(nil),   // 28: gatehouse.events.v1.AssociationChanged
-	(*ClockMarked)(nil),          // 29: gatehouse.events.v1.ClockMarked
-	(*ClockReanchored)(nil),      // 30: gatehouse.events.v1.ClockReanchored
-	(*TrustVoided)(nil),          // 31: gatehouse.events.v1.TrustVoided
-	(*CredentialsServed)(nil),    // 32: gatehouse.events.v1.CredentialsServed
-	(*Started)(nil),              // 33: gatehouse.events.v1.Started
-	(*Stopped)(nil),              // 34: gatehouse.events.v1.Stopped
+	(*RefreshPlanned)(nil),       // 25: gatehouse.events.v1.RefreshPlanned
+	(*RefreshStarted)(nil),       // 26: gatehouse.events.v1.RefreshStarted
+	(*RefreshCompleted)(nil),     // 27: gatehouse.events.v1.RefreshCompleted
+	(*RefreshFailed)(nil),        // 28: gatehouse.events.v1.RefreshFailed
+	(*AssociationChanged)(nil),   // 29: gatehouse.events.v1.AssociationChanged
+	(*ClockMarked)(nil),          // 30: gatehouse.events.v1.ClockMarked
+	(*ClockReanchored)(nil),      // 31: gatehouse.events.v1.ClockReanchored
+	(*TrustVoided)(nil),          // 32: gatehouse.events.v1.TrustVoided
+	(*CredentialsServed)(nil),    // 33: gatehouse.events.v1.CredentialsServed
+	(*Started)(nil),              // 34: gatehouse.events.v1.Started
+	(*Stopped)(nil),              // 35: gatehouse.events.v1.Stopped
 }
 var file_events_proto_depIdxs = []int32{
 	0,  // 0: gatehouse.events.v1.CertificateVerified.source:type_name -> gatehouse.events.v1.Source
@@ -2435,7 +2543,7 @@ func file_events_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_events_proto_rawDesc), len(file_events_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   33,
+			NumMessages:   34,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

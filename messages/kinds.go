@@ -34,6 +34,7 @@ const (
 	KindRefreshCompleted   Kind = 72
 	KindRefreshFailed      Kind = 73
 	KindAssociationChanged Kind = 74
+	KindRefreshPlanned     Kind = 75
 
 	KindClockMarked     Kind = 80
 	KindClockReanchored Kind = 81
@@ -103,6 +104,7 @@ var kinds = map[Kind]kindInfo{
 	KindCertificateDelivered: {"CertificateDelivered", Records, 1, func() Event { return new(CertificateDelivered) }},
 	KindHostAddressesChanged: {"HostAddressesChanged", Records, 1, func() Event { return new(HostAddressesChanged) }},
 	KindNetworkChanged:       {"NetworkChanged", Records, 1, func() Event { return new(NetworkChanged) }},
+	KindRefreshPlanned:       {"RefreshPlanned", Records, 1, func() Event { return new(RefreshPlanned) }},
 	KindRefreshStarted:       {"RefreshStarted", Records, 1, func() Event { return new(RefreshStarted) }},
 	KindRefreshCompleted:     {"RefreshCompleted", Records, 1, func() Event { return new(RefreshCompleted) }},
 	KindRefreshFailed:        {"RefreshFailed", Records, 1, func() Event { return new(RefreshFailed) }},
@@ -229,6 +231,9 @@ func (*HostAddressesChanged) Kind() Kind { return KindHostAddressesChanged }
 
 // Kind implements Event.
 func (*NetworkChanged) Kind() Kind { return KindNetworkChanged }
+
+// Kind implements Event.
+func (*RefreshPlanned) Kind() Kind { return KindRefreshPlanned }
 
 // Kind implements Event.
 func (*RefreshStarted) Kind() Kind { return KindRefreshStarted }

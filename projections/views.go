@@ -26,6 +26,7 @@ type thing struct {
 	attachments map[messages.CertificateID]*basis
 	sessions    map[*Session]struct{}
 	quarantined string
+	associated  bool // with this core, as the last listing said
 }
 
 // Hooks are told what others must hear of. They are called from folds and must not
@@ -165,6 +166,8 @@ func (v *Views) apply(rec *messages.Record, e messages.Event) {
 	case *messages.SessionClosed:
 		v.sessionClosed(rec, e)
 		v.Restrict(rec.Stream, e, rec.At)
+	case *messages.AssociationChanged:
+		v.associationChanged(messages.ThingName(e.Thing), e.Associated)
 	case *messages.ClockReanchored:
 		v.voidBefore(rec.At.TrustMs)
 	default:
@@ -337,6 +340,10 @@ func (v *Views) SetTrustDurationMs(ms int64) { v.override.Store(&ms) }
 
 // CloseOnRevoke reports whether withdrawn trust ends live sessions.
 func (v *Views) CloseOnRevoke() bool { return v.section.Load().Sessions.CloseOnRevoke }
+
+// MassRemovalGuard reports whether a listing that would remove nearly everything must be
+// confirmed by a second.
+func (v *Views) MassRemovalGuard() bool { return v.section.Load().Refresh.MassRemovalGuard }
 
 // VoidedMs is the moment before which no trust counts; 0: none was voided.
 func (v *Views) VoidedMs() int64 { return v.voidedMs.Load() }

@@ -29,6 +29,7 @@ type Section struct {
 	Security             Security             `json:"security"`
 	Metrics              Metrics              `json:"metrics"`
 	Sessions             Sessions             `json:"sessions"`
+	Refresh              Refresh              `json:"refresh"`
 }
 
 // Certificates says how long the certificates issued here live. Read at each issue.
@@ -108,6 +109,13 @@ type Sessions struct {
 	CloseOnRevoke bool `json:"closeOnRevoke"`
 }
 
+// Refresh holds what Gatehouse adds to Greengrass' daily refresh.
+type Refresh struct {
+	// MassRemovalGuard has a listing of the associated things that is empty, or would
+	// remove many of those held, confirmed by a second one before anything is removed.
+	MassRemovalGuard bool `json:"massRemovalGuard"`
+}
+
 // Defaults of client-device-auth spec 1.1, and the bounds it clamps to.
 const (
 	validitySecondsDefault = 604800
@@ -131,6 +139,7 @@ func DefaultSection() Section {
 		Security:             Security{ClientDeviceTrustDurationMinutes: trustMinutesMin},
 		Metrics:              Metrics{AggregatePeriodSeconds: metricsSecondsDefault},
 		Sessions:             Sessions{CloseOnRevoke: true},
+		Refresh:              Refresh{MassRemovalGuard: true},
 	}
 }
 
@@ -150,7 +159,7 @@ func Parse(doc []byte, previous *Section) (Section, Warnings, error) {
 }
 
 // sectionKeys are the keys of the section, as Greengrass spells them.
-var sectionKeys = []string{"deviceGroups", "certificates", "performance", "certificateAuthority", "ca_type", "security", "metrics", "sessions"}
+var sectionKeys = []string{"deviceGroups", "certificates", "performance", "certificateAuthority", "ca_type", "security", "metrics", "sessions", "refresh"}
 
 func (r *reader) section(n *yaml.Node, path string, previous *Section) Section {
 	s := DefaultSection()
@@ -172,6 +181,9 @@ func (r *reader) section(n *yaml.Node, path string, previous *Section) Section {
 
 	sessions := root.child("sessions", "closeOnRevoke")
 	sessions.boolean("closeOnRevoke", &s.Sessions.CloseOnRevoke)
+
+	refresh := root.child("refresh", "massRemovalGuard")
+	refresh.boolean("massRemovalGuard", &s.Refresh.MassRemovalGuard)
 
 	if groups, groupsPath := root.get("deviceGroups"); groups != nil {
 		r.deviceGroups(groups, groupsPath, &s)

@@ -196,9 +196,6 @@ func TestJournalsTakeTheirKinds(t *testing.T) {
 	for k := messages.KindAuthorityCreated; k <= messages.KindHostAddressesChanged; k++ {
 		belongs[k] = messages.StreamCA
 	}
-	for k := messages.KindNetworkChanged; k <= messages.KindAssociationChanged; k++ {
-		belongs[k] = messages.StreamSync
-	}
 	for k := messages.KindClockMarked; k <= messages.KindTrustVoided; k++ {
 		belongs[k] = messages.StreamClock
 	}

@@ -1,6 +1,5 @@
 // Package core decides about the core's own streams: the documents in force (policy and
-// configuration), and the journals of facts that need no judgement (clock, network,
-// life cycle, authority, strangers). It is pure.
+// configuration), and the journals of facts that need no judgement (clock, life cycle, authority, strangers). It is pure.
 package core
 
 import (
@@ -19,10 +18,6 @@ var allowed = map[messages.StreamID][]messages.Kind{
 		messages.KindAuthorityCreated, messages.KindAuthorityImported, messages.KindAuthorityUploaded,
 		messages.KindAuthorityRetired, messages.KindCertificateOrdered, messages.KindCertificateIssued,
 		messages.KindCertificateDelivered, messages.KindHostAddressesChanged,
-	},
-	messages.StreamSync: {
-		messages.KindNetworkChanged, messages.KindRefreshStarted, messages.KindRefreshCompleted,
-		messages.KindRefreshFailed, messages.KindAssociationChanged,
 	},
 	messages.StreamClock:       {messages.KindClockMarked, messages.KindClockReanchored, messages.KindTrustVoided},
 	messages.StreamCredentials: {messages.KindCredentialsServed},

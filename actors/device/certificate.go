@@ -48,6 +48,8 @@ func DecideCertificate(id messages.CertificateID, s Certificate, f Facts, in mes
 		return verify(s, f, c, in.At), nil
 	case messages.RecheckCertificate:
 		return recheck(id, s, f, c, in.At), nil
+	case messages.DropCertificate:
+		return drop(id, s, f, c), nil
 	case messages.CloudAnswered:
 		switch then := c.Then.(type) {
 		case messages.VerifyCertificate:
@@ -125,42 +127,68 @@ func verifyAnswered(id messages.CertificateID, s Certificate, f Facts, a message
 // asked about.
 func recheck(id messages.CertificateID, s Certificate, f Facts, c messages.RecheckCertificate, at messages.Instant) messages.Decision {
 	if s.DER == nil {
-		return invalid(messages.Source_SOURCE_LOCAL, "no such certificate is held")
+		return messages.Decision{Reply: messages.Rechecked{}}
 	}
 	if at.TrustMs > s.Trust.NotAfterMs {
-		return refuse(id, s, f, messages.Source_SOURCE_LOCAL, messages.CloseReason_CLOSE_CERTIFICATE_EXPIRED, "the certificate has expired")
+		return rechecked(refuse(id, s, f, messages.Source_SOURCE_LOCAL, messages.CloseReason_CLOSE_CERTIFICATE_EXPIRED, "the certificate has expired"),
+			messages.Rechecked{})
 	}
-	return ask(messages.CloudQuestion{Certificate: id, DER: s.DER}, c)
+	return askAgain(id, s, f, c, at)
 }
 
-// recheckAnswered settles a recheck. A yes is recorded only once a quarter of the trust
-// duration has passed since the last: asking often must not fill the log.
-func recheckAnswered(id messages.CertificateID, s Certificate, f Facts, a messages.CloudAnswered, c messages.RecheckCertificate, at messages.Instant) messages.Decision {
-	if s.DER == nil {
-		return invalid(messages.Source_SOURCE_LOCAL, "the certificate was refused meanwhile")
+func askAgain(id messages.CertificateID, s Certificate, f Facts, c messages.RecheckCertificate, at messages.Instant) messages.Decision {
+	q := messages.CloudQuestion{Certificate: id, DER: s.DER, Background: c.Refresh}
+	if f.Trust.Trusted(s.Trust, at.TrustMs) {
+		q.EndsMs = s.Trust.VerifiedMs + f.Trust.DurationMs
 	}
-	switch a.Answer.Verdict {
-	case messages.CloudConfirmed:
-		if stale(f, a, s.RefusedMs) {
-			return ask(messages.CloudQuestion{Certificate: id, DER: s.DER}, c)
-		}
-		d := valid(messages.Source_SOURCE_CLOUD, "the cloud vouches for the certificate")
-		if renewDue(f.Trust, s.Trust.VerifiedMs, at.TrustMs) {
+	return ask(q, c)
+}
+
+// recheckAnswered settles a recheck. Unless it is part of a refresh, a yes is recorded
+// only once a quarter of the trust duration has passed since the last: asking often must
+// not fill the log. In a refresh no device waits and no session rests on the outcome, so
+// that silence leaves even lapsed trust as it was.
+func recheckAnswered(id messages.CertificateID, s Certificate, f Facts, a messages.CloudAnswered, c messages.RecheckCertificate, at messages.Instant) messages.Decision {
+	r := messages.Rechecked{Asked: true, Verdict: a.Answer.Verdict, Failure: a.Answer.Failure}
+	switch {
+	case s.DER == nil: // refused meanwhile
+		return messages.Decision{Reply: messages.Rechecked{}}
+	case a.Answer.Verdict == messages.CloudConfirmed && stale(f, a, s.RefusedMs):
+		return askAgain(id, s, f, c, at)
+	case a.Answer.Verdict == messages.CloudConfirmed:
+		d := messages.Decision{Reply: r}
+		if c.Refresh || renewDue(f.Trust, s.Trust.VerifiedMs, at.TrustMs) {
 			d.Events = []messages.Event{&messages.CertificateVerified{
 				Source: messages.Source_SOURCE_CLOUD, NotBeforeMs: s.Trust.NotBeforeMs, NotAfterMs: s.Trust.NotAfterMs,
 			}}
 		}
 		return d
-	case messages.CloudDenied:
-		return refuse(id, s, f, messages.Source_SOURCE_CLOUD, messages.CloseReason_CLOSE_CERTIFICATE_REFUSED,
-			"the cloud no longer vouches for the certificate: "+a.Answer.Detail)
+	case a.Answer.Verdict == messages.CloudDenied:
+		return rechecked(refuse(id, s, f, messages.Source_SOURCE_CLOUD, messages.CloseReason_CLOSE_CERTIFICATE_REFUSED,
+			"the cloud no longer vouches for the certificate: "+a.Answer.Detail), r)
+	case c.Refresh || f.Trust.Trusted(s.Trust, at.TrustMs):
+		return messages.Decision{Reply: r}
 	default:
-		if f.Trust.Trusted(s.Trust, at.TrustMs) {
-			return valid(messages.Source_SOURCE_LOCAL, "the cloud gave no answer: "+a.Answer.Detail)
-		}
-		return refuse(id, s, f, messages.Source_SOURCE_LOCAL, messages.CloseReason_CLOSE_TRUST_LAPSED,
-			"trust lapsed, and the cloud gave no answer: "+a.Answer.Detail)
+		return rechecked(refuse(id, s, f, messages.Source_SOURCE_LOCAL, messages.CloseReason_CLOSE_TRUST_LAPSED,
+			"trust lapsed, and the cloud gave no answer: "+a.Answer.Detail), r)
 	}
+}
+
+// rechecked gives d the answer to a recheck.
+func rechecked(d messages.Decision, r messages.Rechecked) messages.Decision {
+	d.Reply = r
+	return d
+}
+
+// drop forgets a certificate that nothing here holds any more.
+func drop(id messages.CertificateID, s Certificate, f Facts, c messages.DropCertificate) messages.Decision {
+	d := messages.Decision{Reply: messages.Done{}}
+	if !s.Trust.Verified || s.Trust.VerifiedMs > c.VerifiedMs {
+		return d
+	}
+	d = refuse(id, s, f, messages.Source_SOURCE_CLOUD, messages.CloseReason_CLOSE_FORGOTTEN, c.Reason)
+	d.Reply = messages.Done{}
+	return d
 }
 
 // EvolveCertificate folds one event. It cannot fail: what is in the log happened.

@@ -113,6 +113,9 @@ func TestRecheckCertificate(t *testing.T) {
 	ask := "ask " + string(certA[:6]) + ` "" der=true then messages.RecheckCertificate` + "\nno reply yet"
 	closes := func(why string) string { return "tell close pump-7 " + string(certA[:6]) + " " + why }
 	f := held(online(), pump)
+	const unasked, yes, no, silence = "not asked", "the cloud: confirmed", "the cloud: denied", "the cloud: silent"
+	refresh := recheckA
+	refresh.Refresh = true
 	for _, c := range []struct {
 		name  string
 		given []fact
@@ -121,20 +124,26 @@ func TestRecheckCertificate(t *testing.T) {
 		when  messages.Command
 		then  string
 	}{
-		{"not held: nobody is asked", nil, f, 5, recheckA, "valid=false SOURCE_LOCAL"},
+		{"not held: nobody is asked", nil, f, 5, recheckA, unasked},
 		{"held: asked with the bytes of the log", []fact{verified(0)}, f, 5, recheckA, ask},
 		{"exactly at notAfter: asked", []fact{verified(0)}, f, 10 * duration, recheckA, ask},
-		{"after notAfter: erased, sessions close", []fact{verified(0)}, f, 10*duration + 1, recheckA, lines("CertificateRefused SOURCE_LOCAL", closes("CLOSE_CERTIFICATE_EXPIRED"), "valid=false SOURCE_LOCAL")},
-		{"yes, within a quarter of the trust duration: no event", []fact{verified(0)}, f, duration/4 - 1, answered(messages.CloudConfirmed, 1, recheckA), "valid=true SOURCE_CLOUD"},
-		{"yes, after exactly a quarter: renewed", []fact{verified(0)}, f, duration / 4, answered(messages.CloudConfirmed, 1, recheckA), "CertificateVerified der=false\nvalid=true SOURCE_CLOUD"},
-		{"yes, young but from before trust was voided: renewed", []fact{verified(0)}, voided(f, 3), 5, answered(messages.CloudConfirmed, 4, recheckA), "CertificateVerified der=false\nvalid=true SOURCE_CLOUD"},
+		{"after notAfter: erased, sessions close", []fact{verified(0)}, f, 10*duration + 1, recheckA, lines("CertificateRefused SOURCE_LOCAL", closes("CLOSE_CERTIFICATE_EXPIRED"), unasked)},
+		{"yes, within a quarter of the trust duration: no event", []fact{verified(0)}, f, duration/4 - 1, answered(messages.CloudConfirmed, 1, recheckA), yes},
+		{"yes, after exactly a quarter: renewed", []fact{verified(0)}, f, duration / 4, answered(messages.CloudConfirmed, 1, recheckA), "CertificateVerified der=false\n" + yes},
+		{"yes, young but from before trust was voided: renewed", []fact{verified(0)}, voided(f, 3), 5, answered(messages.CloudConfirmed, 4, recheckA), "CertificateVerified der=false\n" + yes},
 		{"yes, overtaken: asked again", []fact{verified(0)}, overtaken(f), 5, answered(messages.CloudConfirmed, 1, recheckA), ask},
 		{"yes, refused and verified again after it was asked: asked again", []fact{verified(0), refused(3), verified(4)}, f, 5, answered(messages.CloudConfirmed, 1, recheckA), ask},
-		{"yes, refused meanwhile: stays refused", []fact{verified(0), refused(3)}, f, 5, answered(messages.CloudConfirmed, 1, recheckA), "valid=false SOURCE_LOCAL"},
-		{"no: erased, sessions close", []fact{verified(0)}, f, 5, answered(messages.CloudDenied, 1, recheckA), lines("CertificateRefused SOURCE_CLOUD", closes("CLOSE_CERTIFICATE_REFUSED"), "valid=false SOURCE_CLOUD")},
-		{"no, parity: erased, sessions stay", []fact{verified(0)}, parity(f), 5, answered(messages.CloudDenied, 1, recheckA), "CertificateRefused SOURCE_CLOUD\nvalid=false SOURCE_CLOUD"},
-		{"silence within trust: unchanged", []fact{verified(0)}, f, duration - 1, answered(messages.CloudSilent, 1, recheckA), "valid=true SOURCE_LOCAL"},
-		{"silence exactly when trust ends: erased", []fact{verified(0)}, f, duration, answered(messages.CloudSilent, 1, recheckA), lines("CertificateRefused SOURCE_LOCAL", closes("CLOSE_TRUST_LAPSED"), "valid=false SOURCE_LOCAL")},
+		{"yes, refused meanwhile: stays refused", []fact{verified(0), refused(3)}, f, 5, answered(messages.CloudConfirmed, 1, recheckA), unasked},
+		{"no: erased, sessions close", []fact{verified(0)}, f, 5, answered(messages.CloudDenied, 1, recheckA), lines("CertificateRefused SOURCE_CLOUD", closes("CLOSE_CERTIFICATE_REFUSED"), no)},
+		{"no, parity: erased, sessions stay", []fact{verified(0)}, parity(f), 5, answered(messages.CloudDenied, 1, recheckA), "CertificateRefused SOURCE_CLOUD\n" + no},
+		{"silence within trust: unchanged", []fact{verified(0)}, f, duration - 1, answered(messages.CloudSilent, 1, recheckA), silence},
+		{"silence exactly when trust ends: erased", []fact{verified(0)}, f, duration, answered(messages.CloudSilent, 1, recheckA), lines("CertificateRefused SOURCE_LOCAL", closes("CLOSE_TRUST_LAPSED"), silence)},
+		{"refresh, yes within a quarter: renewed", []fact{verified(0)}, f, 1, answered(messages.CloudConfirmed, 1, refresh), "CertificateVerified der=false\n" + yes},
+		{"refresh, silence after trust ended: as it was", []fact{verified(0)}, f, duration, answered(messages.CloudSilent, 1, refresh), silence},
+		{"refresh, no: erased", []fact{verified(0)}, f, duration, answered(messages.CloudDenied, 1, refresh), lines("CertificateRefused SOURCE_CLOUD", closes("CLOSE_CERTIFICATE_REFUSED"), no)},
+		{"dropped", []fact{verified(0)}, f, 5, messages.DropCertificate{Certificate: certA, VerifiedMs: t0}, lines("CertificateRefused SOURCE_CLOUD", closes("CLOSE_FORGOTTEN"), "messages.Done")},
+		{"dropped, confirmed meanwhile: stays", []fact{verified(4)}, f, 5, messages.DropCertificate{Certificate: certA, VerifiedMs: t0 + 3}, "messages.Done"},
+		{"dropped, not held", nil, f, 5, messages.DropCertificate{Certificate: certA, VerifiedMs: t0}, "messages.Done"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			d, err := DecideCertificate(certA, certificateOf(c.given...), c.facts, messages.Input{Command: c.when, At: at(c.ms)})

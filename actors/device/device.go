@@ -39,7 +39,7 @@ func DecideDevice(thing messages.ThingName, s Device, f Facts, in messages.Input
 	case messages.OpenSession:
 		return open(s, f, c, in), nil
 	case messages.RecheckAttachment:
-		return recheckAttachment(s, c), nil
+		return recheckAttachment(s, f, c, in.At), nil
 	case messages.CloudAnswered:
 		switch then := c.Then.(type) {
 		case messages.OpenSession:
@@ -57,7 +57,7 @@ func DecideDevice(thing messages.ThingName, s Device, f Facts, in messages.Input
 	case messages.ReleaseDevice:
 		return release(s, c), nil
 	case messages.ForgetDevice:
-		return forget(s, c), nil
+		return forget(s, f, c), nil
 	case messages.RecordDenial:
 		return messages.Decision{Events: []messages.Event{c.Denial}, Reply: messages.Done{}}, nil
 	default:
@@ -178,36 +178,42 @@ func withdraw(s Device, f Facts, id messages.CertificateID, reason string) messa
 	return d
 }
 
-func recheckAttachment(s Device, c messages.RecheckAttachment) messages.Decision {
-	if _, held := s.Attachments[c.Certificate]; !held {
-		return messages.Decision{Reply: messages.Done{}}
-	}
-	return ask(messages.CloudQuestion{Certificate: c.Certificate, Thing: c.Thing}, c)
-}
-
-func recheckAttachmentAnswered(s Device, f Facts, a messages.CloudAnswered, c messages.RecheckAttachment, at messages.Instant) messages.Decision {
-	d := messages.Decision{Reply: messages.Done{}}
+func recheckAttachment(s Device, f Facts, c messages.RecheckAttachment, at messages.Instant) messages.Decision {
 	confirmedMs, held := s.Attachments[c.Certificate]
 	if !held {
-		return d
+		return messages.Decision{Reply: messages.Rechecked{}}
 	}
+	q := messages.CloudQuestion{Certificate: c.Certificate, Thing: c.Thing, Background: c.Refresh}
+	if f.Trust.Holds(confirmedMs, at.TrustMs) {
+		q.EndsMs = confirmedMs + f.Trust.DurationMs
+	}
+	return ask(q, c)
+}
+
+// recheckAttachmentAnswered settles a recheck; see recheckAnswered.
+func recheckAttachmentAnswered(s Device, f Facts, a messages.CloudAnswered, c messages.RecheckAttachment, at messages.Instant) messages.Decision {
+	confirmedMs, held := s.Attachments[c.Certificate]
+	if !held {
+		return messages.Decision{Reply: messages.Rechecked{}}
+	}
+	d := messages.Decision{}
 	switch a.Answer.Verdict {
 	case messages.CloudConfirmed:
 		if stale(f, a, s.WithdrawnMs) {
-			return ask(messages.CloudQuestion{Certificate: c.Certificate, Thing: c.Thing}, c)
+			return recheckAttachment(s, f, c, at)
 		}
-		if renewDue(f.Trust, confirmedMs, at.TrustMs) {
+		if c.Refresh || renewDue(f.Trust, confirmedMs, at.TrustMs) {
 			d.Events = []messages.Event{&messages.AttachmentVerified{CertificateId: string(c.Certificate), Source: messages.Source_SOURCE_CLOUD}}
 		}
 	case messages.CloudDenied:
 		d = withdraw(s, f, c.Certificate, "the cloud says the certificate no longer belongs to the thing: "+a.Answer.Detail)
-		d.Reply = messages.Done{}
 	default:
-		if f.CloseOnRevoke && !f.Trust.Holds(confirmedMs, at.TrustMs) {
+		if f.CloseOnRevoke && !c.Refresh && !f.Trust.Holds(confirmedMs, at.TrustMs) {
 			d.Events = closeAll(s, c.Certificate, messages.CloseReason_CLOSE_TRUST_LAPSED,
 				"trust in the attachment lapsed, and the cloud gave no answer: "+a.Answer.Detail)
 		}
 	}
+	d.Reply = messages.Rechecked{Asked: true, Verdict: a.Answer.Verdict, Failure: a.Answer.Failure}
 	return d
 }
 
@@ -249,9 +255,17 @@ func release(s Device, c messages.ReleaseDevice) messages.Decision {
 	return d
 }
 
-func forget(s Device, c messages.ForgetDevice) messages.Decision {
+// forget removes a device. If the cloud brought it about, and withdrawn trust is to leave
+// sessions alone (sessions.closeOnRevoke), its attachments go and its sessions stay.
+func forget(s Device, f Facts, c messages.ForgetDevice) messages.Decision {
 	d := messages.Decision{Reply: messages.Done{}}
 	if len(s.Attachments) == 0 && len(s.Sessions) == 0 {
+		return d
+	}
+	if c.Source == messages.Source_SOURCE_CLOUD && !f.CloseOnRevoke && len(s.Sessions) > 0 {
+		for _, id := range slices.Sorted(maps.Keys(s.Attachments)) {
+			d.Events = append(d.Events, &messages.AttachmentWithdrawn{CertificateId: string(id), Source: c.Source, Reason: c.Reason})
+		}
 		return d
 	}
 	d.Events = closeAll(s, "", messages.CloseReason_CLOSE_FORGOTTEN, c.Reason)

@@ -129,7 +129,9 @@ func TestSessionsOfOneDeviceAreBounded(t *testing.T) {
 }
 
 func TestRecheckAttachment(t *testing.T) {
-	const done = "messages.Done"
+	const unasked, yes, no, silence = "not asked", "the cloud: confirmed", "the cloud: denied", "the cloud: silent"
+	refresh := recheckPumpA
+	refresh.Refresh = true
 	for _, c := range []struct {
 		name  string
 		given []fact
@@ -138,19 +140,22 @@ func TestRecheckAttachment(t *testing.T) {
 		when  messages.Command
 		then  string
 	}{
-		{"not held: nobody is asked", nil, online(), 5, recheckPumpA, done},
+		{"not held: nobody is asked", nil, online(), 5, recheckPumpA, unasked},
 		{"held: asked", []fact{attached(0)}, online(), 5, recheckPumpA, askPumpAgain},
-		{"yes, within a quarter: no event", []fact{attached(0)}, online(), duration/4 - 1, answered(messages.CloudConfirmed, 1, recheckPumpA), done},
-		{"yes, after exactly a quarter: renewed", []fact{attached(0)}, online(), duration / 4, answered(messages.CloudConfirmed, 1, recheckPumpA), "AttachmentVerified\n" + done},
-		{"yes, from before trust was voided: renewed", []fact{attached(0)}, voided(online(), 3), 5, answered(messages.CloudConfirmed, 4, recheckPumpA), "AttachmentVerified\n" + done},
+		{"yes, within a quarter: no event", []fact{attached(0)}, online(), duration/4 - 1, answered(messages.CloudConfirmed, 1, recheckPumpA), yes},
+		{"yes, after exactly a quarter: renewed", []fact{attached(0)}, online(), duration / 4, answered(messages.CloudConfirmed, 1, recheckPumpA), "AttachmentVerified\n" + yes},
+		{"yes, from before trust was voided: renewed", []fact{attached(0)}, voided(online(), 3), 5, answered(messages.CloudConfirmed, 4, recheckPumpA), "AttachmentVerified\n" + yes},
 		{"yes, withdrawn and given again after it was asked: asked again", []fact{attached(0), withdrawn(3), attached(4)}, online(), 5, answered(messages.CloudConfirmed, 2, recheckPumpA), askPumpAgain},
 		{"yes, overtaken: asked again", []fact{attached(0)}, overtaken(online()), 5, answered(messages.CloudConfirmed, 4, recheckPumpA), askPumpAgain},
-		{"yes, withdrawn meanwhile: stays withdrawn", []fact{attached(0), withdrawn(3)}, online(), 5, answered(messages.CloudConfirmed, 4, recheckPumpA), done},
-		{"no: withdrawn, sessions close", []fact{attached(0), opened(1, 1)}, online(), 5, answered(messages.CloudDenied, 1, recheckPumpA), lines("AttachmentWithdrawn", closedBy(1, "CLOSE_ATTACHMENT_WITHDRAWN"), done)},
-		{"no, parity: withdrawn, sessions stay", []fact{attached(0), opened(1, 1)}, parity(online()), 5, answered(messages.CloudDenied, 1, recheckPumpA), "AttachmentWithdrawn\n" + done},
-		{"silence within trust", []fact{attached(0), opened(1, 1)}, online(), duration - 1, answered(messages.CloudSilent, 1, recheckPumpA), done},
-		{"silence exactly when trust ends: sessions close", []fact{attached(0), opened(1, 1)}, online(), duration, answered(messages.CloudSilent, 1, recheckPumpA), closedBy(1, "CLOSE_TRUST_LAPSED") + "\n" + done},
-		{"silence when trust ended, parity: sessions stay", []fact{attached(0), opened(1, 1)}, parity(online()), duration, answered(messages.CloudSilent, 1, recheckPumpA), done},
+		{"yes, withdrawn meanwhile: stays withdrawn", []fact{attached(0), withdrawn(3)}, online(), 5, answered(messages.CloudConfirmed, 4, recheckPumpA), unasked},
+		{"no: withdrawn, sessions close", []fact{attached(0), opened(1, 1)}, online(), 5, answered(messages.CloudDenied, 1, recheckPumpA), lines("AttachmentWithdrawn", closedBy(1, "CLOSE_ATTACHMENT_WITHDRAWN"), no)},
+		{"no, parity: withdrawn, sessions stay", []fact{attached(0), opened(1, 1)}, parity(online()), 5, answered(messages.CloudDenied, 1, recheckPumpA), "AttachmentWithdrawn\n" + no},
+		{"silence within trust", []fact{attached(0), opened(1, 1)}, online(), duration - 1, answered(messages.CloudSilent, 1, recheckPumpA), silence},
+		{"silence exactly when trust ends: sessions close", []fact{attached(0), opened(1, 1)}, online(), duration, answered(messages.CloudSilent, 1, recheckPumpA), closedBy(1, "CLOSE_TRUST_LAPSED") + "\n" + silence},
+		{"refresh, yes within a quarter: renewed", []fact{attached(0)}, online(), 1, answered(messages.CloudConfirmed, 1, refresh), "AttachmentVerified\n" + yes},
+		{"refresh, silence when trust ended: as it was", []fact{attached(0), opened(1, 1)}, online(), duration, answered(messages.CloudSilent, 1, refresh), silence},
+		{"refresh, no: withdrawn", []fact{attached(0)}, online(), duration, answered(messages.CloudDenied, 1, refresh), "AttachmentWithdrawn\n" + no},
+		{"silence when trust ended, parity: sessions stay", []fact{attached(0), opened(1, 1)}, parity(online()), duration, answered(messages.CloudSilent, 1, recheckPumpA), silence},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			d, err := DecideDevice(pump, deviceOf(c.given...), c.facts, messages.Input{Command: c.when, At: at(c.ms)})
@@ -192,6 +197,57 @@ func TestForgettingKeepsTheBar(t *testing.T) {
 	s := deviceOf(attached(0), opened(1, 1), quarantined(2), fact{3, &messages.DeviceForgotten{}})
 	if s.Quarantined == "" || len(s.Attachments)+len(s.Sessions) != 0 || s.WithdrawnMs != t0+3 {
 		t.Errorf("left %+v", s)
+	}
+}
+
+// TestForget: who no longer belongs to this core is forgotten. With
+// sessions.closeOnRevoke off, what the cloud brings about leaves sessions alone.
+func TestForget(t *testing.T) {
+	byCloud := messages.ForgetDevice{Thing: pump, Source: messages.Source_SOURCE_CLOUD, Reason: "not associated"}
+	byHand := messages.ForgetDevice{Thing: pump, Source: messages.Source_SOURCE_OPERATOR, Reason: "sold"}
+	all := lines(closedBy(1, "CLOSE_FORGOTTEN"), "DeviceForgotten", "messages.Done")
+	for _, c := range []struct {
+		name  string
+		given []fact
+		facts Facts
+		when  messages.Command
+		then  string
+	}{
+		{"unknown: nothing", nil, online(), byCloud, "messages.Done"},
+		{"by the cloud", []fact{attached(0), opened(1, 1)}, online(), byCloud, all},
+		{"by the cloud, parity: sessions stay", []fact{attached(0), opened(1, 1)}, parity(online()), byCloud, "AttachmentWithdrawn\nmessages.Done"},
+		{"by the cloud, parity, no session", []fact{attached(0)}, parity(online()), byCloud, "DeviceForgotten\nmessages.Done"},
+		{"by hand, parity", []fact{attached(0), opened(1, 1)}, parity(online()), byHand, all},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			d, err := DecideDevice(pump, deviceOf(c.given...), c.facts, messages.Input{Command: c.when, At: at(5)})
+			expect(t, d, err, c.then)
+		})
+	}
+}
+
+// TestRefreshIsBackgroundWork: its questions say that no device waits, and when trust
+// ends, so that the queue can put the soonest first.
+func TestRefreshIsBackgroundWork(t *testing.T) {
+	question := func(d messages.Decision, err error) messages.CloudQuestion {
+		if err != nil || len(d.Effects) != 1 {
+			t.Fatal(d, err)
+		}
+		return d.Effects[0].(messages.AskCloud).Question
+	}
+	for _, refresh := range []bool{true, false} {
+		certificate := question(DecideCertificate(certA, certificateOf(verified(3)), online(), messages.Input{Command: messages.RecheckCertificate{Certificate: certA, Refresh: refresh}, At: at(5)}))
+		attachment := question(DecideDevice(pump, deviceOf(attached(4)), online(), messages.Input{Command: messages.RecheckAttachment{Thing: pump, Certificate: certA, Refresh: refresh}, At: at(5)}))
+		if certificate.Background != refresh || attachment.Background != refresh {
+			t.Errorf("refresh %v: background %v, %v", refresh, certificate.Background, attachment.Background)
+		}
+		if certificate.EndsMs != t0+3+duration || attachment.EndsMs != t0+4+duration {
+			t.Errorf("trust ends at %d, %d", certificate.EndsMs-t0, attachment.EndsMs-t0)
+		}
+	}
+	lapsed := question(DecideCertificate(certA, certificateOf(verified(0)), online(), messages.Input{Command: recheckA, At: at(duration)}))
+	if lapsed.EndsMs != 0 {
+		t.Errorf("lapsed trust ends at %d, want 0", lapsed.EndsMs)
 	}
 }
 

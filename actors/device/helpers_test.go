@@ -119,6 +119,12 @@ func show(d messages.Decision) string {
 		fmt.Fprintf(&b, "valid=%v %s", r.Valid, r.Source)
 	case messages.SessionReady:
 		fmt.Fprintf(&b, "session %s %s", r.Thing, r.Source)
+	case messages.Rechecked:
+		if r.Asked {
+			fmt.Fprintf(&b, "the cloud: %s", r.Verdict)
+		} else {
+			b.WriteString("not asked")
+		}
 	case *messages.Refusal:
 		fmt.Fprintf(&b, "refused %s", r.Code)
 	default:

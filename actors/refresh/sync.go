@@ -1,0 +1,195 @@
+// Package refresh decides about the daily refresh of all stored trust (client-device-auth
+// spec 5.5): when it is due, what a listing of the associated things means, and what to
+// ask again. It is pure.
+//
+// It leaves the reference where that loses trust or keeps it wrongly: the due time is in
+// the log, so that restarts do not postpone it; nothing is removed but after a complete
+// listing; one that would remove nearly everything has to be confirmed by a second.
+package refresh
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/gatehouse-edge/gatehouse/messages"
+)
+
+// The schedule, in milliseconds of trust time.
+const (
+	PeriodMs     = int64(24 * time.Hour / time.Millisecond)
+	retryAwayMs  = int64(15 * time.Minute / time.Millisecond) // after a listing that did not reach the service
+	ConfirmAfter = 5 * time.Minute                            // between the two listings of a mass removal (reliability spec, D4c)
+)
+
+// Changes that one command may record: a batch of the log takes 1,024 events.
+const changesMax = 1000
+
+// Facts is what the sync entity needs to know beyond its own stream.
+type Facts struct {
+	NetworkUp bool           // the state of the core's link to the cloud
+	Trust     messages.Trust // the rule by which stored answers count
+}
+
+// State is the state of the sync entity. Times are trust milliseconds; 0 is never.
+type State struct {
+	DueMs     int64 // when the next refresh is due
+	RunningMs int64 // when the one under way began
+	SinceMs   int64 // when one that was broken off began: what was renewed since then is
+}
+
+// Decide judges one command about the refresh, and records whether the network is there.
+func Decide(s State, f Facts, in messages.Input) (messages.Decision, error) {
+	switch c := in.Command.(type) {
+	case messages.RunRefresh:
+		return run(s, f, c, in.At.TrustMs), nil
+	case messages.AssociationsListed:
+		return listed(s, f, c, in.At.TrustMs), nil
+	case messages.AssociationsChanged:
+		return changed(c)
+	case messages.Refreshed:
+		return completed(s, c), nil
+	case messages.Note:
+		if e, ok := c.Event.(*messages.NetworkChanged); ok {
+			return messages.Decision{Events: []messages.Event{e}, Reply: messages.Done{}}, nil
+		}
+		return messages.Decision{}, fmt.Errorf("sync: %T does not belong here", c.Event)
+	default:
+		return messages.Decision{}, fmt.Errorf("sync: unexpected command %T", c)
+	}
+}
+
+// run begins a refresh, if one is due and the cloud is there. One that the last end of the
+// core broke off is due.
+func run(s State, f Facts, c messages.RunRefresh, nowMs int64) messages.Decision {
+	var d messages.Decision
+	answer := func(outcome messages.RefreshOutcome) messages.Decision {
+		d.Reply = messages.RefreshAnswer{Outcome: outcome, DueMs: s.DueMs}
+		return d
+	}
+	happen := func(e messages.Event) {
+		d.Events = append(d.Events, e)
+		s = Evolve(s, e, messages.Instant{TrustMs: nowMs})
+	}
+	if s.RunningMs != 0 && c.Resume {
+		happen(&messages.RefreshFailed{Reason: "the core stopped during the refresh", NextDueMs: s.RunningMs, BrokenOff: true})
+	}
+	if s.DueMs == 0 {
+		happen(&messages.RefreshPlanned{DueMs: nowMs + PeriodMs, Reason: "the core started for the first time"})
+	}
+	switch {
+	case s.RunningMs != 0:
+		return answer(messages.RefreshUnderWay)
+	case !due(s, nowMs) && !c.Force:
+		return answer(messages.RefreshNotDue)
+	case !f.NetworkUp:
+		return answer(messages.RefreshOffline)
+	}
+	happen(&messages.RefreshStarted{DueMs: s.DueMs})
+	d.Effects = []messages.Effect{messages.ListAssociations{StartedMs: nowMs}}
+	return answer(messages.RefreshBegun)
+}
+
+// due reports whether a refresh is due. One that is further ahead than a period was
+// planned by a clock that has been set right since.
+func due(s State, nowMs int64) bool { return nowMs >= s.DueMs || s.DueMs > nowMs+PeriodMs }
+
+// listed takes a listing: one that is not complete changes nothing.
+func listed(s State, f Facts, c messages.AssociationsListed, nowMs int64) messages.Decision {
+	d := messages.Decision{Reply: messages.Done{}}
+	if s.RunningMs == 0 || s.RunningMs != c.Of.StartedMs {
+		return d // of a refresh that has ended
+	}
+	if !c.List.Complete {
+		nextMs := s.RunningMs + PeriodMs
+		if c.List.Failure == messages.FailureUnreachable { // as if the network had been down: it stays due
+			nextMs = nowMs + retryAwayMs
+		}
+		d.Events = []messages.Event{&messages.RefreshFailed{Reason: c.List.Detail, NextDueMs: nextMs}}
+		return d
+	}
+	plan := Plan(c.Held, c.List.Things, f.Trust, s.SinceMs, nowMs)
+	if c.Guard && doubtful(len(c.Held.Things), len(plan.Forget), len(c.List.Things)) {
+		if c.Of.Former == nil {
+			d.Events = []messages.Event{&messages.RefreshPlanned{
+				DueMs: nowMs + ConfirmAfter.Milliseconds(), Listed: uint64(len(c.List.Things)), Removals: uint64(len(plan.Forget)),
+				Reason: fmt.Sprintf("the listing lacks %d of %d things held here: nothing is removed unless a second one says the same", len(plan.Forget), len(c.Held.Things)),
+			}}
+			d.Effects = []messages.Effect{messages.ListAssociations{StartedMs: c.Of.StartedMs, Delay: ConfirmAfter, Former: plan.Forget}}
+			return d
+		}
+		plan = confirmed(plan, f, s, c, nowMs)
+	}
+	d.Effects = []messages.Effect{messages.Reverify{StartedMs: c.Of.StartedMs, Listed: len(c.List.Things), Plan: plan}}
+	return d
+}
+
+// The mass-removal guard (design.md, section 6; reliability spec, D4c).
+const (
+	guardThings  = 50 // fewer removals are taken at their word …
+	guardPercent = 20 // … and so is this share of what is held
+)
+
+// doubtful reports whether a listing would remove so much that a second must say the
+// same: everything, or many and a good part.
+func doubtful(held, removals, listed int) bool {
+	return listed == 0 && removals > 0 || removals > guardThings && removals*100 > held*guardPercent
+}
+
+// confirmed makes the plan anew of two listings in doubt: what only one of them lacks
+// stays for now.
+func confirmed(plan messages.RefreshPlan, f Facts, s State, c messages.AssociationsListed, nowMs int64) messages.RefreshPlan {
+	things := slices.Clone(c.List.Things)
+	for _, thing := range plan.Forget {
+		if _, twice := slices.BinarySearch(c.Of.Former, thing); !twice {
+			things = append(things, thing)
+		}
+	}
+	slices.Sort(things)
+	return Plan(c.Held, things, f.Trust, s.SinceMs, nowMs)
+}
+
+// changed records who joined and who left.
+func changed(c messages.AssociationsChanged) (messages.Decision, error) {
+	if len(c.Changes) > changesMax {
+		return messages.Decision{}, fmt.Errorf("sync: %d changes at once, at most %d", len(c.Changes), changesMax)
+	}
+	d := messages.Decision{Reply: messages.Done{}}
+	for _, e := range c.Changes {
+		d.Events = append(d.Events, e)
+	}
+	return d, nil
+}
+
+func completed(s State, c messages.Refreshed) messages.Decision {
+	d := messages.Decision{Reply: messages.Done{}}
+	if s.RunningMs == 0 || s.RunningMs != c.StartedMs {
+		return d
+	}
+	d.Events = []messages.Event{&messages.RefreshCompleted{
+		Listed: uint64(c.Listed), Renewed: uint64(c.Renewed), Removed: uint64(c.Removed),
+		Denied: uint64(c.Denied), Unanswered: uint64(c.Unanswered), NextDueMs: s.RunningMs + PeriodMs,
+	}}
+	return d
+}
+
+// Evolve folds one event. It cannot fail: what is in the log happened.
+func Evolve(s State, e messages.Event, at messages.Instant) State {
+	switch e := e.(type) {
+	case *messages.RefreshPlanned:
+		if s.RunningMs == 0 { // else it is the second listing of the one under way
+			s.DueMs = e.DueMs
+		}
+	case *messages.RefreshStarted:
+		s.RunningMs = at.TrustMs
+	case *messages.RefreshCompleted:
+		s = State{DueMs: e.NextDueMs}
+	case *messages.RefreshFailed:
+		sinceMs := s.SinceMs
+		if e.BrokenOff && sinceMs == 0 {
+			sinceMs = s.RunningMs
+		}
+		s = State{DueMs: e.NextDueMs, SinceMs: sinceMs}
+	}
+	return s
+}
