@@ -26,6 +26,8 @@ const (
 	OpLogVerify  = "log-verify" // → VerifyReport (not "verify": that is a broker's operation)
 	OpBrokerAdd  = "broker-add" // BrokerRequest → BrokerAdded
 	OpPolicy     = "policy"     // → the policy in force
+	OpRefresh    = "refresh"    // → Refresh: begins one, due or not
+	OpRefreshing = "refreshing" // → Refresh: how far it is
 )
 
 // Status describes a running daemon.
@@ -178,15 +180,17 @@ func (d *Daemon) startAdmin() error {
 			OpRelease:    handle(d.release),
 			OpForget:     handle(d.forget),
 			OpBrokerAdd:  handle(d.brokerAdd),
+			OpRefresh:    handle(d.refreshNow),
 		},
 		Audit: map[string]admin.Handler{
-			OpStatus:    handle(d.status),
-			OpDevices:   handle(d.devices),
-			OpDevice:    handle(d.device),
-			OpExplain:   handle(d.explain),
-			OpRecords:   handle(d.records),
-			OpLogVerify: handle(d.verify),
-			OpPolicy:    func(context.Context, []byte) ([]byte, error) { return d.views.Policy().Document().Canonical(), nil },
+			OpStatus:     handle(d.status),
+			OpDevices:    handle(d.devices),
+			OpDevice:     handle(d.device),
+			OpExplain:    handle(d.explain),
+			OpRecords:    handle(d.records),
+			OpLogVerify:  handle(d.verify),
+			OpRefreshing: handle(d.refreshing),
+			OpPolicy:     func(context.Context, []byte) ([]byte, error) { return d.views.Policy().Document().Canonical(), nil },
 		},
 	}, d.logger)
 	if err != nil {

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/gatehouse-edge/gatehouse/actors"
 	"github.com/gatehouse-edge/gatehouse/cloudsync"
 	"github.com/gatehouse-edge/gatehouse/messages"
 )
@@ -36,6 +37,9 @@ type Config struct {
 
 	// Cloud says how the cloud is reached; nil: never, and only stored trust counts.
 	Cloud *cloudsync.Config
+	// Associations lists the things associated with this core; nil: stored trust is not
+	// refreshed.
+	Associations actors.Associations
 	// Trust overrides the configured trust duration, whose unit is the minute. 0: not.
 	Trust time.Duration
 	// Recheck is how often the cloud is asked about connected devices, beyond what keeps

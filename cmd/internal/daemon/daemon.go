@@ -41,6 +41,7 @@ type Daemon struct {
 	sys     *actors.System
 	denials *actors.Denials
 	keeper  *actors.Keeper
+	refresh *actors.Refresher // nil: there is nobody to list the associated things
 
 	authority *actors.Authority
 	server    *brokers.Server
@@ -194,6 +195,11 @@ func (d *Daemon) openCore(ctx context.Context) error {
 	d.keeper = actors.NewKeeper(d.sys, d.views, d.clock, d.cfg.Recheck, d.logger)
 	d.keeper.Start()
 	d.onClose(d.keeper.Close)
+	if d.cfg.Associations != nil {
+		d.refresh = actors.NewRefresher(d.sys, d.cfg.Associations, d.views, d.clock, d.logger)
+		d.refresh.Start()
+		d.onClose(d.refresh.Close)
+	}
 	_, err = d.sys.Do(ctx, messages.Note{Stream: messages.StreamLifecycle, Event: &messages.Started{
 		Version: Version, Epoch: d.epoch, Mode: d.cfg.Mode,
 	}}, messages.Cause{})
