@@ -45,7 +45,13 @@ func (e *entity) askCloud(c actor.Context, f *flight, ask messages.AskCloud) {
 		}
 	}
 	if err := e.sys.cloud.Ask(ask.Question, back); err != nil && state.CompareAndSwap(questionOut, questionAnswered) {
-		if r, ok := errors.AsType[*messages.Refusal](err); ok && r.Code == messages.RefusedBusy && ask.Late != nil {
+		r, ok := errors.AsType[*messages.Refusal](err)
+		busy := ok && r.Code == messages.RefusedBusy
+		switch {
+		case busy && ask.Question.Background:
+			env.answer(r) // the refresh comes again
+			return
+		case busy && ask.Late != nil:
 			// A fleet that comes back at once is more than the queue takes. The reference
 			// fails here (client-device-auth spec 5.6); what would do in the cloud's silence
 			// does here, too, and the keeper asks about those who are in.

@@ -321,14 +321,14 @@ func (r *Refresher) settle(s *sweep, step attempt, reply messages.Reply) {
 	s.out--
 	switch reply := reply.(type) {
 	case messages.Rechecked:
-		if reply.Asked && reply.Verdict == messages.CloudSilent && r.again(s, step) {
-			return
+		if !reply.Asked || reply.Verdict != messages.CloudSilent || !r.again(s, step, reply.Failure) {
+			r.count(s, reply)
 		}
-		r.count(s, reply)
 	case error:
 		refusal, ok := errors.AsType[*messages.Refusal](reply)
 		if ok && refusal.Code == messages.RefusedBusy {
-			r.pause(s, step, refusal.RetryAfter)
+			s.todo = slices.Insert(s.todo, 0, step)
+			r.pause(s, refusal.RetryAfter)
 			return
 		}
 		r.count(s, messages.Rechecked{Asked: true})
@@ -337,18 +337,24 @@ func (r *Refresher) settle(s *sweep, step attempt, reply messages.Reply) {
 	}
 }
 
-// again puts a step that got no answer behind the others, a few times; mu is held.
-func (r *Refresher) again(s *sweep, step attempt) bool {
-	if step.tries++; step.tries >= refreshAttempts {
+// again puts a step that got no answer behind the others, a few times; one that was not
+// even asked has not had its turn. mu is held.
+func (r *Refresher) again(s *sweep, step attempt, why messages.CloudFailure) bool {
+	if why != messages.FailureNotAsked {
+		step.tries++
+	}
+	if step.tries >= refreshAttempts {
 		return false
 	}
 	s.todo = append(s.todo, step)
+	if why == messages.FailureNotAsked || why == messages.FailureUnreachable {
+		r.pause(s, refreshRetryWait) // the network may be about to be found down
+	}
 	return true
 }
 
-// pause puts a step back in front and waits for room; mu is held.
-func (r *Refresher) pause(s *sweep, step attempt, wait time.Duration) {
-	s.todo = slices.Insert(s.todo, 0, step)
+// pause asks nothing for a while; mu is held.
+func (r *Refresher) pause(s *sweep, wait time.Duration) {
 	if s.waiting || r.closed {
 		return
 	}

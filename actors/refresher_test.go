@@ -277,6 +277,39 @@ func TestRefreshGetsNoAnswer(t *testing.T) {
 	}
 }
 
+// TestRefreshGivesWay: a queue without room is no answer, and neither is a question that
+// was not put: the refresh waits, and loses none of its turns.
+func TestRefreshGivesWay(t *testing.T) {
+	r := newRig(t)
+	r.policy()
+	r.trustFor(10 * day)
+	l := &listing{}
+	ref := refreshing(r, l)
+	r.join(pump)
+	l.set(pump)
+	pauses := func() bool {
+		ref.mu.Lock()
+		defer ref.mu.Unlock()
+		return ref.sweep != nil && ref.sweep.waiting && ref.sweep.out == 0
+	}
+	r.cloud.SetBusy(true)
+	r.clock.Advance(day)
+	for range 2 * refreshAttempts {
+		r.until("it pauses", pauses)
+		r.clock.Advance(time.Second)
+	}
+	r.until("it pauses", pauses)
+	r.cloud.SetBusy(false)
+	r.cloud.SetFailure(messages.FailureNotAsked)
+	for range 2 * refreshAttempts {
+		r.clock.Advance(time.Second)
+		r.until("it pauses", pauses)
+	}
+	r.cloud.SetFailure(messages.FailureNone)
+	r.clock.Advance(time.Second)
+	r.until("it ends", func() bool { return strings.HasSuffix(r.refreshes(), "completed 1/2/0/0/0") })
+}
+
 // TestRefreshPausesWhileAway: questions wait for the network, not for nothing.
 func TestRefreshPausesWhileAway(t *testing.T) {
 	r := newRig(t)

@@ -3,6 +3,7 @@ package actorstest
 import (
 	"errors"
 	"sync"
+	"time"
 
 	"github.com/gatehouse-edge/gatehouse/messages"
 )
@@ -18,6 +19,8 @@ type Cloud struct {
 	attached map[attachment]bool
 	silent   bool
 	full     bool
+	busy     bool
+	failure  messages.CloudFailure
 	held     bool
 	waiting  []func()
 	asked    []messages.CloudQuestion
@@ -78,6 +81,20 @@ func (c *Cloud) SetFull(full bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.full = full
+}
+
+// SetBusy says whether questions are turned away with Busy.
+func (c *Cloud) SetBusy(busy bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.busy = busy
+}
+
+// SetFailure makes questions get no answer for that reason; FailureNone ends it.
+func (c *Cloud) SetFailure(why messages.CloudFailure) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.silent, c.failure = why != messages.FailureNone, why
 }
 
 // SetTwice makes a cloud that breaks its promise: it answers every question twice.
@@ -144,6 +161,10 @@ func (c *Cloud) Ask(q messages.CloudQuestion, done func(messages.CloudAnswer)) e
 		c.mu.Unlock()
 		return ErrQueueFull
 	}
+	if c.busy {
+		c.mu.Unlock()
+		return &messages.Refusal{Code: messages.RefusedBusy, Reason: "busy", RetryAfter: time.Second}
+	}
 	c.asked = append(c.asked, q)
 	a, twice := c.judge(q), c.twice
 	answer := func() {
@@ -175,7 +196,7 @@ func (c *Cloud) judge(q messages.CloudQuestion) messages.CloudAnswer {
 	}
 	switch {
 	case c.silent:
-		return messages.CloudAnswer{Verdict: messages.CloudSilent, Detail: "unreachable"}
+		return messages.CloudAnswer{Verdict: messages.CloudSilent, Detail: "unreachable", Failure: c.failure}
 	case yes:
 		return messages.CloudAnswer{Verdict: messages.CloudConfirmed}
 	default:
