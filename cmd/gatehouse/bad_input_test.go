@@ -2,11 +2,14 @@ package main
 
 import (
 	"encoding/json"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/gatehouse-edge/gatehouse/actors/config"
 )
 
 // TestBadInputOverNATS: malformed requests get a clear error and change nothing.
@@ -154,5 +157,33 @@ func TestBadFiles(t *testing.T) {
 	}
 	if out, code := runProgram(t, "frobnicate"); code == 0 || out == "" {
 		t.Errorf("unknown command: exit %d\n%s", code, out)
+	}
+}
+
+// TestPassphraseFile: a file without a passphrase refuses the start. The authority's key
+// would lie unencrypted, and nothing would say so.
+func TestPassphraseFile(t *testing.T) {
+	for _, c := range []struct {
+		name, text, want string
+	}{
+		{"a line", "correct horse\nthe rest is not read\n", "correct horse"},
+		{"no newline", "correct horse", "correct horse"},
+		{"empty", "", ""},
+		{"a newline", "\n", ""},
+		{"white space", " \t\r\n", ""},
+		{"on the second line", "\ncorrect horse\n", ""},
+	} {
+		file := filepath.Join(t.TempDir(), "ca-pass")
+		if err := os.WriteFile(file, []byte(c.text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		f := config.File{Keys: config.Keys{PassphraseFile: file}}
+		cfg, err := serveConfig(f, slog.New(slog.DiscardHandler))
+		if string(cfg.Passphrase) != c.want || (err == nil) != (c.want != "") {
+			t.Errorf("%s: passphrase %q, %v; want %q", c.name, cfg.Passphrase, err, c.want)
+		}
+		if c.want == "" && err != nil && !(strings.HasPrefix(err.Error(), "keys.passphraseFile: "+file) && strings.Contains(err.Error(), "write one")) {
+			t.Errorf("%s: %v; want the key, the file, and what to do", c.name, err)
+		}
 	}
 }

@@ -113,11 +113,10 @@ func serveConfig(f config.File, logger *slog.Logger) (daemon.Config, error) {
 		return cfg, fmt.Errorf("nats: %w", err)
 	}
 	if file := f.Keys.PassphraseFile; file != "" {
-		text, err := readFile(file, 4<<10)
-		if err != nil {
+		var err error
+		if cfg.Passphrase, err = readPassphrase(file); err != nil {
 			return cfg, fmt.Errorf("keys.passphraseFile: %w", err)
 		}
-		cfg.Passphrase, _, _ = bytes.Cut(text, []byte("\n"))
 	}
 	if f.Cloud.Endpoint == "" {
 		logger.Warn("no cloud is configured: only devices that are trusted already are let in", "hint", "set cloud.endpoint")
@@ -129,6 +128,20 @@ func serveConfig(f config.File, logger *slog.Logger) (daemon.Config, error) {
 	}
 	cfg.Cloud, cfg.Recheck = &cloudsync.Config{DataPlane: data}, f.Cloud.Recheck
 	return cfg, nil
+}
+
+// readPassphrase reads a file's first line. A blank one is no passphrase: to the key
+// store it would mean that the authority's key may lie there unencrypted.
+func readPassphrase(file string) ([]byte, error) {
+	text, err := readFile(file, 4<<10)
+	if err != nil {
+		return nil, err
+	}
+	line, _, _ := bytes.Cut(text, []byte("\n"))
+	if len(bytes.TrimSpace(line)) == 0 {
+		return nil, fmt.Errorf("%s: the first line is blank, so there is no passphrase; write one there, or remove the key keys.passphraseFile to keep the authority's key unencrypted", file)
+	}
+	return line, nil
 }
 
 // natsConfig says where brokers meet the daemon: the embedded server or an external one.
