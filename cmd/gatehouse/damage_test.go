@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -14,6 +15,7 @@ import (
 	"time"
 
 	"github.com/gatehouse-edge/gatehouse/actors/keys"
+	"github.com/gatehouse-edge/gatehouse/cmd/internal/daemon"
 	"github.com/gatehouse-edge/gatehouse/eventlog"
 	"github.com/gatehouse-edge/gatehouse/messages"
 )
@@ -166,33 +168,14 @@ func appendUnknown(t *testing.T, dir string) {
 // repairs the log.
 func TestFailedAppend(t *testing.T) {
 	need(t, "strace", "sh")
-	path, err := binary()
-	if err != nil {
-		t.Fatal(err)
-	}
-	d := &dev{t: t, dir: t.TempDir(), mqtt: freeAddr(t), nats: freeAddr(t), log: newBuffer(), done: make(chan error, 1)}
-	trace := filepath.Join(t.TempDir(), "trace")
-	// The shell becomes strace, and so the program's parent: that one may always trace it.
-	const script = `trace=$1; shift; "$@" & pid=$!; read -r go
-exec strace -f -o "$trace" -e trace=fdatasync -e inject=fdatasync:error=EIO -p $pid`
-	cmd := exec.Command("sh", "-c", script, "sh", trace, path, "dev", "--dir", d.dir, "--mqtt", d.mqtt, "--nats", d.nats, "--http", freeAddr(t))
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	t.Cleanup(func() { _ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) })
-	stdin, err := cmd.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	d.run(cmd)
+	d, trace := startTraced(t)
 	b := connectDemo(t, d)
 	token := b.token(t, "sensor-1")
 	if !b.authorize(t, token, "mqtt:topic:sensors/sensor-1/t") {
 		t.Fatal("not authorized before the failure")
 	}
 
-	if _, err := fmt.Fprintln(stdin, "go"); err != nil {
-		t.Fatal(err)
-	}
-	d.log.await(t, "attached", 10*time.Second)
+	trace.failSyncs()
 	start := time.Now()
 	credential := body(mqttCredential("sensor-1", b.pem(t, "sensor-1")))
 	if m, err := b.conn.Request("gatehouse.v1.demo.token", []byte(credential), 5*time.Second); err == nil && m.Header.Get("Gatehouse-Error") == "" {
@@ -202,22 +185,10 @@ exec strace -f -o "$trace" -e trace=fdatasync -e inject=fdatasync:error=EIO -p $
 	if m, err := b.conn.Request("gatehouse.v1.demo.authorize", []byte(action), time.Second); err == nil && m.Header.Get("Gatehouse-Error") == "" {
 		t.Errorf("answered after the failure: %s", m.Data)
 	}
-	select {
-	case <-d.done: // strace ends when the program has
-	case <-time.After(10 * time.Second):
-		t.Fatalf("still running\n%s", d.log)
-	}
+	trace.exited(exitAppend)
 	if took := time.Since(start); took > 3*time.Second {
 		t.Errorf("it ended after %v, want a second or so", took)
 	}
-	ended, err := os.ReadFile(trace)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if want := fmt.Sprintf("+++ exited with %d +++", exitAppend); !strings.Contains(string(ended), want) {
-		t.Errorf("want %q in:\n%s", want, ended)
-	}
-
 	if out, code := d.gatehouse("log", "verify"); code != 0 {
 		t.Errorf("verify: exit %d\n%s", code, out)
 	}
@@ -227,17 +198,97 @@ exec strace -f -o "$trace" -e trace=fdatasync -e inject=fdatasync:error=EIO -p $
 	}
 }
 
-// TestFailedAppendAtStart: what the log says first is the exit code, not what follows
-// from it.
-func TestFailedAppendAtStart(t *testing.T) {
-	ctx, cancel := context.WithCancelCause(t.Context())
-	if err := startError(ctx, eventlog.ErrInUse); !errors.Is(err, eventlog.ErrInUse) {
+// TestFailedAppendAtEnd: an append that fails while the program ends on a signal is one
+// whose outcome is unknown, too.
+func TestFailedAppendAtEnd(t *testing.T) {
+	need(t, "strace", "sh")
+	d, trace := startTraced(t)
+	run, err := daemon.ReadRun(d.dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	trace.failSyncs()
+	if err := syscall.Kill(run.PID, syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	trace.exited(exitAppend)
+}
+
+// tracer is strace on a running `gatehouse dev`.
+type tracer struct {
+	d     *dev
+	stdin io.Writer
+	file  string
+}
+
+// startTraced starts the program in a directory of its own, to be traced later on.
+func startTraced(t *testing.T) (*dev, *tracer) {
+	t.Helper()
+	path, err := binary()
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := &dev{t: t, dir: t.TempDir(), mqtt: freeAddr(t), nats: freeAddr(t), log: newBuffer(), done: make(chan error, 1)}
+	file := filepath.Join(t.TempDir(), "trace")
+	// The shell becomes strace, and so the program's parent: that one may always trace it.
+	const script = `trace=$1; shift; "$@" & pid=$!; read -r go
+exec strace -f -o "$trace" -e trace=fdatasync -e inject=fdatasync:error=EIO -p $pid`
+	cmd := exec.Command("sh", "-c", script, "sh", file, path, "dev", "--dir", d.dir, "--mqtt", d.mqtt, "--nats", d.nats, "--http", freeAddr(t))
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	t.Cleanup(func() { _ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) })
+	stdin, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.run(cmd)
+	return d, &tracer{d, stdin, file}
+}
+
+// failSyncs has the disk refuse every sync from now on.
+func (tr *tracer) failSyncs() {
+	tr.d.t.Helper()
+	if _, err := fmt.Fprintln(tr.stdin, "go"); err != nil {
+		tr.d.t.Fatal(err)
+	}
+	tr.d.log.await(tr.d.t, "attached", 10*time.Second)
+}
+
+// exited waits for the program's end and checks its exit code.
+func (tr *tracer) exited(code int) {
+	t := tr.d.t
+	t.Helper()
+	select {
+	case <-tr.d.done: // strace ends when the program has
+	case <-time.After(10 * time.Second):
+		t.Fatalf("still running\n%s", tr.d.log)
+	}
+	text, err := os.ReadFile(tr.file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := fmt.Sprintf("+++ exited with %d +++", code); !strings.Contains(string(text), want) {
+		t.Errorf("want %q in:\n%s\n%s", want, text, tr.d.log)
+	}
+}
+
+// TestFailureComesFirst: what the log says first is the exit code, not what follows from
+// it, and not the signal that came before.
+func TestFailureComesFirst(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	f := &failure{end: cancel}
+	if err := f.or(eventlog.ErrInUse); !errors.Is(err, eventlog.ErrInUse) {
 		t.Errorf("a log in use: %v", err)
 	}
-	cancel(&exitError{exitAppend, eventlog.ErrFailed})
-	err := startError(ctx, context.Canceled)
-	if e, ok := errors.AsType[*exitError](err); !ok || e.code != exitAppend {
-		t.Errorf("a failed append: %v, want exit %d", err, exitAppend)
+	if err := f.or(nil); err != nil {
+		t.Errorf("no failure: %v", err)
+	}
+	f.note(eventlog.ErrFailed)
+	f.note(eventlog.ErrClosed)
+	if e, ok := errors.AsType[*exitError](f.or(context.Canceled)); !ok || e.code != exitAppend || !errors.Is(e, eventlog.ErrFailed) {
+		t.Errorf("a failed append: %v, want exit %d", f.or(context.Canceled), exitAppend)
+	}
+	if ctx.Err() == nil {
+		t.Error("the program goes on")
 	}
 }
 

@@ -107,23 +107,24 @@ func (a *app) dev(ctx context.Context, o devOptions) (err error) {
 	if err := writeNew(policyFile, []byte(demoPolicy), 0o600); err != nil {
 		return err
 	}
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	failed := &failure{end: cancel}
 	d, err := daemon.Start(ctx, daemon.Config{
 		Dir: a.dir, Mode: "dev", Policy: policyFile,
 		NATSListen: o.nats, MQTTListen: o.mqtt, MQTTHosts: []string{"localhost", "127.0.0.1"},
 		HTTPListen: o.http, Brokers: []messages.BrokerID{"demo"},
 		Cloud: &cloudsync.Config{DataPlane: cloud.client, Monitor: cloudsync.MonitorConfig{DownIntervalMax: time.Second}}, Trust: o.trust, Recheck: o.recheck,
 		CAType: ca.TypeECDSAP256, Logger: logger,
-		Fatal: func(err error) { cancel(&exitError{exitAppend, err}) },
+		Fatal: failed.note,
 	})
 	if err != nil {
-		return startError(ctx, err)
+		return failed.or(logError(err))
 	}
 	a.printDev(d)
 	<-ctx.Done()
 	d.Close()
-	return fatalError(ctx)
+	return failed.or(nil)
 }
 
 func (a *app) printDev(d *daemon.Daemon) {

@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -65,35 +66,39 @@ func (a *app) serve(ctx context.Context, file string) error {
 		return err
 	}
 	cfg.Origin = filepath.Base(file)
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	cfg.Fatal = func(err error) { cancel(&exitError{exitAppend, err}) }
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	failed := &failure{end: cancel}
+	cfg.Fatal = failed.note
 	d, err := daemon.Start(ctx, cfg)
 	if err != nil {
-		return startError(ctx, err)
+		return failed.or(logError(err))
 	}
 	logger.Info("ready", "nats", d.NATSURL(), "mqtt", d.MQTTAddr(), "dir", cfg.Dir)
 	fmt.Fprintln(a.out, "ready")
 	<-ctx.Done()
 	d.Close()
-	return fatalError(ctx)
+	return failed.or(nil)
 }
 
-// fatalError is why the daemon gave up while it ran, if it did: nil after a signal.
-func fatalError(ctx context.Context) error {
-	if cause, ok := errors.AsType[*exitError](context.Cause(ctx)); ok {
-		return cause
-	}
-	return nil
+// failure is the first append that failed: while the daemon starts, runs or ends. It is
+// kept apart from the context, which a signal may have ended before.
+type failure struct {
+	first atomic.Pointer[exitError]
+	end   context.CancelFunc // ends the program
 }
 
-// startError is why a start failed. What the log said first counts: the rest follows
-// from it.
-func startError(ctx context.Context, err error) error {
-	if cause := fatalError(ctx); cause != nil {
-		return cause
+func (f *failure) note(err error) {
+	f.first.CompareAndSwap(nil, &exitError{exitAppend, err})
+	f.end()
+}
+
+// or is the failure, else err: what else goes wrong follows from it.
+func (f *failure) or(err error) error {
+	if first := f.first.Load(); first != nil {
+		return first
 	}
-	return logError(err)
+	return err
 }
 
 // serveConfig makes a daemon's configuration of a file's.
