@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"syscall"
 
 	"github.com/gatehouse-edge/gatehouse/actors/brokers"
 	"github.com/gatehouse-edge/gatehouse/messages"
@@ -18,12 +19,13 @@ import (
 )
 
 // users keeps which nkeys may act as which broker or operator: public halves in
-// users.json, the secret halves in .creds files that are handed out.
+// users.json, the secret halves in .creds files that are handed out. The command line and
+// a running daemon may both add to it, so the file is what counts.
 type users struct {
 	dir string // "brokers" in the daemon's directory
 
 	mu   sync.Mutex
-	keys map[string][]string // name → public nkeys; guarded by mu
+	keys map[string][]string // name → public nkeys, as last read or written; guarded by mu
 }
 
 // usersMaxBytes bounds users.json.
@@ -33,24 +35,41 @@ const usersMaxBytes = 1 << 20
 func BrokersDir(dir string) string { return filepath.Join(dir, "brokers") }
 
 func openUsers(dir string) (*users, error) {
-	u := &users{dir: BrokersDir(dir), keys: map[string][]string{}}
+	u := &users{dir: BrokersDir(dir)}
 	if err := os.MkdirAll(u.dir, 0o700); err != nil {
 		return nil, err
 	}
 	if err := checkPrivate(u.dir); err != nil {
 		return nil, err
 	}
+	return u, u.read()
+}
+
+// read takes what users.json says; mu is held, or nobody else has u yet.
+func (u *users) read() error {
+	keys := map[string][]string{}
 	doc, err := readLimited(u.file(), usersMaxBytes)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return u, nil
-	case err != nil:
+	if err == nil {
+		if err := json.Unmarshal(doc, &keys); err != nil {
+			return fmt.Errorf("%s: %w; restore it, or remove it and add the brokers again", u.file(), err)
+		}
+	} else if !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	u.keys = keys
+	return nil
+}
+
+// lock keeps other processes from adding users until unlock is called.
+func (u *users) lock() (unlock func(), err error) {
+	dir, err := os.Open(u.dir)
+	if err != nil {
 		return nil, err
 	}
-	if err := json.Unmarshal(doc, &u.keys); err != nil {
-		return nil, fmt.Errorf("%s: %w; restore it, or remove it and add the brokers again", u.file(), err)
+	if err := syscall.Flock(int(dir.Fd()), syscall.LOCK_EX); err != nil {
+		return nil, errors.Join(fmt.Errorf("lock %s: %w", u.dir, err), dir.Close())
 	}
-	return u, nil
+	return func() { _ = dir.Close() }, nil // the kernel ends the lock with it
 }
 
 // checkPrivate refuses a folder of credentials that others may enter: who can write it
@@ -75,6 +94,14 @@ func CredsFile(dir, name string) string { return filepath.Join(BrokersDir(dir), 
 func (u *users) ensure(name string) (brokers.Credentials, error) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
+	unlock, err := u.lock()
+	if err != nil {
+		return brokers.Credentials{}, err
+	}
+	defer unlock()
+	if err := u.read(); err != nil {
+		return brokers.Credentials{}, err
+	}
 	path := filepath.Join(u.dir, name+".creds")
 	if file, err := readLimited(path, usersMaxBytes); err == nil {
 		c, err := brokers.ParseCredentials(file)
@@ -85,7 +112,7 @@ func (u *users) ensure(name string) (brokers.Credentials, error) {
 	return u.add(name, path)
 }
 
-// add makes fresh credentials for name beside those it has; mu is held.
+// add makes fresh credentials for name beside those it has; mu and the lock are held.
 func (u *users) add(name, path string) (brokers.Credentials, error) {
 	c, err := newCredentials(name)
 	if err != nil {
