@@ -55,15 +55,15 @@ a daemon is using it (then --live asks the daemon to verify).`,
 	}
 	stat := &cobra.Command{
 		Use: "stat [DIR]", Short: "Count records by kind", Args: cobra.MaximumNArgs(1),
-		Example: example("gatehouse log stat ./gh"),
+		Example: example("gatehouse log stat ./gh", "gatehouse log stat --live --dir ./gh"),
 		RunE: func(c *cobra.Command, args []string) error {
 			if err := a.dirArg(args); err != nil {
 				return err
 			}
-			return a.logStat(c.Context())
+			return a.logStat(c.Context(), live)
 		},
 	}
-	for _, one := range []*cobra.Command{cat, verify} {
+	for _, one := range []*cobra.Command{cat, verify, stat} {
 		one.Flags().BoolVar(&live, "live", false, "ask the running daemon")
 	}
 	c.AddCommand(cat, verify, stat)
@@ -198,32 +198,20 @@ func (a *app) progress(what string) func(done, total uint64) {
 	}
 }
 
-// logStats is what `log stat` prints.
-type logStats struct {
-	Events  uint64            `json:"events"`
-	Root    string            `json:"root"`
-	Streams uint64            `json:"streams"`
-	Kinds   map[string]uint64 `json:"kinds"`
-	Bytes   uint64            `json:"bytes"` // of the records, as they are hashed
-}
-
-func (a *app) logStat(ctx context.Context) (err error) {
-	log, err := daemon.OpenReadOnly(a.dir)
-	if err != nil {
-		return logError(err)
-	}
-	defer func() { err = errors.Join(err, log.Close()) }()
-	head, stat := log.Head(), log.Stat()
-	s := logStats{Events: head.Seq, Root: head.Root.String(), Streams: stat.Streams, Kinds: map[string]uint64{}}
-	progress := a.progress("counting")
-	for rec, err := range log.Scan(ctx, 1, math.MaxUint64) {
+func (a *app) logStat(ctx context.Context, live bool) error {
+	var s daemon.LogStats
+	if live {
+		if err := a.ask(ctx, daemon.OpLogStat, nil, &s); err != nil {
+			return err
+		}
+	} else {
+		log, err := daemon.OpenReadOnly(a.dir)
 		if err != nil {
 			return logError(err)
 		}
-		s.Kinds[rec.Kind.String()]++
-		s.Bytes += uint64(messages.RecordSize(&rec))
-		if progress != nil && rec.Seq%4096 == 0 {
-			progress(rec.Seq, head.Seq)
+		s, err = daemon.CountRecords(ctx, log, a.progress("counting"))
+		if err = errors.Join(err, log.Close()); err != nil {
+			return logError(err)
 		}
 	}
 	return a.show(s, func(w io.Writer) error {

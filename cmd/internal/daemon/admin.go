@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/gatehouse-edge/gatehouse/actors/brokers/admin"
-	"github.com/gatehouse-edge/gatehouse/eventlog"
 	"github.com/gatehouse-edge/gatehouse/messages"
 	"github.com/gatehouse-edge/gatehouse/projections"
 )
@@ -24,6 +23,7 @@ const (
 	OpExplain    = "explain"    // ExplainRequest → projections.Explanation
 	OpRecords    = "records"    // RecordsRequest → Records
 	OpLogVerify  = "log-verify" // → VerifyReport (not "verify": that is a broker's operation)
+	OpLogStat    = "log-stat"   // → LogStats
 	OpBrokerAdd  = "broker-add" // BrokerRequest → BrokerAdded
 	OpPolicy     = "policy"     // → the policy in force
 	OpRefresh    = "refresh"    // → Refresh: begins one, due or not
@@ -114,25 +114,6 @@ type ExplainRequest struct {
 	Resource    string `json:"resource,omitempty"`
 }
 
-// RecordsRequest asks for a page of the log.
-type RecordsRequest struct {
-	From   uint64            `json:"from,omitempty"`
-	Limit  int               `json:"limit,omitempty"`
-	Stream messages.StreamID `json:"stream,omitempty"`
-}
-
-// Records is a page of the log; Next is where the following page begins, 0 at the end.
-type Records struct {
-	Records []json.RawMessage `json:"records"`
-	Next    uint64            `json:"next,omitempty"`
-}
-
-// VerifyReport is the outcome of a verification of the log.
-type VerifyReport struct {
-	Events uint64 `json:"events"`
-	Root   string `json:"root"`
-}
-
 // BrokerRequest names a broker to be let in.
 type BrokerRequest struct {
 	Name messages.BrokerID `json:"name"`
@@ -149,12 +130,8 @@ type BrokerAdded struct {
 	Entry    string `json:"entry"`
 }
 
-// Limits of pages: an answer must fit a NATS message of 64 KiB.
-const (
-	devicesPage   = 100
-	recordsPage   = 50
-	recordsBudget = 40 << 10
-)
+// devicesPage bounds a page: an answer must fit a NATS message of 64 KiB.
+const devicesPage = 100
 
 // handle makes a Handler of a typed function.
 func handle[Q, A any](f func(context.Context, Q) (A, error)) admin.Handler {
@@ -189,6 +166,7 @@ func (d *Daemon) startAdmin() error {
 			OpExplain:    handle(d.explain),
 			OpRecords:    handle(d.records),
 			OpLogVerify:  handle(d.verify),
+			OpLogStat:    handle(d.logStat),
 			OpRefreshing: handle(d.refreshing),
 			OpPolicy:     func(context.Context, []byte) ([]byte, error) { return d.views.Policy().Document().Canonical(), nil },
 		},
@@ -367,59 +345,4 @@ func (d *Daemon) brokerAdd(_ context.Context, q BrokerRequest) (BrokerAdded, err
 func (d *Daemon) explain(ctx context.Context, q ExplainRequest) (projections.Explanation, error) {
 	x := &projections.Explainer{Views: d.views, Log: d.log, Trust: d.sys.Trust, NowMs: d.trust.NowMs}
 	return Explain(ctx, x, q)
-}
-
-func (d *Daemon) records(ctx context.Context, q RecordsRequest) (Records, error) {
-	return ReadRecords(ctx, d.log, q)
-}
-
-// ReadRecords makes a page of the log, in the form `gatehouse log cat` prints.
-func ReadRecords(ctx context.Context, log eventlog.Log, q RecordsRequest) (Records, error) {
-	limit := q.Limit
-	if limit <= 0 || limit > recordsPage {
-		limit = recordsPage
-	}
-	page, bytes := Records{Records: []json.RawMessage{}}, 0
-	next := log.Scan(ctx, max(q.From, 1), math.MaxUint64)
-	if q.Stream != "" {
-		next = log.Read(ctx, q.Stream, 1)
-	}
-	for rec, err := range next {
-		if err != nil {
-			return Records{}, err
-		}
-		if rec.Seq < q.From {
-			continue
-		}
-		line, err := pageLine(&rec)
-		if err != nil {
-			return Records{}, err
-		}
-		if len(page.Records) == limit || len(page.Records) > 0 && bytes+len(line) > recordsBudget {
-			page.Next = rec.Seq
-			break
-		}
-		bytes += len(line)
-		page.Records = append(page.Records, line)
-	}
-	return page, nil
-}
-
-// pageLine renders a record; of one that is too long for a page, such as a large policy,
-// the envelope only.
-func pageLine(rec *messages.Record) ([]byte, error) {
-	if len(rec.Body) > recordsBudget/2 {
-		short := *rec
-		short.Body, short.Kind, short.Schema = nil, rec.Kind, 0
-		return messages.RecordJSON(&short)
-	}
-	return messages.RecordJSON(rec)
-}
-
-func (d *Daemon) verify(ctx context.Context, _ struct{}) (VerifyReport, error) {
-	report, err := d.log.Verify(ctx, nil)
-	if err != nil {
-		return VerifyReport{}, err
-	}
-	return VerifyReport{Events: report.Head.Seq, Root: report.Head.Root.String()}, nil
 }

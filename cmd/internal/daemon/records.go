@@ -1,0 +1,121 @@
+package daemon
+
+import (
+	"context"
+	"encoding/json"
+	"math"
+
+	"github.com/gatehouse-edge/gatehouse/eventlog"
+	"github.com/gatehouse-edge/gatehouse/messages"
+)
+
+// RecordsRequest asks for a page of the log.
+type RecordsRequest struct {
+	From   uint64            `json:"from,omitempty"`
+	Limit  int               `json:"limit,omitempty"`
+	Stream messages.StreamID `json:"stream,omitempty"`
+}
+
+// Records is a page of the log; Next is where the following page begins, 0 at the end.
+type Records struct {
+	Records []json.RawMessage `json:"records"`
+	Next    uint64            `json:"next,omitempty"`
+}
+
+// VerifyReport is the outcome of a verification of the log.
+type VerifyReport struct {
+	Events uint64 `json:"events"`
+	Root   string `json:"root"`
+}
+
+// LogStats says what a log consists of.
+type LogStats struct {
+	Events  uint64            `json:"events"`
+	Root    string            `json:"root"`
+	Streams uint64            `json:"streams"`
+	Kinds   map[string]uint64 `json:"kinds"`
+	Bytes   uint64            `json:"bytes"` // of the records, as they are hashed
+}
+
+// Limits of a page of records: an answer must fit a NATS message of 64 KiB.
+const (
+	recordsPage   = 50
+	recordsBudget = 40 << 10
+)
+
+func (d *Daemon) records(ctx context.Context, q RecordsRequest) (Records, error) {
+	return ReadRecords(ctx, d.log, q)
+}
+
+// ReadRecords makes a page of the log, in the form `gatehouse log cat` prints.
+func ReadRecords(ctx context.Context, log eventlog.Log, q RecordsRequest) (Records, error) {
+	limit := q.Limit
+	if limit <= 0 || limit > recordsPage {
+		limit = recordsPage
+	}
+	page, bytes := Records{Records: []json.RawMessage{}}, 0
+	next := log.Scan(ctx, max(q.From, 1), math.MaxUint64)
+	if q.Stream != "" {
+		next = log.Read(ctx, q.Stream, 1)
+	}
+	for rec, err := range next {
+		if err != nil {
+			return Records{}, err
+		}
+		if rec.Seq < q.From {
+			continue
+		}
+		line, err := pageLine(&rec)
+		if err != nil {
+			return Records{}, err
+		}
+		if len(page.Records) == limit || len(page.Records) > 0 && bytes+len(line) > recordsBudget {
+			page.Next = rec.Seq
+			break
+		}
+		bytes += len(line)
+		page.Records = append(page.Records, line)
+	}
+	return page, nil
+}
+
+// pageLine renders a record; of one that is too long for a page, such as a large policy,
+// the envelope only.
+func pageLine(rec *messages.Record) ([]byte, error) {
+	if len(rec.Body) > recordsBudget/2 {
+		short := *rec
+		short.Body, short.Kind, short.Schema = nil, rec.Kind, 0
+		return messages.RecordJSON(&short)
+	}
+	return messages.RecordJSON(rec)
+}
+
+func (d *Daemon) verify(ctx context.Context, _ struct{}) (VerifyReport, error) {
+	report, err := d.log.Verify(ctx, nil)
+	if err != nil {
+		return VerifyReport{}, err
+	}
+	return VerifyReport{Events: report.Head.Seq, Root: report.Head.Root.String()}, nil
+}
+
+func (d *Daemon) logStat(ctx context.Context, _ struct{}) (LogStats, error) {
+	return CountRecords(ctx, d.log, nil)
+}
+
+// CountRecords counts the records that a log has now. progress, if set, hears how far it
+// is.
+func CountRecords(ctx context.Context, log eventlog.Log, progress func(done, total uint64)) (LogStats, error) {
+	head, stat := log.Head(), log.Stat()
+	s := LogStats{Events: head.Seq, Root: head.Root.String(), Streams: stat.Streams, Kinds: map[string]uint64{}}
+	for rec, err := range log.Scan(ctx, 1, head.Seq) {
+		if err != nil {
+			return LogStats{}, err
+		}
+		s.Kinds[rec.Kind.String()]++
+		s.Bytes += uint64(messages.RecordSize(&rec))
+		if progress != nil && rec.Seq%4096 == 0 {
+			progress(rec.Seq, head.Seq)
+		}
+	}
+	return s, nil
+}
