@@ -292,6 +292,39 @@ func TestFailureComesFirst(t *testing.T) {
 	}
 }
 
+// TestLogInUse: who finds the log in use hears what helps there, which is --live only for
+// a command that has it.
+func TestLogInUse(t *testing.T) {
+	dir := t.TempDir()
+	log, err := eventlog.Open(daemon.LogDir(dir), eventlog.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = log.Close() }) // a test's own
+	file := filepath.Join(dir, "gatehouse.yaml")
+	if err := os.WriteFile(file, []byte("dir: .\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		command string
+		live    bool
+	}{
+		{"log cat", true}, {"log verify", true}, {"log stat", true},
+		{"device list", false}, {"device show pump-7", false}, {"explain --last", false}, {"serve -c " + file, false},
+	} {
+		t.Run(c.command, func(t *testing.T) {
+			t.Parallel() // most of it is waiting for the lock
+			out, code := runProgram(t, append(strings.Fields(c.command), "--dir", dir)...)
+			if code != exitInUse || !strings.Contains(out, "in use") || !strings.Contains(out, "stop") || strings.Contains(out, "--live") != c.live {
+				t.Errorf("exit %d, want %d, and --live named: %v\n%s", code, exitInUse, c.live, out)
+			}
+			if help, _ := runProgram(t, append(strings.Fields(c.command), "--help")...); strings.Contains(help, "--live") != c.live {
+				t.Errorf("it has --live: %v\n%s", !c.live, help)
+			}
+		})
+	}
+}
+
 // TestDevDirectory: what a crash left behind of a first start does not end the next, a
 // second daemon is told so, and credentials that others can reach refuse the start.
 func TestDevDirectory(t *testing.T) {

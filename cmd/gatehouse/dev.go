@@ -119,7 +119,7 @@ func (a *app) dev(ctx context.Context, o devOptions) (err error) {
 		Fatal: failed.note,
 	})
 	if err != nil {
-		return failed.or(logError(err))
+		return failed.or(logError(err, stopFirst))
 	}
 	a.printDev(d)
 	<-ctx.Done()

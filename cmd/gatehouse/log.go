@@ -18,6 +18,9 @@ import (
 	"github.com/gatehouse-edge/gatehouse/messages"
 )
 
+// stopOrLive is what to do about a log that a daemon uses.
+const stopOrLive = "stop the daemon first, or ask it with --live"
+
 func (a *app) logCommand() *cobra.Command {
 	c := &cobra.Command{Use: "log", Short: "Read, verify and measure the event log"}
 	var live bool
@@ -108,7 +111,7 @@ func (a *app) logCat(ctx context.Context, q daemon.RecordsRequest, live bool) er
 func (a *app) logCatStored(ctx context.Context, q daemon.RecordsRequest) (err error) {
 	log, err := daemon.OpenReadOnly(a.dir)
 	if err != nil {
-		return logError(err)
+		return logError(err, stopOrLive)
 	}
 	defer func() { err = errors.Join(err, log.Close()) }()
 	records := log.Scan(ctx, max(q.From, 1), math.MaxUint64)
@@ -117,7 +120,7 @@ func (a *app) logCatStored(ctx context.Context, q daemon.RecordsRequest) (err er
 	}
 	for rec, err := range records {
 		if err != nil {
-			return logError(err)
+			return logError(err, stopOrLive)
 		}
 		if rec.Seq < q.From {
 			continue
@@ -168,11 +171,11 @@ func (a *app) logVerify(ctx context.Context, live bool) error {
 	} else {
 		log, err := daemon.OpenReadOnly(a.dir)
 		if err != nil {
-			return logError(err)
+			return logError(err, stopOrLive)
 		}
 		r, err := log.Verify(ctx, a.progress("verifying"))
 		if err = errors.Join(err, log.Close()); err != nil {
-			return logError(err)
+			return logError(err, stopOrLive)
 		}
 		report = daemon.VerifyReport{Events: r.Head.Seq, Root: r.Head.Root.String()}
 	}
@@ -207,11 +210,11 @@ func (a *app) logStat(ctx context.Context, live bool) error {
 	} else {
 		log, err := daemon.OpenReadOnly(a.dir)
 		if err != nil {
-			return logError(err)
+			return logError(err, stopOrLive)
 		}
 		s, err = daemon.CountRecords(ctx, log, a.progress("counting"))
 		if err = errors.Join(err, log.Close()); err != nil {
-			return logError(err)
+			return logError(err, stopOrLive)
 		}
 	}
 	return a.show(s, func(w io.Writer) error {

@@ -18,21 +18,22 @@ func query[A any](ctx context.Context, a *app, op string, request any, stored fu
 	}
 	s, openErr := daemon.OpenStored(ctx, a.dir)
 	if openErr != nil {
-		return answer, fmt.Errorf("%w; and %w", err, logError(openErr))
+		return answer, fmt.Errorf("%w; and %w", err, logError(openErr, "the daemon that has it cannot be asked: wait until it is ready, or stop it first"))
 	}
 	answer, err = stored(s)
 	return answer, errors.Join(err, s.Log.Close())
 }
 
-// logError gives an event log's error its exit code.
-func logError(err error) error {
+// logError gives an event log's error its exit code. inUse is what to do if another
+// process has the log open, which depends on the command.
+func logError(err error, inUse string) error {
 	switch {
 	case errors.Is(err, eventlog.ErrCorrupt):
 		return &exitError{exitCorrupt, err}
 	case errors.Is(err, eventlog.ErrNewer):
 		return &exitError{exitNewer, fmt.Errorf("%w; use the version that wrote it, or a later one", err)}
 	case errors.Is(err, eventlog.ErrInUse):
-		return &exitError{exitInUse, fmt.Errorf("%w; stop the daemon first, or ask it with --live", err)}
+		return &exitError{exitInUse, fmt.Errorf("%w; %s", err, inUse)}
 	}
 	return err
 }

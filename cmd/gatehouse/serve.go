@@ -72,7 +72,7 @@ func (a *app) serve(ctx context.Context, file string) error {
 	cfg.Fatal = failed.note
 	d, err := daemon.Start(ctx, cfg)
 	if err != nil {
-		return failed.or(logError(err))
+		return failed.or(logError(err, stopFirst))
 	}
 	logger.Info("ready", "nats", d.NATSURL(), "mqtt", d.MQTTAddr(), "dir", cfg.Dir)
 	fmt.Fprintln(a.out, "ready")
@@ -80,6 +80,9 @@ func (a *app) serve(ctx context.Context, file string) error {
 	d.Close()
 	return failed.or(nil)
 }
+
+// stopFirst is what to do when another daemon uses the directory.
+const stopFirst = "stop that first, or name another directory"
 
 // failure is the first append that failed: while the daemon starts, runs or ends. It is
 // kept apart from the context, which a signal may have ended before.
