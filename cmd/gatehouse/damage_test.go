@@ -89,6 +89,27 @@ func TestDamagedLog(t *testing.T) {
 	}
 }
 
+// TestDamagedWhileLive: a log that is damaged below a running daemon is corrupt to who
+// asks the daemon, too.
+func TestDamagedWhileLive(t *testing.T) {
+	d := startDev(t, "")
+	d.end(os.Interrupt) // what it wrote is in a table now
+	d = startDev(t, d.dir)
+	log := filepath.Join(d.dir, "log")
+	tables, err := filepath.Glob(filepath.Join(log, "badger", "*.sst"))
+	if err != nil || len(tables) == 0 {
+		t.Fatalf("no table in %s: %v", log, err)
+	}
+	for _, table := range tables {
+		flipByte(t, table, -1)
+	}
+	for _, command := range []string{"verify", "cat", "stat"} {
+		if out, code := d.gatehouse("log", command, "--live"); code != exitCorrupt || !strings.Contains(out, "event log is corrupt at record") {
+			t.Errorf("log %s: exit %d, want %d\n%s", command, code, exitCorrupt, out)
+		}
+	}
+}
+
 // restoreModes makes the copy of a directory as private as it must be.
 func restoreModes(t *testing.T, dir string) {
 	t.Helper()

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/gatehouse-edge/gatehouse/cmd/internal/daemon"
+	"github.com/gatehouse-edge/gatehouse/eventlog"
 	"github.com/gatehouse-edge/gatehouse/messages"
 )
 
@@ -101,6 +102,9 @@ func (a *app) logCat(ctx context.Context, q daemon.RecordsRequest, live bool) er
 				return err
 			}
 		}
+		if err := daemon.CorruptError(page.Corrupt); err != nil {
+			return logError(err, stopOrLive)
+		}
 		if page.Next == 0 {
 			return nil
 		}
@@ -164,25 +168,31 @@ func (a *app) printRecord(line []byte) error {
 
 func (a *app) logVerify(ctx context.Context, live bool) error {
 	var report daemon.VerifyReport
+	var err error
 	if live {
-		if err := a.ask(ctx, daemon.OpLogVerify, nil, &report); err != nil {
-			return err
-		}
+		err = a.ask(ctx, daemon.OpLogVerify, nil, &report)
 	} else {
-		log, err := daemon.OpenReadOnly(a.dir)
-		if err != nil {
-			return logError(err, stopOrLive)
-		}
-		r, err := log.Verify(ctx, a.progress("verifying"))
-		if err = errors.Join(err, log.Close()); err != nil {
-			return logError(err, stopOrLive)
-		}
-		report = daemon.VerifyReport{Events: r.Head.Seq, Root: r.Head.Root.String()}
+		err = a.readLog(func(log eventlog.Log) (err error) {
+			report, err = daemon.VerifyLog(ctx, log, a.progress("verifying"))
+			return err
+		})
+	}
+	if err := errors.Join(daemon.CorruptError(report.Corrupt), err); err != nil {
+		return logError(err, stopOrLive)
 	}
 	return a.show(report, func(w io.Writer) error {
 		_, err := fmt.Fprintf(w, "ok: %d events, root %s\n", report.Events, report.Root)
 		return err
 	})
+}
+
+// readLog calls read with the log of a stopped daemon.
+func (a *app) readLog(read func(eventlog.Log) error) error {
+	log, err := daemon.OpenReadOnly(a.dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(read(log), log.Close())
 }
 
 // progress is a progress bar on a terminal, and nothing elsewhere.
@@ -203,19 +213,17 @@ func (a *app) progress(what string) func(done, total uint64) {
 
 func (a *app) logStat(ctx context.Context, live bool) error {
 	var s daemon.LogStats
+	var err error
 	if live {
-		if err := a.ask(ctx, daemon.OpLogStat, nil, &s); err != nil {
-			return err
-		}
+		err = a.ask(ctx, daemon.OpLogStat, nil, &s)
 	} else {
-		log, err := daemon.OpenReadOnly(a.dir)
-		if err != nil {
-			return logError(err, stopOrLive)
-		}
-		s, err = daemon.CountRecords(ctx, log, a.progress("counting"))
-		if err = errors.Join(err, log.Close()); err != nil {
-			return logError(err, stopOrLive)
-		}
+		err = a.readLog(func(log eventlog.Log) (err error) {
+			s, err = daemon.CountRecords(ctx, log, a.progress("counting"))
+			return err
+		})
+	}
+	if err := errors.Join(daemon.CorruptError(s.Corrupt), err); err != nil {
+		return logError(err, stopOrLive)
 	}
 	return a.show(s, func(w io.Writer) error {
 		fmt.Fprintf(w, "%d events in %d streams, %d bytes, root %s\n", s.Events, s.Streams, s.Bytes, s.Root)

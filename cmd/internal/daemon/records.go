@@ -3,6 +3,7 @@ package daemon
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"math"
 
 	"github.com/gatehouse-edge/gatehouse/eventlog"
@@ -20,12 +21,14 @@ type RecordsRequest struct {
 type Records struct {
 	Records []json.RawMessage `json:"records"`
 	Next    uint64            `json:"next,omitempty"`
+	Corrupt string            `json:"corrupt,omitempty"` // what is wrong where the page ends
 }
 
 // VerifyReport is the outcome of a verification of the log.
 type VerifyReport struct {
-	Events uint64 `json:"events"`
-	Root   string `json:"root"`
+	Events  uint64 `json:"events"`
+	Root    string `json:"root"`
+	Corrupt string `json:"corrupt,omitempty"` // what is wrong; then there is no more to say
 }
 
 // LogStats says what a log consists of.
@@ -34,7 +37,8 @@ type LogStats struct {
 	Root    string            `json:"root"`
 	Streams uint64            `json:"streams"`
 	Kinds   map[string]uint64 `json:"kinds"`
-	Bytes   uint64            `json:"bytes"` // of the records, as they are hashed
+	Bytes   uint64            `json:"bytes"`             // of the records, as they are hashed
+	Corrupt string            `json:"corrupt,omitempty"` // what is wrong where the counting ended
 }
 
 // Limits of a page of records: an answer must fit a NATS message of 64 KiB.
@@ -60,7 +64,8 @@ func ReadRecords(ctx context.Context, log eventlog.Log, q RecordsRequest) (Recor
 	}
 	for rec, err := range next {
 		if err != nil {
-			return Records{}, err
+			page.Corrupt, err = corruptText(err)
+			return page, err
 		}
 		if rec.Seq < q.From {
 			continue
@@ -91,12 +96,41 @@ func pageLine(rec *messages.Record) ([]byte, error) {
 }
 
 func (d *Daemon) verify(ctx context.Context, _ struct{}) (VerifyReport, error) {
-	report, err := d.log.Verify(ctx, nil)
+	return VerifyLog(ctx, d.log, nil)
+}
+
+// VerifyLog recomputes a whole log. progress, if set, hears how far it is.
+func VerifyLog(ctx context.Context, log eventlog.Log, progress func(done, total uint64)) (VerifyReport, error) {
+	report, err := log.Verify(ctx, progress)
 	if err != nil {
-		return VerifyReport{}, err
+		corrupt, err := corruptText(err)
+		return VerifyReport{Corrupt: corrupt}, err
 	}
 	return VerifyReport{Events: report.Head.Seq, Root: report.Head.Root.String()}, nil
 }
+
+// corruptText is what err says is wrong with the log: a part of the answer, since an error
+// is for a daemon that could not look. Any other error is returned as it is.
+func corruptText(err error) (string, error) {
+	if errors.Is(err, eventlog.ErrCorrupt) {
+		return err.Error(), nil
+	}
+	return "", err
+}
+
+// CorruptError is the Corrupt of an answer as the error that a reader of the log gets; nil
+// if it is empty.
+func CorruptError(text string) error {
+	if text == "" {
+		return nil
+	}
+	return corruptError(text)
+}
+
+type corruptError string
+
+func (e corruptError) Error() string { return string(e) }
+func (e corruptError) Unwrap() error { return eventlog.ErrCorrupt }
 
 func (d *Daemon) logStat(ctx context.Context, _ struct{}) (LogStats, error) {
 	return CountRecords(ctx, d.log, nil)
@@ -109,7 +143,8 @@ func CountRecords(ctx context.Context, log eventlog.Log, progress func(done, tot
 	s := LogStats{Events: head.Seq, Root: head.Root.String(), Streams: stat.Streams, Kinds: map[string]uint64{}}
 	for rec, err := range log.Scan(ctx, 1, head.Seq) {
 		if err != nil {
-			return LogStats{}, err
+			s.Corrupt, err = corruptText(err)
+			return s, err
 		}
 		s.Kinds[rec.Kind.String()]++
 		s.Bytes += uint64(messages.RecordSize(&rec))
