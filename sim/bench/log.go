@@ -36,9 +36,9 @@ func openLog(dir string, applied func([]messages.Record), logger *slog.Logger) (
 }
 
 // heldBack is how many of the last records the log may keep for the next transaction with
-// Badger: it gathers up to 256 KiB (of some 270 bytes each) for a while, and waiting for
+// Badger: it gathers up to 512 KiB (of some 270 bytes each) for a while, and waiting for
 // that would measure a timer.
-const heldBack = 1024
+const heldBack = 2048
 
 // drained waits until what is durable in the journal is in Badger as well, all but what
 // the log holds back. There is no event to wait for: the feeder's progress is the log's
