@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -215,39 +214,6 @@ func startCloud(dir string, logger *slog.Logger) (*devCloud, error) {
 	return &devCloud{emulator: emulator, control: control, client: cloudsync.DataPlaneConfig{
 		Endpoint: emulator.URL(), ServerName: awsemu.ServerName, Identity: core, Roots: authority.Pool(), Now: time.Now,
 	}}, nil
-}
-
-// enrollAll makes the core's and the demo devices' identities, if they are not there.
-func enrollAll(dir string, authority *awsemu.Authority, registry *awsemu.Registry) (tls.Certificate, error) {
-	for _, thing := range demoThings {
-		if _, err := enroll(authority, registry, thing, deviceDir(dir, string(thing)), false); err != nil {
-			return tls.Certificate{}, err
-		}
-	}
-	core, err := enroll(authority, registry, coreThing, filepath.Join(cloudDir(dir), "core"), true)
-	if err != nil {
-		return tls.Certificate{}, err
-	}
-	return tls.LoadX509KeyPair(filepath.Join(core, "cert.pem"), filepath.Join(core, "key.pem"))
-}
-
-// enroll makes a thing's key and certificate in folder and registers them, unless they
-// are there already. The certificate is written last: a key alone is what a crash left.
-func enroll(authority *awsemu.Authority, registry *awsemu.Registry, thing messages.ThingName, folder string, core bool) (string, error) {
-	if _, err := os.Stat(filepath.Join(folder, "cert.pem")); err == nil {
-		return folder, nil
-	}
-	if err := os.Remove(filepath.Join(folder, "key.pem")); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return "", err
-	}
-	identity, err := authority.IssueDevice(string(thing), time.Now())
-	if err != nil {
-		return "", err
-	}
-	if err := registry.Enroll(thing, identity, core); err != nil {
-		return "", err
-	}
-	return folder, writeIdentity(folder, identity)
 }
 
 func loadCloudAuthority(dir string) (*awsemu.Authority, error) {

@@ -276,16 +276,45 @@ func (r *Registry) Caller(id messages.CertificateID) (active, core bool) {
 	return true, r.info(id, c).Core
 }
 
-// Enroll adds a thing with an active certificate of its own; core makes it a core.
+// Enroll adds a thing with an active certificate of its own; core makes it a core. It is
+// one change: no crash leaves a certificate without its thing.
 func (r *Registry) Enroll(name messages.ThingName, identity *Identity, core bool) error {
-	if err := r.addThing(name, core); err != nil {
-		return fmt.Errorf("enroll %s: %w", name, err)
-	}
-	if _, err := r.AddCertificate(identity.DER, StatusActive); err != nil {
-		return fmt.Errorf("enroll %s: %w", name, err)
-	}
-	if err := r.Attach(name, identity.ID); err != nil {
-		return fmt.Errorf("enroll %s: %w", name, err)
+	if err := r.enroll(name, identity.DER, core); err != nil {
+		return fmt.Errorf("enroll %.128s: %w", name, err)
 	}
 	return nil
+}
+
+func (r *Registry) enroll(name messages.ThingName, der []byte, core bool) error {
+	if _, err := messages.ParseThingName(string(name)); err != nil {
+		return err
+	}
+	if _, err := x509.ParseCertificate(der); err != nil {
+		return err
+	}
+	id := messages.CertificateIDOf(der)
+	return r.change(func() (func(), *Change, error) {
+		if _, ok := r.certificates[id]; ok {
+			return nil, nil, fmt.Errorf("certificate %s: %w", id, ErrExists)
+		}
+		t, known := r.things[name]
+		if !known {
+			t = &thing{certificates: map[messages.CertificateID]bool{}}
+			r.things[name] = t
+		}
+		wasCore := t.core
+		t.core = wasCore || core
+		c := &certificate{der: slices.Clone(der), status: StatusActive, things: map[messages.ThingName]bool{}}
+		r.certificates[id] = c
+		link(t, c, name, id, true)
+		undo := func() {
+			link(t, c, name, id, false)
+			delete(r.certificates, id)
+			t.core = wasCore
+			if !known {
+				delete(r.things, name)
+			}
+		}
+		return undo, &Change{Certificate: id, Thing: name, Status: StatusActive, Attached: true}, nil
+	})
 }

@@ -27,6 +27,9 @@ func TestRegistryRefusesWhatDoesNotFit(t *testing.T) {
 		"a status AWS does not have":      {r.SetStatus(w.pump.ID, "FINE"), nil},
 		"a thing with a bad name":         {r.AddThing("a/b"), messages.ErrInvalidID},
 		"the same certificate once more":  {r.Enroll("pump-8", w.pump, false), awsemu.ErrExists},
+		"attach to what was not enrolled": {r.Attach("pump-8", w.pump.ID), awsemu.ErrNotFound},
+		"enroll with a bad name":          {r.Enroll("a/b", w.stranger, false), messages.ErrInvalidID},
+		"enroll what is no X.509":         {r.Enroll("pump-8", &awsemu.Identity{DER: []byte("x")}, false), nil},
 		"a certificate that is no X.509":  {second(r.AddCertificate([]byte("x"), awsemu.StatusActive)), nil},
 		"a certificate with a bad status": {second(r.AddCertificate(w.stranger.DER, "")), nil},
 	} {
@@ -114,6 +117,7 @@ func TestAChangeThatCannotBeSavedIsUndone(t *testing.T) {
 	for name, err := range map[string]error{
 		"revoke": r.Revoke(w.pump.ID), "detach": r.Detach("pump-7", w.pump.ID), "thing": r.AddThing("pump-8"),
 		"core": r.AddCore("pump-7"), "certificate": second(r.AddCertificate(w.valve.DER, awsemu.StatusActive)),
+		"another thing": r.Enroll("valve-1", w.valve, false), "another certificate": r.Enroll("pump-7", w.valve, true),
 	} {
 		if err == nil {
 			t.Errorf("%s: saved into a directory that is gone", name)

@@ -1,0 +1,115 @@
+package main
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/gatehouse-edge/gatehouse/messages"
+	"github.com/gatehouse-edge/gatehouse/sim/awsemu"
+)
+
+// enrollAll makes the core's and the demo devices' identities, if they are not there, and
+// registers them and what `device add` has put beside them.
+func enrollAll(dir string, authority *awsemu.Authority, registry *awsemu.Registry) (tls.Certificate, error) {
+	for _, thing := range demoThings {
+		if err := enroll(authority, registry, thing, deviceDir(dir, string(thing)), false); err != nil {
+			return tls.Certificate{}, err
+		}
+	}
+	if err := enrollAdded(dir, authority, registry); err != nil {
+		return tls.Certificate{}, err
+	}
+	core := filepath.Join(cloudDir(dir), "core")
+	if err := enroll(authority, registry, coreThing, core, true); err != nil {
+		return tls.Certificate{}, err
+	}
+	return tls.LoadX509KeyPair(filepath.Join(core, "cert.pem"), filepath.Join(core, "key.pem"))
+}
+
+// enroll makes a thing's key and certificate in folder, unless they are there, and
+// registers what is there. Files come before the registry, and the certificate after its
+// key: whatever a crash left, and if the registry was deleted, the next start goes on.
+func enroll(authority *awsemu.Authority, registry *awsemu.Registry, thing messages.ThingName, folder string, core bool) error {
+	if _, err := os.Stat(filepath.Join(folder, "cert.pem")); errors.Is(err, fs.ErrNotExist) {
+		if err := os.Remove(filepath.Join(folder, "key.pem")); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		identity, err := authority.IssueDevice(string(thing), time.Now())
+		if err != nil {
+			return err
+		}
+		if err := writeIdentity(folder, identity); err != nil {
+			return err
+		}
+	}
+	certificate, err := readCertificate(folder)
+	if err != nil {
+		return err
+	}
+	return register(registry, thing, certificate, core)
+}
+
+// register enrolls a thing whose certificate the registry does not know. One that it knows
+// is as somebody has left it: revoked or detached, perhaps.
+func register(registry *awsemu.Registry, thing messages.ThingName, certificate *x509.Certificate, core bool) error {
+	id := messages.CertificateIDOf(certificate.Raw)
+	if _, known := registry.Certificate(id); known {
+		return nil
+	}
+	return registry.Enroll(thing, &awsemu.Identity{ID: id, DER: certificate.Raw}, core)
+}
+
+// enrollAdded registers the devices in DIR/devices whose certificates the authority has
+// signed. Others were put there by somebody who wants to see them refused.
+func enrollAdded(dir string, authority *awsemu.Authority, registry *awsemu.Registry) error {
+	folders, err := os.ReadDir(deviceDir(dir, ""))
+	if err != nil {
+		return err
+	}
+	for _, folder := range folders {
+		thing, err := messages.ParseThingName(folder.Name())
+		if err != nil {
+			continue
+		}
+		certificate, err := readCertificate(deviceDir(dir, folder.Name()))
+		if err != nil {
+			continue // not finished, or not ours
+		}
+		signed := x509.VerifyOptions{Roots: authority.Pool(), KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}}
+		if _, err := certificate.Verify(signed); err != nil {
+			continue
+		}
+		if err := register(registry, thing, certificate, false); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// readCertificate reads the certificate of the identity in folder.
+func readCertificate(folder string) (*x509.Certificate, error) {
+	path := filepath.Join(folder, "cert.pem")
+	text, err := readFile(path, certificateMaxBytes)
+	if err != nil {
+		return nil, err
+	}
+	block, _ := pem.Decode(text)
+	if block == nil {
+		return nil, fmt.Errorf("%s: no certificate in it; remove %s, and a new identity is made", path, folder)
+	}
+	certificate, err := x509.ParseCertificate(block.Bytes)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w; remove %s, and a new identity is made", path, err, folder)
+	}
+	return certificate, nil
+}
+
+// certificateMaxBytes bounds a certificate's file.
+const certificateMaxBytes = 64 << 10
