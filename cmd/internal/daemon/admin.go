@@ -50,7 +50,8 @@ type Status struct {
 	Log            map[string]json.Number `json:"log"`
 }
 
-// DevicesRequest asks for a page of devices, by name.
+// DevicesRequest asks for a page of devices, by name. Without a Limit it is as long as it
+// may be.
 type DevicesRequest struct {
 	After messages.ThingName `json:"after,omitempty"`
 	Limit int                `json:"limit,omitempty"`
@@ -130,7 +131,7 @@ type BrokerAdded struct {
 	Entry    string `json:"entry"`
 }
 
-// devicesPage bounds a page: an answer must fit a NATS message of 64 KiB.
+// devicesPage bounds a page of devices: an answer must fit a NATS message of 64 KiB.
 const devicesPage = 100
 
 // handle makes a Handler of a typed function.
@@ -208,21 +209,20 @@ func durationText(ms int64) string {
 func number(n uint64) json.Number { return json.Number(fmt.Sprint(n)) }
 
 func (d *Daemon) devices(_ context.Context, q DevicesRequest) (Devices, error) {
+	if q.Limit <= 0 || q.Limit > devicesPage {
+		q.Limit = devicesPage
+	}
 	return ListDevices(d.views, d.sys.Trust(), d.trust.NowMs(), q), nil
 }
 
-// ListDevices makes a page of the known devices.
+// ListDevices makes a page of the known devices; without a Limit it holds all of them.
 func ListDevices(v *projections.Views, trust messages.Trust, nowMs int64, q DevicesRequest) Devices {
-	limit := q.Limit
-	if limit <= 0 || limit > devicesPage {
-		limit = devicesPage
-	}
 	page := Devices{Devices: []DeviceLine{}}
 	for _, name := range v.Things() {
 		if name <= q.After {
 			continue
 		}
-		if len(page.Devices) == limit {
+		if q.Limit > 0 && len(page.Devices) == q.Limit {
 			page.More = true
 			break
 		}

@@ -1,0 +1,47 @@
+package daemon
+
+import (
+	"fmt"
+	"log/slog"
+	"testing"
+
+	"github.com/gatehouse-edge/gatehouse/actors/ca"
+	"github.com/gatehouse-edge/gatehouse/messages"
+)
+
+// startDaemon starts a daemon in dir that is reached in process, unless cfg says more.
+func startDaemon(t *testing.T, dir string, cfg Config) *Daemon {
+	t.Helper()
+	cfg.Dir, cfg.Mode, cfg.CAType, cfg.Logger = dir, "dev", ca.TypeECDSAP256, slog.New(slog.DiscardHandler)
+	cfg.MQTTHosts = []string{"localhost"}
+	d, err := Start(t.Context(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(d.Close)
+	return d
+}
+
+// TestPagesOfDevices: what goes into a message is bounded, whatever is asked for; who reads
+// the log himself gets all devices at once, and opens it once.
+func TestPagesOfDevices(t *testing.T) {
+	d := startDaemon(t, t.TempDir(), Config{})
+	const devices = devicesPage + 1
+	for i := range devices {
+		if _, err := d.quarantine(t.Context(), DeviceRequest{Thing: messages.ThingName(fmt.Sprintf("pump-%03d", i)), Reason: "test"}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, limit := range []int{0, -1, devices} {
+		if page, err := d.devices(t.Context(), DevicesRequest{Limit: limit}); err != nil || len(page.Devices) != devicesPage || !page.More {
+			t.Errorf("limit %d: %d devices and more: %v (%v), want %d and more", limit, len(page.Devices), page.More, err, devicesPage)
+		}
+	}
+	last, err := d.devices(t.Context(), DevicesRequest{After: "pump-099"})
+	if err != nil || len(last.Devices) != 1 || last.Devices[0].Thing != "pump-100" || last.More {
+		t.Errorf("the last page: %+v (%v)", last, err)
+	}
+	if all := ListDevices(d.views, d.sys.Trust(), d.trust.NowMs(), DevicesRequest{}); len(all.Devices) != devices || all.More {
+		t.Errorf("stored: %d devices and more: %v, want %d at once", len(all.Devices), all.More, devices)
+	}
+}
