@@ -5,7 +5,6 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
-	"sync"
 	"time"
 
 	"github.com/gatehouse-edge/gatehouse/messages"
@@ -60,36 +59,11 @@ func (p *prepared) record(seq, n uint64) messages.Record {
 	}
 }
 
-// write has inFlight writers call put, each again when it returns, for d. put gets the
-// writer's number and how many it has written in this round.
+// write has inFlight writers call put for d. put gets the writer's number and how many it
+// has written in this round.
 func write(ctx context.Context, d time.Duration, put func(w, i int) error) (sample, error) {
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	latencies := make([][]time.Duration, inFlight)
-	var wg sync.WaitGroup
-	start := time.Now()
-	for w := range inFlight {
-		wg.Go(func() {
-			took := make([]time.Duration, 0, 1<<14)
-			for i := 0; ctx.Err() == nil; i++ {
-				at := time.Now()
-				if at.Sub(start) >= d {
-					break
-				}
-				if err := put(w, i); err != nil {
-					cancel(err)
-					break
-				}
-				took = append(took, time.Since(at))
-			}
-			latencies[w] = took
-		})
-	}
-	wg.Wait()
-	s := sample{took: time.Since(start)}
-	for _, took := range latencies {
-		s.latencies = append(s.latencies, took...)
-	}
-	s.ops = len(s.latencies)
-	return s, context.Cause(ctx)
+	return work(ctx, d, func(w, i int) (time.Time, error) {
+		err := put(w, i)
+		return time.Now(), err
+	})
 }
