@@ -97,9 +97,6 @@ func (e *Emulator) open(listener net.Listener) *front {
 // URL returns the data plane's base URL. Clients name ServerName beside it.
 func (e *Emulator) URL() string { return "https://" + e.addr }
 
-// Registry returns what the emulated cloud knows.
-func (e *Emulator) Registry() *Registry { return e.registry }
-
 // Offline takes the cloud away or brings it back. Away means away: nothing listens, every
 // connection is cut, and requests under way get no answer. It comes back at the same
 // address. It returns when that is so.

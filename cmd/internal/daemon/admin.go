@@ -25,7 +25,6 @@ const (
 	OpLogVerify  = "log-verify" // → VerifyReport (not "verify": that is a broker's operation)
 	OpLogStat    = "log-stat"   // → LogStats
 	OpBrokerAdd  = "broker-add" // BrokerRequest → BrokerAdded
-	OpPolicy     = "policy"     // → the policy in force
 	OpRefresh    = "refresh"    // → Refresh: begins one, due or not
 	OpRefreshing = "refreshing" // → Refresh: how far it is
 )
@@ -169,7 +168,6 @@ func (d *Daemon) startAdmin() error {
 			OpLogVerify:  handle(d.verify),
 			OpLogStat:    handle(d.logStat),
 			OpRefreshing: handle(d.refreshing),
-			OpPolicy:     func(context.Context, []byte) ([]byte, error) { return d.views.Policy().Document().Canonical(), nil },
 		},
 	}, d.logger)
 	if err != nil {

@@ -291,9 +291,6 @@ func (d *Daemon) tune(s config.Section) {
 	}
 }
 
-// Views are the read models, for the admin service and tests.
-func (d *Daemon) Views() *projections.Views { return d.views }
-
 // MQTTAddr is where the embedded broker listens; "" if there is none.
 func (d *Daemon) MQTTAddr() string {
 	if d.mqtt == nil {

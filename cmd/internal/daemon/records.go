@@ -89,7 +89,7 @@ func ReadRecords(ctx context.Context, log eventlog.Log, q RecordsRequest) (Recor
 func pageLine(rec *messages.Record) ([]byte, error) {
 	if len(rec.Body) > recordsBudget/2 {
 		short := *rec
-		short.Body, short.Kind, short.Schema = nil, rec.Kind, 0
+		short.Body, short.Schema = nil, 0
 		return messages.RecordJSON(&short)
 	}
 	return messages.RecordJSON(rec)
