@@ -150,7 +150,8 @@ func handle[Q, A any](f func(context.Context, Q) (A, error)) admin.Handler {
 	}
 }
 
-func (d *Daemon) startAdmin() error {
+// startAdmin answers operators, from when all that they may ask about is there.
+func (d *Daemon) startAdmin(context.Context) error {
 	s, err := admin.Serve(d.conn, admin.Handlers{
 		Admin: map[string]admin.Handler{
 			OpQuarantine: handle(d.quarantine),

@@ -91,6 +91,7 @@ func (d *Daemon) start(ctx context.Context) error {
 		{"start authority", d.startAuthority},
 		{"start NATS", d.startNATS},
 		{"start MQTT broker", d.startMQTT},
+		{"start admin service", d.startAdmin},
 		{"publish events", d.publishEvents},
 		{"start status page", d.startHTTP},
 		{"watch files", d.watchFiles},

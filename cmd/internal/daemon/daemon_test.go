@@ -1,12 +1,18 @@
 package daemon
 
 import (
+	"context"
 	"fmt"
 	"log/slog"
+	"net"
+	"os"
 	"testing"
+	"time"
 
+	"github.com/gatehouse-edge/gatehouse/actors/brokers/admin"
 	"github.com/gatehouse-edge/gatehouse/actors/ca"
 	"github.com/gatehouse-edge/gatehouse/messages"
+	"github.com/gatehouse-edge/gatehouse/messages/authapi"
 )
 
 // startDaemon starts a daemon in dir that is reached in process, unless cfg says more.
@@ -44,4 +50,52 @@ func TestPagesOfDevices(t *testing.T) {
 	if all := ListDevices(d.views, d.sys.Trust(), d.trust.NowMs(), DevicesRequest{}); len(all.Devices) != devices || all.More {
 		t.Errorf("stored: %d devices and more: %v, want %d at once", len(all.Devices), all.More, devices)
 	}
+}
+
+// TestStatusWhileStarting: an operator who asks again and again while the daemon starts
+// hears nothing, and then of the whole daemon.
+func TestStatusWhileStarting(t *testing.T) {
+	dir := t.TempDir()
+	startDaemon(t, dir, Config{}).Close() // makes the administrator's credentials
+	credentials, err := os.ReadFile(CredsFile(dir, authapi.OperatorAdmin))
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr := freeAddr(t)
+	first := make(chan Status, 1)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	go func() {
+		defer close(first)
+		for ctx.Err() == nil {
+			c, err := admin.Dial("nats://"+addr, authapi.OperatorAdmin, credentials, nil)
+			if err != nil {
+				continue // it does not listen yet, or does not know us
+			}
+			for ctx.Err() == nil {
+				var s Status
+				if err := c.Ask(ctx, OpStatus, nil, &s); err == nil {
+					first <- s
+					c.Close()
+					return
+				}
+			}
+			c.Close()
+		}
+	}()
+	startDaemon(t, dir, Config{NATSListen: addr, MQTTListen: "127.0.0.1:0"})
+	if s := <-first; s.MQTT == "" || s.NATS == "" {
+		t.Errorf("the first status: %+v, want both addresses", s)
+	}
+}
+
+// freeAddr finds a free address on loopback.
+func freeAddr(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
 }

@@ -15,8 +15,8 @@ import (
 	"github.com/gatehouse-edge/gatehouse/messages/authapi"
 )
 
-// startNATS starts the embedded server with its users, the desk (not ready yet), the
-// pushes and the admin service.
+// startNATS starts the embedded server with its users, the desk (not ready yet) and the
+// pushes.
 func (d *Daemon) startNATS(context.Context) error {
 	err := d.connectNATS()
 	if err != nil {
@@ -44,7 +44,7 @@ func (d *Daemon) startNATS(context.Context) error {
 			d.logger.Warn("desk closed with requests unanswered", "error", err)
 		}
 	})
-	return d.startAdmin()
+	return nil
 }
 
 // connectNATS connects to the external server that is configured, or starts the
