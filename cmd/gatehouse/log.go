@@ -47,7 +47,8 @@ func (a *app) logCommand() *cobra.Command {
 		Short: "Recompute the whole log: bytes, tree, streams, checkpoints",
 		Long: `Recompute the whole log: bytes, Merkle tree, streams, checkpoints. Exit 0 and
 "ok: N events, root …"; exit 20 if it is corrupt, 22 if a newer version wrote it, 23 if
-a daemon is using it (then --live asks the daemon to verify).`,
+a daemon is using it (then --live asks the daemon to verify, which fails if it takes
+longer than the daemon has for a request; a stopped daemon's log may take any time).`,
 		Example: example("gatehouse log verify ./gh", "gatehouse log verify --live --dir ./gh"),
 		Args:    cobra.MaximumNArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
@@ -67,8 +68,9 @@ a daemon is using it (then --live asks the daemon to verify).`,
 			return a.logStat(c.Context(), live)
 		},
 	}
-	for _, one := range []*cobra.Command{cat, verify, stat} {
-		one.Flags().BoolVar(&live, "live", false, "ask the running daemon")
+	cat.Flags().BoolVar(&live, "live", false, fmt.Sprintf("ask the running daemon, which has %s for each page", askTimeout))
+	for _, one := range []*cobra.Command{verify, stat} {
+		one.Flags().BoolVar(&live, "live", false, fmt.Sprintf("ask the running daemon, which has %s for all of it", askTimeout))
 	}
 	c.AddCommand(cat, verify, stat)
 	return c

@@ -119,7 +119,8 @@ func (a *app) needDir() (string, error) {
 	return a.dir, nil
 }
 
-// askTimeout bounds one question to the daemon.
+// askTimeout bounds one question to the daemon, as the daemon itself does. Help and README
+// say so.
 const askTimeout = 10 * time.Second
 
 // ask asks the running daemon of the directory.
