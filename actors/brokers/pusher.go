@@ -54,13 +54,6 @@ func NewPusher(cfg PusherConfig) (*Pusher, error) {
 // changes nothing.
 func (p *Pusher) AddBroker(broker messages.BrokerID) { p.line(broker) }
 
-// RemoveBroker ends the pushes to broker.
-func (p *Pusher) RemoveBroker(broker messages.BrokerID) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	delete(p.brokers, broker)
-}
-
 func (p *Pusher) line(broker messages.BrokerID) *pushLine {
 	p.mu.RLock()
 	l := p.brokers[broker]

@@ -71,7 +71,6 @@ func TestPushesAreNumberedPerBrokerAndHeartbeatsRepeatTheLast(t *testing.T) {
 	p.CertificateUpdated("b", "PEM", []string{"CA"})
 	p.AddBroker("a") // changes nothing
 	p.Beat()
-	p.RemoveBroker("b")
 	p.PolicyChanged(9)
 	type push struct {
 		broker messages.BrokerID
@@ -80,7 +79,7 @@ func TestPushesAreNumberedPerBrokerAndHeartbeatsRepeatTheLast(t *testing.T) {
 	}
 	want := map[messages.BrokerID][]push{
 		"a": {{"a", "heartbeat", 0}, {"a", "session-closed", 1}, {"a", "policy-changed", 2}, {"a", "heartbeat", 2}, {"a", "policy-changed", 3}},
-		"b": {{"b", "certificate-updated", 1}, {"b", "heartbeat", 1}},
+		"b": {{"b", "certificate-updated", 1}, {"b", "heartbeat", 1}, {"b", "policy-changed", 2}},
 	}
 	got := map[messages.BrokerID][]push{}
 	for _, m := range out.sent {
