@@ -352,6 +352,39 @@ func TestSessionOpenedTooLateIsClosedAgain(t *testing.T) {
 	}
 }
 
+// TestSessionWhoseReplyDidNotLeaveIsClosedAgain: its token has reached nobody.
+func TestSessionWhoseReplyDidNotLeaveIsClosedAgain(t *testing.T) {
+	for name, c := range map[string]struct {
+		thing  messages.ThingName
+		before func(*house)
+	}{
+		"too long to write":   {messages.ThingName(strings.Repeat("x", authapi.MaxMessageBytes)), func(*house) {}},
+		"the connection gone": {"x", func(h *house) { h.daemon.Close() }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := startHouse(t, nil)
+			a := h.broker(t, "a")
+			_, cert := makeCertificate(t)
+			token, closed := messages.NewToken(), make(chan struct{})
+			set(h.gate, &h.gate.onAuthenticate, func(_ Caller, reply func(Grant, error)) bool {
+				c.before(h)
+				reply(Grant{ConnectAuthorized: true, Token: token, Thing: c.thing}, nil)
+				return true
+			})
+			set(h.gate, &h.gate.onClose, func(_ Caller, reply func(error)) bool { reply(nil); close(closed); return true })
+			body := quotedJSON(t, authapi.AuthenticateRequest{ClientID: "x", CertificatePEM: cert})
+			if err := a.PublishRequest(authapi.Subject("a", authapi.OpAuthenticate), "_INBOX_a.x", []byte(body)); err != nil {
+				t.Fatal(err)
+			}
+			select {
+			case <-closed:
+			case <-time.After(patience):
+				t.Error("the session nobody knows of stays open")
+			}
+		})
+	}
+}
+
 func TestClosingTheDeskAnswersWhatWasTakenIn(t *testing.T) {
 	h := startHouse(t, nil)
 	a := h.broker(t, "a")

@@ -120,12 +120,12 @@ func (d *Desk) close(q *request) error {
 	return nil
 }
 
-// abandon closes a session that was opened too late: its token was never sent, so
-// nobody else can close it.
+// abandon closes a session whose token was never sent, because it was opened too late or
+// the reply did not leave: nobody else can close it.
 func (d *Desk) abandon(c Caller, token messages.Token) {
 	d.cfg.Gate.CloseSession(c, []byte(token), func(err error) {
 		if err != nil {
-			d.cfg.Log.Warn("session opened too late is still open", "token", token, "broker", c.Broker, "error", err)
+			d.cfg.Log.Warn("session that its broker does not know of is still open", "token", token, "broker", c.Broker, "error", err)
 		}
 	})
 }

@@ -124,11 +124,13 @@ func (q *request) guard(f func()) {
 	f()
 }
 
-// answer sends a normal reply. It reports false if the request was answered before.
-func (q *request) answer(allowed bool, message any) bool {
+// answer sends a normal reply. It reports whether that left: false if the request was
+// answered before, or the reply could not be written or sent.
+func (q *request) answer(allowed bool, message any) (sent bool) {
 	body, err := encodeReply(message)
 	if err != nil {
-		return q.refuse(authapi.RefusalFor(err))
+		q.refuse(authapi.RefusalFor(err))
+		return false
 	}
 	if !q.answered.CompareAndSwap(false, true) {
 		return false
@@ -138,11 +140,11 @@ func (q *request) answer(allowed bool, message any) bool {
 	} else {
 		q.counters.denied.Add(1)
 	}
-	if err := q.desk.cfg.Conn.Publish(q.reply, body); err != nil {
+	if err = q.desk.cfg.Conn.Publish(q.reply, body); err != nil {
 		q.desk.unsent(q.counters, err)
 	}
 	q.done()
-	return true
+	return err == nil
 }
 
 func encodeReply(message any) ([]byte, error) {
@@ -152,14 +154,13 @@ func encodeReply(message any) ([]byte, error) {
 	return authapi.Encode(message)
 }
 
-// refuse sends an error reply. It reports false if the request was answered before.
-func (q *request) refuse(refusal *messages.Refusal) bool {
+// refuse sends an error reply, unless the request was answered before.
+func (q *request) refuse(refusal *messages.Refusal) {
 	if !q.answered.CompareAndSwap(false, true) {
-		return false
+		return
 	}
 	q.desk.refuse(q.counters, q.reply, refusal)
 	q.done()
-	return true
 }
 
 // done gives back what the request held. It runs once.
