@@ -22,40 +22,36 @@ func (c *Client) pushed(msg *nats.Msg) {
 		c.invalidate("a push of an unknown kind arrived", "subject", msg.Subject)
 		return
 	}
-	missed := false
 	switch kind {
 	case authapi.PushHeartbeat:
 		var p authapi.Heartbeat
 		if p, err = authapi.ParseHeartbeat(msg.Data); err == nil {
-			missed = c.feed.observe(kind, p.Stamp)
+			c.observe(kind, p.Stamp)
 		}
 	case authapi.PushSessionClosed:
 		var p authapi.SessionClosed
 		if p, err = authapi.ParseSessionClosed(msg.Data); err == nil {
-			missed = c.feed.observe(kind, p.Stamp)
+			c.observe(kind, p.Stamp)
 			c.sessionClosed(p)
 		}
 	case authapi.PushPolicyChanged:
 		var p authapi.PolicyChanged
 		if p, err = authapi.ParsePolicyChanged(msg.Data); err == nil {
-			missed = c.feed.observe(kind, p.Stamp)
-			c.policyChanged(p, missed)
+			c.observe(kind, p.Stamp)
+			c.policyChanged(p)
 		}
 	case authapi.PushCertificateUpdated:
 		var p authapi.CertificateUpdated
 		if p, err = authapi.ParseCertificateUpdated(msg.Data); err == nil {
-			missed = c.feed.observe(kind, p.Stamp)
+			c.observe(kind, p.Stamp)
 			if c.cfg.OnCertificate != nil {
 				c.cfg.OnCertificate(p)
 			}
 		}
 	}
-	switch {
-	case err != nil:
+	if err != nil {
 		c.invalidate("a push cannot be read", "err", err)
 		return
-	case missed:
-		c.invalidate("a push was missed", "epoch", c.feed.epoch, "seq", c.feed.seq)
 	}
 	// Last, so that nobody takes the feed for fresh before what the push says is known.
 	c.feed.touch(now)
@@ -63,6 +59,14 @@ func (c *Client) pushed(msg *nats.Msg) {
 	case <-c.ready:
 	default:
 		close(c.ready)
+	}
+}
+
+// observe voids all permissions if a push before the one of stamp was missed. It comes
+// before what the push says is applied, lest it undo that.
+func (c *Client) observe(kind authapi.Push, stamp authapi.Stamp) {
+	if c.feed.observe(kind, stamp) {
+		c.invalidate("a push was missed", "epoch", stamp.Epoch, "seq", stamp.Seq)
 	}
 }
 
@@ -83,13 +87,10 @@ func (c *Client) sessionClosed(p authapi.SessionClosed) {
 }
 
 // policyChanged voids all permissions of older policies. A new run of the daemon may
-// have gone back to an older policy, a known run cannot.
-func (c *Client) policyChanged(p authapi.PolicyChanged, missed bool) {
+// have gone back to an older policy, a known run cannot; observe has told them apart.
+func (c *Client) policyChanged(p authapi.PolicyChanged) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if missed {
-		c.floor = p.PolicyRevision
-	}
 	c.floor = max(c.floor, p.PolicyRevision)
 	c.generation.Add(1)
 	c.enqueueAll()
