@@ -12,6 +12,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 
+	"github.com/gatehouse-edge/gatehouse/actors/brokers/client"
 	"github.com/gatehouse-edge/gatehouse/messages"
 	"github.com/gatehouse-edge/gatehouse/messages/authapi"
 )
@@ -50,7 +51,7 @@ func (cfg ConnectConfig) secure() (*tls.Config, error) {
 	for one := range strings.SplitSeq(cfg.URL, ",") {
 		local, err := isLocal(strings.TrimSpace(one))
 		if err != nil {
-			return nil, err
+			return nil, fmt.Errorf("%s: %w", client.RedactURLs(cfg.URL), err)
 		}
 		remote = remote || !local
 	}
@@ -72,10 +73,10 @@ func isLocal(text string) (bool, error) {
 	}
 	u, err := url.Parse(text)
 	if err != nil || u.Hostname() == "" {
-		return false, fmt.Errorf("URL %q: want such as nats://127.0.0.1:4222 or tls://nats.example:4222", text)
+		return false, errors.New("want URLs such as nats://127.0.0.1:4222 or tls://nats.example:4222")
 	}
 	if u.Scheme != "nats" && u.Scheme != "tls" {
-		return false, fmt.Errorf("URL %q: scheme %q: want nats or tls", text, u.Scheme)
+		return false, fmt.Errorf("URL with scheme %q, want nats or tls", u.Scheme)
 	}
 	ip := net.ParseIP(u.Hostname())
 	return u.Scheme == "nats" && (u.Hostname() == "localhost" || ip.IsLoopback()), nil
@@ -104,9 +105,9 @@ func connect(url string, c Credentials, name string, log *slog.Logger, options .
 			log.Warn("NATS error", "subject", subject, "error", err)
 		}),
 	}, options...)
-	nc, err := nats.Connect(url, options...)
+	nc, err := client.DialNATS(url, options...)
 	if err != nil {
-		return nil, fmt.Errorf("connect to NATS: %w", err)
+		return nil, fmt.Errorf("connect to %w", err)
 	}
 	return nc, nil
 }

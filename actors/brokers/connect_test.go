@@ -4,6 +4,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -80,6 +81,23 @@ func freePort(t *testing.T) int {
 	}
 	defer l.Close()
 	return l.Addr().(*net.TCPAddr).Port
+}
+
+// TestErrorsKeepPasswords: the URLs of NATS servers may hold some.
+func TestErrorsKeepPasswords(t *testing.T) {
+	daemon, err := NewDaemonCredentials()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, urls := range []string{"http://u:sesame@h", "nats://h,nats://u:sesame@h:x", "nats://u:sesame,x@h", "nats://u:%sesame@h"} {
+		nc, err := Connect(ConnectConfig{URL: urls, Credentials: daemon, Log: testLog(t)})
+		if err == nil {
+			nc.Close()
+			t.Errorf("%s: connected", urls)
+		} else if strings.Contains(err.Error(), "sesame") {
+			t.Errorf("%s: %v", urls, err)
+		}
+	}
 }
 
 func TestConnectNeedsItsCollaborators(t *testing.T) {

@@ -176,9 +176,9 @@ func Dial(url string, name string, credentials []byte, config *tls.Config) (*Cli
 	if config != nil {
 		options = append(options, nats.Secure(config))
 	}
-	conn, err := nats.Connect(url, options...)
+	conn, err := client.DialNATS(url, options...)
 	if err != nil {
-		return nil, fmt.Errorf("connect to %s: %w", url, err)
+		return nil, fmt.Errorf("connect to %w", err)
 	}
 	return &Client{conn: conn}, nil
 }

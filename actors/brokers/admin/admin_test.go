@@ -171,3 +171,15 @@ func TestHostileReplySubject(t *testing.T) {
 		t.Errorf("%d answers went astray (%v)", n, err)
 	}
 }
+
+// TestDialKeepsPasswords: an error must not tell what a URL may hold.
+func TestDialKeepsPasswords(t *testing.T) {
+	c, err := brokers.NewOperatorCredentials(authapi.OperatorAdmin)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = admin.Dial("nats://u:sesame@127.0.0.1:1", authapi.OperatorAdmin, c.File(), nil)
+	if err == nil || strings.Contains(err.Error(), "sesame") || !strings.Contains(err.Error(), "127.0.0.1:1") {
+		t.Errorf("got %v", err)
+	}
+}

@@ -115,11 +115,7 @@ func dial(ctx context.Context, cfg Config) (*nats.Conn, error) {
 	options = append(options, nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
 		cfg.Logger.Warn("NATS reports an error", "broker", cfg.Broker, "err", err)
 	}))
-	nc, err := nats.Connect(cfg.URL, append(options, cfg.Options...)...)
-	if err != nil {
-		return nil, fmt.Errorf("NATS at %s: %w", cfg.URL, err)
-	}
-	return nc, nil
+	return DialNATS(cfg.URL, append(options, cfg.Options...)...)
 }
 
 // listen subscribes to the pushes and waits until the server has taken that in, so that
