@@ -27,13 +27,13 @@ type ConnectConfig struct {
 }
 
 // Connect connects as the daemon to an external NATS server. It keeps trying, also the
-// first time: a server that is down is no reason for the daemon not to start. A server
-// that is not on this machine must speak TLS.
+// first time: a server that is down is no reason for the daemon not to start, one that
+// refuses the daemon is. A server that is not on this machine must speak TLS.
 func Connect(cfg ConnectConfig) (*nats.Conn, error) {
 	if cfg.Log == nil || cfg.URL == "" || cfg.Credentials.Public == "" {
 		return nil, errors.New("connect to NATS: URL, Credentials and Log are required")
 	}
-	options := []nats.Option{nats.RetryOnFailedConnect(true)}
+	options := []nats.Option{nats.ConnectHandler(func(*nats.Conn) { cfg.Log.Info("connected to NATS") })}
 	config, err := cfg.secure()
 	if err != nil {
 		return nil, fmt.Errorf("connect to NATS: %w", err)
@@ -41,7 +41,11 @@ func Connect(cfg ConnectConfig) (*nats.Conn, error) {
 	if config != nil {
 		options = append(options, nats.Secure(config))
 	}
-	return connect(cfg.URL, cfg.Credentials, daemonName, cfg.Log, options...)
+	nc, err := connect(cfg.URL, cfg.Credentials, daemonName, cfg.Log, options...)
+	if err == nil && !nc.IsConnected() {
+		cfg.Log.Warn("NATS is not there yet: no broker is answered until it is", "url", client.RedactURLs(cfg.URL))
+	}
+	return nc, err
 }
 
 // secure is the TLS to insist on, or nil if all servers are on this machine and none is
@@ -82,7 +86,8 @@ func isLocal(text string) (bool, error) {
 	return u.Scheme == "nats" && (u.Hostname() == "localhost" || ip.IsLoopback()), nil
 }
 
-// connect connects with c, answers inside the inbox of name, and reconnects for ever.
+// connect connects with c, answers inside the inbox of name, and reconnects for ever,
+// unless it is refused twice.
 func connect(url string, c Credentials, name string, log *slog.Logger, options ...nats.Option) (*nats.Conn, error) {
 	user, err := c.option()
 	if err != nil {
@@ -97,6 +102,11 @@ func connect(url string, c Credentials, name string, log *slog.Logger, options .
 			}
 		}),
 		nats.ReconnectHandler(func(*nats.Conn) { log.Info("connection to NATS is back") }),
+		nats.ClosedHandler(func(nc *nats.Conn) {
+			if err := nc.LastError(); errors.Is(err, nats.ErrAuthorization) {
+				log.Error("NATS refused the credentials twice: start again once it knows them", "name", name, "error", err)
+			}
+		}),
 		nats.ErrorHandler(func(_ *nats.Conn, sub *nats.Subscription, err error) {
 			subject := ""
 			if sub != nil {
@@ -105,7 +115,7 @@ func connect(url string, c Credentials, name string, log *slog.Logger, options .
 			log.Warn("NATS error", "subject", subject, "error", err)
 		}),
 	}, options...)
-	nc, err := client.DialNATS(url, options...)
+	nc, err := client.KeepDialingNATS(url, options...)
 	if err != nil {
 		return nil, fmt.Errorf("connect to %w", err)
 	}

@@ -1,6 +1,9 @@
 package brokers
 
 import (
+	"errors"
+	"fmt"
+	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
@@ -72,6 +75,48 @@ func TestDeskServesOnAnExternalServer(t *testing.T) {
 		ns.WaitForShutdown()
 	}
 }
+
+// TestServerThatRefusesTheDaemon: that is a wrong configuration, and said so: at once if the
+// server is there, in the log if it comes later.
+func TestServerThatRefusesTheDaemon(t *testing.T) {
+	known, err := NewDaemonCredentials()
+	if err != nil {
+		t.Fatal(err)
+	}
+	stranger, err := NewDaemonCredentials()
+	if err != nil {
+		t.Fatal(err)
+	}
+	port := freePort(t)
+	said := make(chan string, 16)
+	cfg := ConnectConfig{
+		URL: fmt.Sprintf("nats://127.0.0.1:%d", port), Credentials: stranger,
+		Log: slog.New(slog.NewTextHandler(lines(said), &slog.HandlerOptions{Level: slog.LevelError})),
+	}
+	early, err := Connect(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer early.Close()
+	externalServer(t, nil, known, port)
+	if nc, err := Connect(cfg); !errors.Is(err, nats.ErrAuthorization) {
+		nc.Close()
+		t.Errorf("got %v, want %v", err, nats.ErrAuthorization)
+	}
+	select {
+	case line := <-said:
+		if !strings.Contains(line, "refused the credentials") {
+			t.Errorf("got %s", line)
+		}
+	case <-time.After(patience):
+		t.Error("nothing is said")
+	}
+}
+
+// lines hands on what is written to it.
+type lines chan string
+
+func (l lines) Write(p []byte) (int, error) { l <- string(p); return len(p), nil }
 
 func freePort(t *testing.T) int {
 	t.Helper()

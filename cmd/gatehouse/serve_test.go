@@ -128,7 +128,8 @@ func TestServe(t *testing.T) {
 	}
 }
 
-// TestServeExternalNATS: the same with a NATS server that is not ours.
+// TestServeExternalNATS: the same with a NATS server that is not ours, and that starts
+// after the daemon does.
 func TestServeExternalNATS(t *testing.T) {
 	need(t, "mosquitto_pub")
 	s := newSite(t)
@@ -147,6 +148,10 @@ func TestServeExternalNATS(t *testing.T) {
 		t.Fatal(err)
 	}
 	opts.NoLog, opts.NoSigs = true, true
+	d := s.serve(t, fmt.Sprintf("{url: %q, creds: data/brokers/gatehouse.creds}", "nats://"+addr))
+	if out, err := d.publish("pump-7", "pump-7", "pumps/7/level"); err == nil || !strings.Contains(out, "(136)") {
+		t.Errorf("without NATS: %v, want CONNACK 136 in\n%s", err, out)
+	}
 	external, err := server.NewServer(opts)
 	if err != nil {
 		t.Fatal(err)
@@ -156,7 +161,8 @@ func TestServeExternalNATS(t *testing.T) {
 	if !external.ReadyForConnections(10 * time.Second) {
 		t.Fatal("the NATS server is not ready")
 	}
-	d := s.serve(t, fmt.Sprintf("{url: %q, creds: data/brokers/gatehouse.creds}", "nats://"+addr))
+	d.log.await(t, "connected to NATS", 15*time.Second)
+	d.log.await(t, "Gatehouse is heard", 15*time.Second) // so says the embedded broker
 	pumpWorks(t, d)
 	d.nats = addr
 	demo := connectSeed(t, d)

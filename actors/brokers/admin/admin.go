@@ -51,14 +51,15 @@ type Service struct {
 	cancel   context.CancelFunc
 }
 
-// Serve subscribes the service on the daemon's connection.
+// Serve subscribes the service on the daemon's connection. While that is away, the library
+// subscribes when it is back.
 func Serve(conn *nats.Conn, h Handlers, log *slog.Logger) (*Service, error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	s := &Service{conn: conn, handlers: h, log: log, queue: make(chan *nats.Msg, queueMax), cancel: cancel}
 	for _, subject := range []string{authapi.SubjectPrefix + "admin.*", authapi.SubjectPrefix + "audit.*"} {
 		sub, err := conn.Subscribe(subject, s.accept)
 		if err != nil {
-			cancel()
+			s.Close()
 			return nil, fmt.Errorf("subscribe %s: %w", subject, err)
 		}
 		s.subs = append(s.subs, sub)
@@ -66,7 +67,14 @@ func Serve(conn *nats.Conn, h Handlers, log *slog.Logger) (*Service, error) {
 	for range workers {
 		s.wg.Go(func() { s.work(ctx) })
 	}
-	return s, conn.Flush()
+	if !conn.IsConnected() {
+		return s, nil
+	}
+	if err := conn.FlushTimeout(timeout); err != nil && conn.IsConnected() {
+		s.Close()
+		return nil, fmt.Errorf("subscribe the admin service: %w", err)
+	}
+	return s, nil
 }
 
 func (s *Service) accept(m *nats.Msg) {

@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"net"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 	"go.uber.org/goleak"
 
@@ -169,6 +171,64 @@ func TestHostileReplySubject(t *testing.T) {
 	}
 	if n, _, err := heard.Pending(); err != nil || n != 0 {
 		t.Errorf("%d answers went astray (%v)", n, err)
+	}
+}
+
+// TestServerThatComesLater: a NATS server that is down does not keep the service from
+// starting, and operators are answered once it is there.
+func TestServerThatComesLater(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	url := "nats://" + listener.Addr().String()
+	port := listener.Addr().(*net.TCPAddr).Port
+	_ = listener.Close()
+	conn, err := nats.Connect(url, nats.RetryOnFailedConnect(true), nats.MaxReconnects(-1), nats.ReconnectWait(10*time.Millisecond))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	connected := conn.StatusChanged(nats.CONNECTED)
+	service, err := admin.Serve(conn, handlers(), slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer service.Close()
+	ns, err := server.NewServer(&server.Options{Host: "127.0.0.1", Port: port, NoLog: true, NoSigs: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ns.Start()
+	defer func() { ns.Shutdown(); ns.WaitForShutdown() }()
+	select {
+	case <-connected:
+	case <-time.After(10 * time.Second):
+		t.Fatal("the daemon's connection is not there")
+	}
+	if err := conn.FlushTimeout(5 * time.Second); err != nil { // what it subscribed is known
+		t.Fatal(err)
+	}
+	operator, err := nats.Connect(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer operator.Close()
+	if m, err := operator.Request(authapi.SubjectPrefix+"audit.look", nil, 5*time.Second); err != nil || string(m.Data) != `{"seen":7}` {
+		t.Errorf("look: %v %v", m, err)
+	}
+}
+
+// TestServeOnAClosedConnection fails, and leaves nothing running (goleak).
+func TestServeOnAClosedConnection(t *testing.T) {
+	conn, err := newSite(t, handlers()).server.DaemonConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn.Close()
+	if s, err := admin.Serve(conn, handlers(), slog.New(slog.DiscardHandler)); err == nil {
+		s.Close()
+		t.Error("it serves nobody")
 	}
 }
 

@@ -115,11 +115,25 @@ func dial(ctx context.Context, cfg Config) (*nats.Conn, error) {
 	options = append(options, nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
 		cfg.Logger.Warn("NATS reports an error", "broker", cfg.Broker, "err", err)
 	}))
-	return DialNATS(cfg.URL, append(options, cfg.Options...)...)
+	options = append(options, nats.ClosedHandler(func(nc *nats.Conn) {
+		if err := nc.LastError(); errors.Is(err, nats.ErrAuthorization) {
+			cfg.Logger.Error("NATS refused the broker's credentials twice: start again once it knows them", "broker", cfg.Broker, "err", err)
+		}
+	}))
+	options = append(options, cfg.Options...)
+	if !cfg.RetryOnFailedConnect {
+		return DialNATS(cfg.URL, options...)
+	}
+	nc, err := KeepDialingNATS(cfg.URL, options...)
+	if err == nil && !nc.IsConnected() {
+		cfg.Logger.Warn("NATS is not there yet: everybody is refused until it is", "broker", cfg.Broker, "url", RedactURLs(cfg.URL))
+	}
+	return nc, err
 }
 
 // listen subscribes to the pushes and waits until the server has taken that in, so that
-// no push can be lost between here and the first request.
+// no push can be lost between here and the first request. While NATS is away nobody need
+// wait: on connecting the subscription is made before anything else is sent.
 func (c *Client) listen(ctx context.Context) error {
 	c.status = c.nc.StatusChanged(nats.CONNECTED)
 	subject := authapi.PushSubjects(c.cfg.Broker)
@@ -130,6 +144,9 @@ func (c *Client) listen(ctx context.Context) error {
 	c.sub = sub
 	ctx, cancel := context.WithTimeout(ctx, c.cfg.Timeout)
 	defer cancel()
+	if !c.nc.IsConnected() {
+		return nil
+	}
 	if err := c.nc.FlushWithContext(ctx); err != nil {
 		return fmt.Errorf("subscribe to %s: %w", subject, err)
 	}

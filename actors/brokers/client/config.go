@@ -43,6 +43,9 @@ type Config struct {
 	Credentials []byte
 	// TLS is used for the connection to NATS if set.
 	TLS *tls.Config
+	// RetryOnFailedConnect has Connect succeed while NATS is down, and connect when it is
+	// there. Until then every answer is Unavailable.
+	RetryOnFailedConnect bool
 	// Options are added to the connection's options: nats.InProcessServer, for one.
 	Options []nats.Option
 

@@ -3,6 +3,8 @@ package client
 import (
 	"errors"
 	"fmt"
+	"io"
+	"net"
 	"net/url"
 	"strings"
 
@@ -19,6 +21,16 @@ func DialNATS(urls string, options ...nats.Option) (*nats.Conn, error) {
 		err = errors.New("want URLs such as tls://nats.example:4222, separated by commas, special characters in a password as in %2C")
 	}
 	return nil, fmt.Errorf("NATS at %s: %w", RedactURLs(urls), err)
+}
+
+// KeepDialingNATS is DialNATS that takes a server that is down for no error: the connection
+// is made when it comes. One that is there and refuses us still is.
+func KeepDialingNATS(urls string, options ...nats.Option) (*nats.Conn, error) {
+	nc, err := DialNATS(urls, options...)
+	if _, network := errors.AsType[net.Error](err); network || errors.Is(err, nats.ErrNoServers) || errors.Is(err, io.EOF) {
+		return DialNATS(urls, append(options, nats.RetryOnFailedConnect(true))...)
+	}
+	return nc, err
 }
 
 // RedactURLs makes URLs, separated by commas, fit for errors and logs: whatever may be a

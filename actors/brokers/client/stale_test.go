@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/gatehouse-edge/gatehouse/actors/brokers/client"
+	"github.com/gatehouse-edge/gatehouse/actors/brokers/client/clienttest"
 	"github.com/gatehouse-edge/gatehouse/messages"
 	"github.com/gatehouse-edge/gatehouse/messages/authapi"
 )
@@ -231,6 +232,39 @@ func TestNATSDown(t *testing.T) {
 	f.desk.StartServer()
 	until(t, "publish under the new policy", func() client.Decision { return s.Publish(mine) }, client.Denied)
 	until(t, "subscribe", func() client.Decision { return s.Subscribe("sensors/sensor-1/#") }, client.Allowed)
+}
+
+// A broker may start before NATS does: nobody gets in until it is there, then all works.
+func TestNATSComesLater(t *testing.T) {
+	desk := clienttest.Start(t, broker)
+	der := clienttest.Certificate(t, thing).Certificate[0]
+	desk.Trust(thing, der)
+	desk.SetPolicy(connect, publish, subscribe)
+	url := desk.URL()
+	desk.StopServer()
+	cfg := client.Config{Broker: broker, URL: url, Timeout: time.Second, MaxStale: maxStale}
+	if c, err := client.Connect(t.Context(), cfg); err == nil {
+		_ = c.Close()
+		t.Fatal("connected to nothing without being asked to wait")
+	}
+	cfg.RetryOnFailedConnect = true
+	c, err := client.Connect(t.Context(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	f := &fixture{t: t, desk: desk, c: c, der: der}
+	if _, err := c.Authenticate(f.within(), thing, der); !errors.Is(err, client.ErrUnavailable) {
+		t.Errorf("authenticate: %v, want unavailable", err)
+	}
+	desk.StartServer()
+	if err := c.Ready(f.within()); err != nil {
+		t.Fatal(err)
+	}
+	s := f.session()
+	f.locally(func() { want(t, "publish", s.Publish(mine), client.Allowed) })
+	f.desk.SetPolicy(connect, subscribe)
+	until(t, "publish after a push", func() client.Decision { return s.Publish(mine) }, client.Denied)
 }
 
 // A blip too short to lose pushes still voids the cache.

@@ -102,11 +102,8 @@ func (d *Daemon) start(ctx context.Context) error {
 		}
 	}
 	d.answer()
-	if d.client != nil { // the embedded broker must have heard us, or its first deliveries wait
-		d.pusher.Load().Beat()
-		if err := d.client.Ready(ctx); err != nil {
-			return fmt.Errorf("embedded MQTT broker: %w", err)
-		}
+	if err := d.hear(ctx); err != nil {
+		return fmt.Errorf("embedded MQTT broker: %w", err)
 	}
 	return nil
 }

@@ -169,7 +169,7 @@ func (d *Daemon) startMQTT(ctx context.Context) error {
 	if d.server != nil {
 		cfg.Options = append(cfg.Options, d.server.Local())
 	} else {
-		cfg.URL, cfg.TLS = d.cfg.NATS.URL, d.cfg.NATS.TLS
+		cfg.URL, cfg.TLS, cfg.RetryOnFailedConnect = d.cfg.NATS.URL, d.cfg.NATS.TLS, true
 	}
 	d.client, err = client.Connect(ctx, cfg)
 	if err != nil {
@@ -185,6 +185,29 @@ func (d *Daemon) startMQTT(ctx context.Context) error {
 	d.onClose(func() { _ = d.mqtt.Close() })
 	d.closeLeftOver()
 	return nil
+}
+
+// hearTimeout is how long the start waits for an external NATS server to carry the first
+// heartbeat.
+const hearTimeout = 2 * time.Second
+
+// hear waits until the embedded broker has heard us, or its first deliveries would wait. An
+// external server that is down is no reason not to start: until it is there the broker
+// refuses everybody.
+func (d *Daemon) hear(ctx context.Context) error {
+	if d.client == nil {
+		return nil
+	}
+	d.pusher.Load().Beat()
+	if d.server != nil {
+		return d.client.Ready(ctx)
+	}
+	waiting, cancel := context.WithTimeout(ctx, hearTimeout)
+	defer cancel()
+	if err := d.client.Ready(waiting); err != nil {
+		d.logger.Warn("the embedded MQTT broker does not hear the daemon yet", "error", err)
+	}
+	return ctx.Err()
 }
 
 // leftOverGrace is how long the embedded broker's sessions from before a crash wait for
