@@ -89,17 +89,9 @@ func AllBrokers(op Op) string { return SubjectPrefix + "*." + string(op) }
 // ParseSubject reads a request's subject. The broker it returns is who sent the
 // request, as far as NATS permissions hold: it comes from nowhere else.
 func ParseSubject(subject string) (messages.BrokerID, Op, error) {
-	rest, ok := strings.CutPrefix(subject, SubjectPrefix)
-	if !ok {
-		return "", "", fmt.Errorf("subject %.120q: want %s<broker>.<op>", subject, SubjectPrefix)
-	}
-	name, op, ok := strings.Cut(rest, ".")
-	if !ok {
-		return "", "", fmt.Errorf("subject %.120q: want %s<broker>.<op>", subject, SubjectPrefix)
-	}
-	broker, err := ParseBroker(name)
+	broker, op, err := cutSubject(subject, SubjectPrefix, "op")
 	if err != nil {
-		return "", "", fmt.Errorf("subject %.120q: %w", subject, err)
+		return "", "", err
 	}
 	switch o := Op(op); o {
 	case OpVerify, OpToken, OpAuthorize, OpAuthenticate, OpPermissions, OpClose:
@@ -119,23 +111,28 @@ func PushSubjects(broker messages.BrokerID) string { return pushPrefix + string(
 
 // ParsePushSubject reads a push's subject.
 func ParsePushSubject(subject string) (messages.BrokerID, Push, error) {
-	rest, ok := strings.CutPrefix(subject, pushPrefix)
-	if !ok {
-		return "", "", fmt.Errorf("subject %.120q: want %s<broker>.<push>", subject, pushPrefix)
-	}
-	name, push, ok := strings.Cut(rest, ".")
-	if !ok {
-		return "", "", fmt.Errorf("subject %.120q: want %s<broker>.<push>", subject, pushPrefix)
-	}
-	broker, err := ParseBroker(name)
+	broker, push, err := cutSubject(subject, pushPrefix, "push")
 	if err != nil {
-		return "", "", fmt.Errorf("subject %.120q: %w", subject, err)
+		return "", "", err
 	}
 	switch p := Push(push); p {
 	case PushSessionClosed, PushPolicyChanged, PushCertificateUpdated, PushHeartbeat:
 		return broker, p, nil
 	}
 	return "", "", fmt.Errorf("subject %.120q: no push %.40q", subject, push)
+}
+
+// cutSubject takes apart what follows prefix: a broker and one word, which errors call what.
+func cutSubject(subject, prefix, what string) (broker messages.BrokerID, word string, err error) {
+	rest, ok := strings.CutPrefix(subject, prefix)
+	name, word, dotted := strings.Cut(rest, ".")
+	if !ok || !dotted {
+		return "", "", fmt.Errorf("subject %.120q: want %s<broker>.<%s>", subject, prefix, what)
+	}
+	if broker, err = ParseBroker(name); err != nil {
+		return "", "", fmt.Errorf("subject %.120q: %w", subject, err)
+	}
+	return broker, word, nil
 }
 
 // InboxPrefix is the prefix of broker's reply subjects, without the last dot, as
