@@ -44,7 +44,7 @@ type watch struct {
 	sessions    int   // that rest on it
 	askedMs     int64 // when it was last handed out to be asked about
 	toldMs      int64 // when it was last handed out to be closed
-	renew, end  entry
+	renew, end  entry[watch]
 }
 
 // agenda says what is due about live sessions without looking at all of them: every
@@ -52,7 +52,7 @@ type watch struct {
 // trust ends. Guarded by Views.mu.
 type agenda struct {
 	rules                           rules
-	certificates, attachments, ends queue
+	certificates, attachments, ends queue[watch]
 }
 
 // rules are what the moments follow from. When they change, all are worked out again.
@@ -101,14 +101,14 @@ func (a *agenda) use(r rules) {
 	}
 	a.rules = r
 	for _, e := range a.ends {
-		e.of.renew.ms, e.of.end.ms = r.renewMs(e.of), r.endMs(e.of)
+		e.of.renew.at, e.of.end.at = r.renewMs(e.of), r.endMs(e.of)
 	}
 	heap.Init(&a.certificates)
 	heap.Init(&a.attachments)
 	heap.Init(&a.ends)
 }
 
-func (a *agenda) renewals(w *watch) *queue {
+func (a *agenda) renewals(w *watch) *queue[watch] {
 	if w.thing == "" {
 		return &a.certificates
 	}
@@ -119,7 +119,7 @@ func (a *agenda) renewals(w *watch) *queue {
 func (a *agenda) rest(b *basis, thing messages.ThingName, id messages.CertificateID, notAfterMs *atomic.Int64) {
 	if b.watch == nil {
 		w := &watch{basis: b, thing: thing, certificate: id, notAfterMs: notAfterMs, askedMs: never, toldMs: never}
-		w.renew, w.end = entry{of: w, ms: a.rules.renewMs(w)}, entry{of: w, ms: a.rules.endMs(w)}
+		w.renew, w.end = entry[watch]{of: w, at: a.rules.renewMs(w)}, entry[watch]{of: w, at: a.rules.endMs(w)}
 		b.watch = w
 		heap.Push(a.renewals(w), &w.renew)
 		heap.Push(&a.ends, &w.end)
@@ -143,7 +143,7 @@ func (a *agenda) changed(b *basis) {
 	if w == nil {
 		return
 	}
-	w.renew.ms, w.end.ms = a.rules.renewMs(w), a.rules.endMs(w)
+	w.renew.at, w.end.at = a.rules.renewMs(w), a.rules.endMs(w)
 	heap.Fix(a.renewals(w), w.renew.place)
 	heap.Fix(&a.ends, w.end.place)
 }
@@ -164,7 +164,7 @@ func (v *Views) Due(trust messages.Trust, nowMs, ageMs int64, limit int) message
 	for _, w := range a.ask(&a.attachments, nowMs, limit) {
 		due.Attachments = append(due.Attachments, messages.RecheckAttachment{Thing: w.thing, Certificate: w.certificate})
 	}
-	for len(due.Lapsed) < lapsedMax && len(a.ends) > 0 && a.ends[0].ms <= nowMs {
+	for len(due.Lapsed) < lapsedMax && len(a.ends) > 0 && a.ends[0].at <= nowMs {
 		w := a.ends[0].of
 		if a.rules.endMs(w) > nowMs { // its moment moved on
 			a.changed(w.basis)
@@ -178,9 +178,9 @@ func (v *Views) Due(trust messages.Trust, nowMs, ageMs int64, limit int) message
 }
 
 // ask takes what is due from q.
-func (a *agenda) ask(q *queue, nowMs int64, limit int) []*watch {
+func (a *agenda) ask(q *queue[watch], nowMs int64, limit int) []*watch {
 	var list []*watch
-	for len(list) < limit && len(*q) > 0 && (*q)[0].ms <= nowMs {
+	for len(list) < limit && len(*q) > 0 && (*q)[0].at <= nowMs {
 		w := (*q)[0].of
 		w.askedMs = nowMs
 		a.changed(w.basis)
@@ -215,37 +215,4 @@ func (v *Views) closings(list []messages.CloseSessions, w *watch, nowMs int64) [
 		list = append(list, c)
 	}
 	return list
-}
-
-// entry is a place in a queue.
-type entry struct {
-	of    *watch
-	ms    int64 // when it is due
-	place int
-}
-
-// queue is a heap of entries, the one that is due first in front.
-type queue []*entry
-
-func (q queue) Len() int           { return len(q) }
-func (q queue) Less(i, j int) bool { return q[i].ms < q[j].ms }
-func (q queue) Swap(i, j int) {
-	q[i], q[j] = q[j], q[i]
-	q[i].place, q[j].place = i, j
-}
-
-// Push implements heap.Interface.
-func (q *queue) Push(x any) {
-	e := x.(*entry)
-	e.place = len(*q)
-	*q = append(*q, e)
-}
-
-// Pop implements heap.Interface.
-func (q *queue) Pop() any {
-	last := len(*q) - 1
-	e := (*q)[last]
-	(*q)[last] = nil
-	*q = (*q)[:last]
-	return e
 }

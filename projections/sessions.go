@@ -25,8 +25,7 @@ type Session struct {
 	dead      atomic.Bool               // closed, taken over, evicted, revoked
 	used      atomic.Int64              // use counter at the last use: the measure of LRU
 	permitted atomic.Pointer[permitted] // the policy as it applies to this thing
-	place     int                       // index in the heap; guarded by the table's mu
-	heapUsed  int64                     // used, as the heap knows it; guarded by mu
+	turn      entry[Session]            // in the order of use, as that knows it; guarded by the table's mu
 }
 
 // permitted is a policy revision seen from one thing.
@@ -53,7 +52,7 @@ type table struct {
 	uses atomic.Int64
 
 	mu    sync.Mutex
-	order lru // guarded by mu
+	order queue[Session] // by last use; guarded by mu
 }
 
 func newTable() *table {
@@ -88,8 +87,8 @@ func (t *table) insert(session *Session) bool {
 	}
 	t.touch(session)
 	t.mu.Lock()
-	session.heapUsed = session.used.Load()
-	heap.Push(&t.order, session)
+	session.turn = entry[Session]{of: session, at: session.used.Load()}
+	heap.Push(&t.order, &session.turn)
 	t.mu.Unlock()
 	s.m[session.Digest] = session
 	return true
@@ -105,7 +104,7 @@ func (t *table) remove(session *Session) bool {
 	defer s.mu.Unlock()
 	delete(s.m, session.Digest)
 	t.mu.Lock()
-	heap.Remove(&t.order, session.place)
+	heap.Remove(&t.order, session.turn.place)
 	t.mu.Unlock()
 	return true
 }
@@ -120,11 +119,11 @@ func (t *table) oldest(limit int) *Session {
 	}
 	for {
 		root := t.order[0]
-		used := root.used.Load()
-		if used == root.heapUsed {
-			return root
+		used := root.of.used.Load()
+		if used == root.at {
+			return root.of
 		}
-		root.heapUsed = used
+		root.at = used
 		heap.Fix(&t.order, 0)
 	}
 }
@@ -134,30 +133,4 @@ func (t *table) count() int {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return len(t.order)
-}
-
-// lru is a heap by heapUsed.
-type lru []*Session
-
-func (h lru) Len() int           { return len(h) }
-func (h lru) Less(i, j int) bool { return h[i].heapUsed < h[j].heapUsed }
-func (h lru) Swap(i, j int) {
-	h[i], h[j] = h[j], h[i]
-	h[i].place, h[j].place = i, j
-}
-
-// Push implements heap.Interface.
-func (h *lru) Push(x any) {
-	s := x.(*Session)
-	s.place = len(*h)
-	*h = append(*h, s)
-}
-
-// Pop implements heap.Interface.
-func (h *lru) Pop() any {
-	last := len(*h) - 1
-	s := (*h)[last]
-	(*h)[last] = nil
-	*h = (*h)[:last]
-	return s
 }
