@@ -71,7 +71,7 @@ func New(cfg Config) (*Broker, error) {
 		links:      make(map[*link]struct{}),
 	}
 	b.wills = wills{b: b, waiting: make(map[string]*waitingWill)}
-	b.retained = retained{b: b, owner: make(map[string]string), topics: make(map[string]map[string]struct{})}
+	b.retained = retained{b: b, kept: make(map[string]kept), holders: make(map[string]*holder)}
 	b.tls = b.tlsConfig()
 	b.server = mqtt.New(&mqtt.Options{
 		Capabilities: cfg.Limits.capabilities(),

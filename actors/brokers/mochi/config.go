@@ -51,6 +51,7 @@ type Limits struct {
 	Queued           int           // messages waiting for a client, each way they can: 256
 	Retained         int           // retained messages: 10,000
 	RetainedByClient int           // of one client: 1,000
+	RetainedBytes    int           // of all retained messages: 16 MiB; of one client's: a quarter of it
 	KeepAlive        time.Duration // the longest, for MQTT 5 clients, which can be told: 20 min
 	SessionExpiry    time.Duration // of a session without a connection: 24 h
 	MessageExpiry    time.Duration // of queued and retained messages: 24 h
@@ -72,6 +73,7 @@ var defaults = Limits{
 	Queued:           256,
 	Retained:         10_000,
 	RetainedByClient: 1_000,
+	RetainedBytes:    16 << 20,
 	KeepAlive:        20 * time.Minute,
 	SessionExpiry:    24 * time.Hour,
 	MessageExpiry:    24 * time.Hour,
@@ -92,6 +94,7 @@ func (l Limits) withDefaults() Limits {
 	or(&l.Queued, defaults.Queued)
 	or(&l.Retained, defaults.Retained)
 	or(&l.RetainedByClient, defaults.RetainedByClient)
+	or(&l.RetainedBytes, defaults.RetainedBytes)
 	or(&l.KeepAlive, defaults.KeepAlive)
 	or(&l.SessionExpiry, defaults.SessionExpiry)
 	or(&l.MessageExpiry, defaults.MessageExpiry)

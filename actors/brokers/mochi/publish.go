@@ -1,6 +1,8 @@
 package mochi
 
 import (
+	"strings"
+
 	mqtt "github.com/mochi-mqtt/server/v2"
 	"github.com/mochi-mqtt/server/v2/packets"
 
@@ -43,6 +45,7 @@ func (h *hook) OnPublish(cl *mqtt.Client, pk packets.Packet) (packets.Packet, er
 	}
 	code := h.judge(l, pk)
 	if code == packets.CodeSuccess {
+		pk.TopicName = strings.Clone(pk.TopicName) // who keeps it must not keep the whole packet it points into
 		return pk, nil
 	}
 	h.b.cfg.Logger.Debug("publish refused", "client", cl.ID, "topic", shorten(pk.TopicName), "code", code.Reason)
@@ -62,7 +65,7 @@ func (h *hook) judge(l *link, pk packets.Packet) packets.Code {
 	default:
 		return packets.ErrNotAuthorized
 	}
-	if pk.FixedHeader.Retain && len(pk.Payload) > 0 && !h.b.retained.room(l.cl.ID, pk.TopicName) {
+	if pk.FixedHeader.Retain && len(pk.Payload) > 0 && !h.b.retained.room(l.cl.ID, pk.TopicName, sizeOf(pk.TopicName, pk.Payload, &pk.Properties)) {
 		return packets.ErrQuotaExceeded
 	}
 	return packets.CodeSuccess

@@ -12,15 +12,36 @@ import (
 	"github.com/gatehouse-edge/gatehouse/actors/brokers/client"
 )
 
-// retained remembers whose message each topic retains, so that messages go with their
-// publisher's rights (reliability spec 1.3, Mosquitto CVE-2018-12546) and nobody fills
-// the memory with them.
+// retained remembers whose message each topic retains and how large it is, so that
+// messages go with their publisher's rights (reliability spec 1.3, Mosquitto
+// CVE-2018-12546) and nobody fills the memory with them.
 type retained struct {
 	b *Broker
 
-	mu     sync.Mutex
-	owner  map[string]string              // topic to client id
-	topics map[string]map[string]struct{} // client id to topics
+	mu      sync.Mutex
+	kept    map[string]kept    // by topic
+	holders map[string]*holder // by client id
+	bytes   int                // of all
+}
+
+type kept struct {
+	owner string // client id
+	bytes int
+}
+
+type holder struct {
+	topics map[string]struct{}
+	bytes  int
+}
+
+// sizeOf is how many bytes a message retained on topic holds.
+func sizeOf(topic string, payload []byte, p *packets.Properties) int {
+	const property = 32 // beside its text, which may be empty
+	n := len(topic) + len(payload) + len(p.ContentType) + len(p.ResponseTopic) + len(p.CorrelationData)
+	for _, u := range p.User {
+		n += property + len(u.Key) + len(u.Val)
+	}
+	return n
 }
 
 // OnRetainMessage notes a message that was retained, or removed by an empty one.
@@ -29,7 +50,7 @@ func (h *hook) OnRetainMessage(cl *mqtt.Client, pk packets.Packet, result int64)
 		h.b.retained.forget(pk.TopicName)
 		return
 	}
-	h.b.retained.add(cl.ID, pk.TopicName)
+	h.b.retained.add(cl.ID, pk.TopicName, sizeOf(pk.TopicName, pk.Payload, &pk.Properties))
 	l := linkOf(cl)
 	if l == nil {
 		return
@@ -43,24 +64,39 @@ func (h *hook) OnRetainMessage(cl *mqtt.Client, pk packets.Packet, result int64)
 // OnRetainedExpired notes that the message of topic is gone.
 func (h *hook) OnRetainedExpired(topic string) { h.b.retained.forget(topic) }
 
-// room reports whether id may retain a message on topic.
-func (r *retained) room(id, topic string) bool {
+// room reports whether id may retain a message of size bytes on topic.
+func (r *retained) room(id, topic string, size int) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	owner, exists := r.owner[topic]
-	return (exists || len(r.owner) < r.b.cfg.Limits.Retained) &&
-		(owner == id || len(r.topics[id]) < r.b.cfg.Limits.RetainedByClient)
+	limits := &r.b.cfg.Limits
+	before, replaces := r.kept[topic]
+	var own holder
+	if h := r.holders[id]; h != nil {
+		own = *h
+	}
+	ours := 0 // bytes of id's own message that this one replaces
+	if before.owner == id {
+		ours = before.bytes
+	}
+	return (replaces || len(r.kept) < limits.Retained) &&
+		(before.owner == id || len(own.topics) < limits.RetainedByClient) &&
+		r.bytes-before.bytes+size <= limits.RetainedBytes &&
+		own.bytes-ours+size <= limits.RetainedBytes/4
 }
 
-func (r *retained) add(id, topic string) {
+func (r *retained) add(id, topic string, size int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.forgetLocked(topic)
-	r.owner[topic] = id
-	if r.topics[id] == nil {
-		r.topics[id] = make(map[string]struct{})
+	h := r.holders[id]
+	if h == nil {
+		h = &holder{topics: make(map[string]struct{})}
+		r.holders[id] = h
 	}
-	r.topics[id][topic] = struct{}{}
+	r.kept[topic] = kept{owner: id, bytes: size}
+	h.topics[topic] = struct{}{}
+	h.bytes += size
+	r.bytes += size
 }
 
 func (r *retained) forget(topic string) {
@@ -70,13 +106,16 @@ func (r *retained) forget(topic string) {
 }
 
 func (r *retained) forgetLocked(topic string) {
-	id, ok := r.owner[topic]
+	m, ok := r.kept[topic]
 	if !ok {
 		return
 	}
-	delete(r.owner, topic)
-	if delete(r.topics[id], topic); len(r.topics[id]) == 0 {
-		delete(r.topics, id)
+	delete(r.kept, topic)
+	r.bytes -= m.bytes
+	h := r.holders[m.owner]
+	h.bytes -= m.bytes
+	if delete(h.topics, topic); len(h.topics) == 0 {
+		delete(r.holders, m.owner)
 	}
 }
 
@@ -84,7 +123,11 @@ func (r *retained) forgetLocked(topic string) {
 func (r *retained) of(id string) []string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return slices.Collect(maps.Keys(r.topics[id]))
+	h := r.holders[id]
+	if h == nil {
+		return nil
+	}
+	return slices.Collect(maps.Keys(h.topics))
 }
 
 // drop removes all retained messages of id.

@@ -4,6 +4,8 @@ import (
 	"crypto/tls"
 	"fmt"
 	"net"
+	"runtime"
+	"strings"
 	"testing"
 	"time"
 
@@ -377,4 +379,57 @@ func TestLimitsOfRetained(t *testing.T) {
 	code(t, "beyond all", two.retain("hall/4", "x"), 0x97)
 	code(t, "removed", one.retain("hall/1", ""), 0)
 	code(t, "room again", two.retain("hall/4", "x"), 0)
+}
+
+// The bound in bytes holds for payloads and for what a publisher may put beside them, and
+// for Wills, which are sent but not retained.
+func TestRetainedBytes(t *testing.T) {
+	w := start(t, func(c *mochi.Config) { c.Limits.RetainedBytes = 400 }) // 100 for one client
+	one, two := w.as("sensor-1"), w.as("sensor-2")
+	two.subscribe("hall/will")
+	code(t, "first", one.retain("hall/1", strings.Repeat("x", 90)), 0)
+	code(t, "beyond the client's", one.retain("hall/2", "x"), 0x97)
+	code(t, "smaller", one.retain("hall/1", "x"), 0)
+	r, err := one.c.Publish(t.Context(), &paho.Publish{
+		Topic: "hall/2", Payload: []byte("x"), QoS: 1, Retain: true,
+		Properties: &paho.PublishProperties{User: paho.UserProperties{{Key: "k", Value: strings.Repeat("v", 90)}}},
+	})
+	code(t, "long properties", reason(t, r, err), 0x97)
+	code(t, "room again", one.retain("hall/2", strings.Repeat("x", 80)), 0)
+	_ = one.conn.Close()
+
+	_ = w.as("sensor-1", will("hall/will", true)).conn.Close()
+	two.expect("will")
+	w.desk.WaitSessions(1)
+	codes(t, "subscribe", two.subscribe("hall/#"), 1)
+	for range 2 { // hall/1 and hall/2, in any order, and then nothing
+		if p := <-two.got; p.Topic == "hall/will" {
+			t.Error("the Will is retained")
+		}
+	}
+	code(t, "fence", two.publish("hall/fence", "fence", 1), 0)
+	two.expect("fence")
+}
+
+// A message that was replaced must not stay in memory: mochi's strings point into the
+// packet they were read from.
+func TestReplacedMessagesAreLetGo(t *testing.T) {
+	w := start(t, nil)
+	one := w.as("sensor-1")
+	heap := func() int {
+		var m runtime.MemStats
+		runtime.GC()
+		runtime.ReadMemStats(&m)
+		return int(m.HeapAlloc)
+	}
+	const topics, size = 32, 100 << 10
+	before := heap()
+	for _, payload := range []string{strings.Repeat("x", size), "x"} {
+		for i := range topics {
+			code(t, "retained", one.retain(fmt.Sprintf("hall/%d", i), payload), 0)
+		}
+	}
+	if grown := heap() - before; grown > topics*size/4 {
+		t.Errorf("%d bytes more than before are in use", grown)
+	}
 }

@@ -1,6 +1,8 @@
 package mochi
 
 import (
+	"strings"
+
 	mqtt "github.com/mochi-mqtt/server/v2"
 	"github.com/mochi-mqtt/server/v2/packets"
 )
@@ -12,6 +14,7 @@ func (h *hook) OnSubscribe(cl *mqtt.Client, pk packets.Packet) packets.Packet {
 	allowed := make(map[string]struct{}, len(pk.Filters))
 	filters := make(packets.Subscriptions, len(pk.Filters))
 	for i, sub := range pk.Filters {
+		sub.Filter = strings.Clone(sub.Filter) // it stays, and points into the whole packet
 		code := packets.ErrNotAuthorized
 		if l != nil {
 			code = l.authorize(sub.Filter)

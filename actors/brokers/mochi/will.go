@@ -1,6 +1,7 @@
 package mochi
 
 import (
+	"strings"
 	"sync"
 	"time"
 
@@ -27,10 +28,14 @@ func (h *hook) OnWill(cl *mqtt.Client, will mqtt.Will) (mqtt.Will, error) {
 		h.b.cfg.Logger.Info("will not sent", "client", cl.ID, "topic", shorten(will.TopicName), "decision", d)
 		return mqtt.Will{}, nil
 	}
-	if will.Retain && !h.b.retained.room(cl.ID, will.TopicName) {
-		will.Retain = false
-	}
+	will.TopicName = strings.Clone(will.TopicName) // of the CONNECT, if it is retained
+	will.Retain = will.Retain && h.b.retained.hasRoomFor(cl.ID, will)
 	return will, nil
+}
+
+// hasRoomFor is room for a Will.
+func (r *retained) hasRoomFor(id string, will mqtt.Will) bool {
+	return r.room(id, will.TopicName, sizeOf(will.TopicName, will.Payload, &packets.Properties{User: will.User}))
 }
 
 // wills are those that wait for their delay to pass, at most one per client id. Their
@@ -135,9 +140,9 @@ func (w *wills) fire(entry *waitingWill) {
 	err := w.b.server.InjectPacket(sender, packets.Packet{
 		FixedHeader: packets.FixedHeader{
 			Type: packets.Publish, Qos: will.Qos,
-			Retain: will.Retain && w.b.retained.room(l.cl.ID, will.TopicName),
+			Retain: will.Retain && w.b.retained.hasRoomFor(l.cl.ID, will),
 		},
-		TopicName:  will.TopicName,
+		TopicName:  strings.Clone(will.TopicName),
 		Payload:    will.Payload,
 		PacketID:   uint16(will.Qos), // only 0 means none, and nobody acknowledges it
 		Properties: packets.Properties{User: will.User},
