@@ -441,3 +441,26 @@ func TestConfigIsChecked(t *testing.T) {
 		}
 	}
 }
+
+// What AWS IoT takes, a payload of 128 KiB, passes with the default limits; and there is a
+// limit, which the CONNACK tells.
+func TestLargestPacket(t *testing.T) {
+	w := start(t, nil)
+	one, two := w.as("sensor-1"), w.as("sensor-2")
+	two.subscribe("hall/#")
+	most := one.ack.Properties.MaximumPacketSize
+	if most == nil || *most != 144<<10 {
+		t.Fatalf("largest packet: %v, want 144 KiB", most)
+	}
+	large := strings.Repeat("x", 128<<10)
+	code(t, "128 KiB", one.publish("hall/large", large, 1), 0)
+	two.expect(large)
+	// The write may see the end of the connection before it is through.
+	_, _ = one.c.Publish(t.Context(), &paho.Publish{Topic: "hall/large", Payload: make([]byte, 144<<10)})
+	select {
+	case <-one.gone:
+	case <-one.lost:
+	case <-time.After(patience):
+		t.Fatal("still connected after a packet beyond the limit")
+	}
+}

@@ -43,12 +43,12 @@ type Limits struct {
 	Handshakes       int           // connections that are not through CONNECT yet: 256; more are closed
 	ConnectTimeout   time.Duration // from accept to CONNECT: 10 s
 	WriteTimeout     time.Duration // a client that takes no bytes for so long is dropped: 10 s
-	PacketBytes      int           // 256 KiB
+	PacketBytes      int           // 144 KiB: AWS IoT's payload of 128 KiB, its topic and its properties
 	ConnectBytes     int           // of a CONNECT packet, Will included: 64 KiB
 	TopicBytes       int           // of topics and filters: 1,024
 	TopicLevels      int           // of topics and filters: 64
 	Subscriptions    int           // per client: 256
-	Queued           int           // messages waiting for a client, each way they can: 256
+	Queued           int           // messages waiting for a client, each way they can: 100, as for AWS IoT
 	Retained         int           // retained messages: 10,000
 	RetainedByClient int           // of one client: 1,000
 	RetainedBytes    int           // of all retained messages: 16 MiB; of one client's: a quarter of it
@@ -65,12 +65,12 @@ var defaults = Limits{
 	Handshakes:       256,
 	ConnectTimeout:   10 * time.Second,
 	WriteTimeout:     10 * time.Second,
-	PacketBytes:      256 << 10,
+	PacketBytes:      144 << 10,
 	ConnectBytes:     64 << 10,
 	TopicBytes:       1024,
 	TopicLevels:      64,
 	Subscriptions:    256,
-	Queued:           256,
+	Queued:           100,
 	Retained:         10_000,
 	RetainedByClient: 1_000,
 	RetainedBytes:    16 << 20,

@@ -90,7 +90,7 @@ func stuck(w *world) (conn *tls.Conn, sentBytes int) {
 		return len(c) == 1 && len(c[0].Subscriptions) == 1
 	})
 	talker := w.as("sensor-2")
-	big := string(make([]byte, 200<<10))
+	big := string(make([]byte, 128<<10))
 	const messages = 128 // more than the buffers between broker and client take
 	for range messages {
 		code(w.t, "publish", talker.publish("hall/big", big, 1), 0)
