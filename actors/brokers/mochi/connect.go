@@ -203,14 +203,22 @@ func (h *hook) OnSessionEstablish(cl *mqtt.Client, pk packets.Packet) {
 // OnSessionEstablished settles a Will that still waits from an earlier connection: it is
 // not sent if the session goes on, and sent now if that has just ended (MQTT 5, 3.1.3.2.2).
 func (h *hook) OnSessionEstablished(cl *mqtt.Client, pk packets.Packet) {
+	if l := linkOf(cl); l != nil { // before the goroutine that reads from the client goes on
+		l.will, l.willDelay = cl.Properties.Will, time.Duration(cl.Properties.Will.WillDelayInterval)*time.Second
+	}
 	h.b.wills.settle(cl.ID, pk.Connect.Clean)
 }
 
 // OnDisconnect ends a connection's part in its MQTT session.
-func (h *hook) OnDisconnect(cl *mqtt.Client, _ error, expire bool) {
+func (h *hook) OnDisconnect(cl *mqtt.Client, err error, expire bool) {
 	l := linkOf(cl)
 	if l == nil {
 		return
+	}
+	// mochi drops the Will when it finds the connection closed between two packets, also
+	// when it was not the client who said goodbye (MQTT 5, 3.1.2.5).
+	if err == nil && !errors.Is(cl.StopCause(), packets.CodeDisconnect) {
+		h.b.wills.due(l)
 	}
 	// A connection that is taking over has the turn: when it ends, mochi knows that this
 	// one has been taken over, and does not clean up after it. The turn is kept until

@@ -23,11 +23,13 @@ type link struct {
 	session *client.Session
 	since   time.Time
 
-	turn         bool        // the connection's goroutine holds the client id's turn
-	established  atomic.Bool // mochi knows the client and has answered its CONNECT
-	disconnected atomic.Bool // mochi has said goodbye
-	kicked       atomic.Bool // Gatehouse ended the session: nothing of it may stay
-	offline      atomic.Bool // the MQTT session goes on without a connection
+	will         mqtt.Will     // as the CONNECT had it; mochi forgets it when it is not to be sent, and at times when it is
+	willDelay    time.Duration // of will
+	turn         bool          // the connection's goroutine holds the client id's turn
+	established  atomic.Bool   // mochi knows the client and has answered its CONNECT
+	disconnected atomic.Bool   // mochi has said goodbye
+	kicked       atomic.Bool   // Gatehouse ended the session: nothing of it may stay
+	offline      atomic.Bool   // the MQTT session goes on without a connection
 
 	view    atomic.Pointer[view]
 	blind   atomic.Int64                        // until then nobody waits for permissions, in nanoseconds since 1970

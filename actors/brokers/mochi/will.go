@@ -3,7 +3,6 @@ package mochi
 import (
 	"strings"
 	"sync"
-	"time"
 
 	mqtt "github.com/mochi-mqtt/server/v2"
 	"github.com/mochi-mqtt/server/v2/packets"
@@ -16,12 +15,8 @@ import (
 // send them without asking again.
 func (h *hook) OnWill(cl *mqtt.Client, will mqtt.Will) (mqtt.Will, error) {
 	l := linkOf(cl)
-	delay := time.Duration(cl.Properties.Will.WillDelayInterval) * time.Second
 	cl.Properties.Will.WillDelayInterval = 0 // this is the goroutine that reads it
-	if l == nil || l.kicked.Load() {
-		return mqtt.Will{}, nil
-	}
-	if delay > 0 && !expires(cl) && h.b.wills.wait(l, will, min(delay, h.b.cfg.Limits.WillDelay)) {
+	if l == nil || l.kicked.Load() || h.b.wills.wait(l) {
 		return mqtt.Will{}, nil
 	}
 	if d := l.session.Publish(will.TopicName); d != client.Allowed {
@@ -54,8 +49,12 @@ type waitingWill struct {
 	stop func() bool // its timer
 }
 
-// wait keeps will for delay. It fails when too many wait already.
-func (w *wills) wait(l *link, will mqtt.Will, delay time.Duration) bool {
+// wait keeps the Will of l for its delay, if it has one that outlasts its session. It
+// fails when too many wait already.
+func (w *wills) wait(l *link) bool {
+	if l.willDelay == 0 || expires(l.cl) {
+		return false
+	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.closed || len(w.waiting) >= w.b.cfg.Limits.Clients || l.kicked.Load() {
@@ -64,14 +63,21 @@ func (w *wills) wait(l *link, will mqtt.Will, delay time.Duration) bool {
 	if earlier := w.waiting[l.cl.ID]; earlier != nil {
 		w.remove(earlier)
 	}
-	entry := &waitingWill{link: l, will: will}
-	entry.stop = afterFunc(delay, func() {
+	entry := &waitingWill{link: l, will: l.will}
+	entry.stop = afterFunc(min(l.willDelay, w.b.cfg.Limits.WillDelay), func() {
 		if w.take(entry) {
 			w.fire(entry)
 		}
 	})
 	w.waiting[l.cl.ID] = entry
 	return true
+}
+
+// due sends the Will of l, which mochi does not: now, or after its delay.
+func (w *wills) due(l *link) {
+	if l.will.Flag != 0 && !l.kicked.Load() && !w.wait(l) {
+		w.fire(&waitingWill{link: l, will: l.will})
+	}
 }
 
 // take removes entry, if it still waits.
