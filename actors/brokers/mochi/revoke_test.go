@@ -21,6 +21,8 @@ func TestKick(t *testing.T) {
 	w := start(t, nil)
 	watcher := w.as("sensor-2")
 	watcher.subscribe("hall/#")
+	code(t, "publish", watcher.publish("hall/x", "fence", 1), 0)
+	watcher.expect("fence") // mochi looks for retained messages after the SUBACK; it is through
 	one := w.as("sensor-1", persistent, will("hall/will", true))
 	one.subscribe("hall/#")
 	code(t, "retained", one.retain("hall/state", "last words"), 0)
