@@ -1,7 +1,6 @@
 package awsemu
 
 import (
-	"crypto/rand"
 	"crypto/x509"
 	"encoding/hex"
 	"encoding/json"
@@ -50,11 +49,26 @@ func (e *Emulator) serveDataPlane(w http.ResponseWriter, r *http.Request) {
 		// AWS finishes the handshake with any certificate and then hangs up.
 		panic(http.ErrAbortHandler)
 	}
+	op := e.operationOf(r)
+	e.exchange(w, r, op, func(body []byte) (any, *apiError) {
+		switch {
+		case !core:
+			return nil, &apiError{status: http.StatusForbidden, name: "AccessDeniedException", message: "the certificate has no policy that allows greengrass:" + string(op)}
+		case op == cloudsync.OpVerifyIdentity:
+			return e.verifyIdentity(body)
+		case op == cloudsync.OpVerifyAssociation:
+			return e.verifyAssociation(body)
+		}
+		return nil, unknownOperation()
+	})
+}
+
+// exchange answers one request with what truth says, unless a fault says otherwise.
+func (e *Emulator) exchange(w http.ResponseWriter, r *http.Request, op cloudsync.Operation, truth func(body []byte) (any, *apiError)) {
 	header := w.Header()
 	header.Set("Content-Type", "application/json")
 	header.Set("Date", e.now().UTC().Format(http.TimeFormat))
 	header.Set("x-amzn-RequestId", requestID())
-	op := e.operationOf(r)
 	e.count(op)
 	// Read before anything is waited for: only then does net/http notice a caller that
 	// hangs up.
@@ -65,20 +79,7 @@ func (e *Emulator) serveDataPlane(w http.ResponseWriter, r *http.Request) {
 	if fault := e.fault.Load(); fault.strikes(op) && fault.apply(w, r) {
 		return
 	}
-	var (
-		answer  any
-		refused *apiError
-	)
-	switch {
-	case !core:
-		refused = &apiError{status: http.StatusForbidden, name: "AccessDeniedException", message: "the certificate has no policy that allows greengrass:" + string(op)}
-	case op == cloudsync.OpVerifyIdentity:
-		answer, refused = e.verifyIdentity(body)
-	case op == cloudsync.OpVerifyAssociation:
-		answer, refused = e.verifyAssociation(body)
-	default:
-		refused = &apiError{status: http.StatusNotFound, name: "UnknownOperationException", message: "unknown operation"}
-	}
+	answer, refused := truth(body)
 	if refused != nil {
 		refused.write(w)
 		return
@@ -177,10 +178,10 @@ func writeJSON(w http.ResponseWriter, status int, value any) {
 	_, _ = w.Write(text) // the caller has hung up, if it fails
 }
 
-func requestID() string {
-	var b [16]byte
-	_, _ = rand.Read(b[:]) // never fails
-	h := hex.EncodeToString(b[:])
+func requestID() string { return formatUUID(hex.EncodeToString(random(16))) }
+
+// formatUUID writes 32 hex digits as a UUID.
+func formatUUID(h string) string {
 	return h[:8] + "-" + h[8:12] + "-" + h[12:16] + "-" + h[16:20] + "-" + h[20:]
 }
 

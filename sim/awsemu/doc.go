@@ -1,9 +1,16 @@
-// Package awsemu is the part of AWS that Gatehouse talks to, as a real server: the two
-// verification operations of the Greengrass data plane over mutual TLS, answered from a
-// registry of things, certificates and attachments that can be changed, broken and taken
-// offline while it runs. It keeps to AWS's order of checks, error names and headers
-// (cloud spec 1.2, 1.4, 1.7), so that a client that works here fails only where AWS's own
-// paths differ, which are not published (see cloudsync.DefaultRoutes).
+// Package awsemu is the part of AWS that Gatehouse talks to, as a real server over a
+// registry of things, certificates, attachments and associations that can be changed,
+// broken and taken offline while it runs:
+//
+//   - the Greengrass data plane over mutual TLS: the two verification operations. Their
+//     paths are Gatehouse's own, since AWS publishes none (cloudsync.DefaultRoutes);
+//   - the control planes of Greengrass and IoT, at one address (ControlURL), for callers
+//     who sign: listing, associating and disassociating client devices, and looking at
+//     things, their principals and certificates. Stock clients work against it.
+//
+// It keeps to AWS's order of checks, error names, words and headers (cloud spec 1.2, 1.4,
+// 1.7, 7). Who signs is one of three: an administrator, the core's role, or whom
+// IssueCredentials made keys for; each may do what its Role allows.
 //
 // A control socket steers it from the command line and stays reachable while the
 // emulated cloud is off.

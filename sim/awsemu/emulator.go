@@ -2,6 +2,7 @@ package awsemu
 
 import (
 	"crypto/tls"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -23,15 +24,23 @@ func ServerNames() []string { return []string{ServerName, "localhost", "127.0.0.
 
 // Config shapes an Emulator.
 type Config struct {
-	// Addr is where it listens. Default 127.0.0.1 with a free port.
-	Addr string
+	// Addr is where the data plane listens, ControlAddr where the control planes do.
+	// Default 127.0.0.1 with a free port.
+	Addr, ControlAddr string
+	// PlainControl answers plain HTTP, too, at the control planes' port, for tools that
+	// cannot be given a certificate authority. Only on a loopback address.
+	PlainControl bool
 	// Certificate is the server's, issued for ServerNames. Required.
 	Certificate tls.Certificate
+	// Admin are the access keys that may do everything. Default: fresh ones; see
+	// AdminCredentials.
+	Admin Credentials
 	// Registry is what it knows. Required.
 	Registry *Registry
-	// Now is the emulated cloud's time: the Date header. Required.
+	// Now is the emulated cloud's time: the Date header, and when signatures and
+	// credentials expire. Required.
 	Now func() time.Time
-	// Routes overrides where operations live, as in cloudsync.
+	// Routes overrides where the data plane's operations live, as in cloudsync.
 	Routes cloudsync.Routes
 	// Log hears of failed handshakes and the like. Default: nobody.
 	Log *slog.Logger
@@ -40,62 +49,146 @@ type Config struct {
 // Emulator is a running emulated cloud. It is safe for use by many goroutines at once.
 type Emulator struct {
 	cfg      Config
-	tls      *tls.Config
 	registry *Registry
 	routes   cloudsync.Routes
-	addr     string // the actual one, kept while offline
+	account  *account
+	role     Credentials // of the core's role
+	tokenKey []byte      // of page tokens
 	fault    atomic.Pointer[Fault]
 
-	mu     sync.Mutex
-	front  *front // nil while offline; guarded by mu
-	closed bool   // guarded by mu
+	mu            sync.Mutex // guards the planes' fronts
+	data, control *plane
+	closed        bool // guarded by mu
 
 	countMu sync.Mutex
 	counts  map[cloudsync.Operation]int // guarded by countMu
 }
 
+// plane is one address of the cloud.
+type plane struct {
+	addr  string // the actual one, kept while offline
+	shape frontConfig
+	front *front // nil while offline
+}
+
+func (p *plane) listen() error {
+	listener, err := net.Listen("tcp", p.addr)
+	if err != nil {
+		return err
+	}
+	p.addr = listener.Addr().String()
+	p.front = startFront(listener, p.shape)
+	return nil
+}
+
+func (p *plane) close() {
+	if p.front != nil {
+		p.front.close()
+		p.front = nil
+	}
+}
+
 // Start listens and serves. Close it.
 func Start(cfg Config) (*Emulator, error) {
-	switch {
-	case len(cfg.Certificate.Certificate) == 0:
-		return nil, errors.New("start emulated cloud: no server certificate")
-	case cfg.Registry == nil || cfg.Now == nil:
-		return nil, errors.New("start emulated cloud: need a registry and a clock")
-	}
-	if cfg.Addr == "" {
-		cfg.Addr = "127.0.0.1:0"
-	}
-	if cfg.Log == nil {
-		cfg.Log = slog.New(slog.DiscardHandler)
+	if err := cfg.complete(); err != nil {
+		return nil, fmt.Errorf("start emulated cloud: %w", err)
 	}
 	e := &Emulator{
 		cfg:      cfg,
-		tls:      serverTLS(cfg.Certificate, ServerNames(), cfg.Now),
 		registry: cfg.Registry,
 		routes:   cloudsync.DefaultRoutes(),
+		account:  newAccount(),
+		role:     newCredentials("ASIA"),
+		tokenKey: random(32),
 		counts:   map[cloudsync.Operation]int{},
 	}
+	e.role.SessionToken = base64.StdEncoding.EncodeToString(random(180))
+	e.account.add(cfg.Admin, Administrator, false)
+	e.account.add(e.role, TokenExchangeRole, false)
 	for op, route := range cfg.Routes {
 		if _, ok := e.routes[op]; !ok {
 			return nil, fmt.Errorf("start emulated cloud: no operation %q", op)
 		}
 		e.routes[op] = route
 	}
-	listener, err := net.Listen("tcp", cfg.Addr)
-	if err != nil {
+	shape := frontConfig{tls: serverTLS(cfg.Certificate, ServerNames(), cfg.Now), log: cfg.Log}
+	e.data = &plane{addr: cfg.Addr, shape: shape}
+	e.data.shape.handler = http.HandlerFunc(e.serveDataPlane)
+	e.control = &plane{addr: cfg.ControlAddr, shape: shape}
+	e.control.shape.handler = http.HandlerFunc(e.serveControlPlane)
+	e.control.shape.tls = controlTLS(shape.tls)
+	e.control.shape.plain = cfg.PlainControl
+	if err := e.listen(); err != nil {
 		return nil, fmt.Errorf("start emulated cloud: %w", err)
 	}
-	e.addr = listener.Addr().String()
-	e.front = e.open(listener)
 	return e, nil
 }
 
-func (e *Emulator) open(listener net.Listener) *front {
-	return startFront(listener, e.tls, http.HandlerFunc(e.serveDataPlane), e.cfg.Log)
+// complete fills in defaults and refuses what cannot work.
+func (cfg *Config) complete() error {
+	switch {
+	case len(cfg.Certificate.Certificate) == 0:
+		return errors.New("no server certificate")
+	case cfg.Registry == nil || cfg.Now == nil:
+		return errors.New("need a registry and a clock")
+	}
+	for _, addr := range []*string{&cfg.Addr, &cfg.ControlAddr} {
+		if *addr == "" {
+			*addr = "127.0.0.1:0"
+		}
+	}
+	if host, _, err := net.SplitHostPort(cfg.ControlAddr); cfg.PlainControl && (err != nil || !net.ParseIP(host).IsLoopback()) {
+		return fmt.Errorf("control address %q: plain HTTP is for a loopback IP address alone", cfg.ControlAddr)
+	}
+	if cfg.Admin == (Credentials{}) {
+		cfg.Admin = newCredentials("AKIA")
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	return cfg.Admin.check()
+}
+
+// listen opens both planes, or neither. The caller holds mu, or is alone.
+func (e *Emulator) listen() error {
+	for _, p := range []*plane{e.data, e.control} {
+		if err := p.listen(); err != nil {
+			e.data.close()
+			return err
+		}
+	}
+	return nil
 }
 
 // URL returns the data plane's base URL. Clients name ServerName beside it.
-func (e *Emulator) URL() string { return "https://" + e.addr }
+func (e *Emulator) URL() string { return "https://" + e.data.addr }
+
+// ControlURL returns the base URL of the control planes of Greengrass and IoT, which
+// clients sign for with Region.
+func (e *Emulator) ControlURL() string { return "https://" + e.control.addr }
+
+// PlainControlURL is ControlURL without TLS; empty unless Config.PlainControl is set.
+func (e *Emulator) PlainControlURL() string {
+	if !e.cfg.PlainControl {
+		return ""
+	}
+	return "http://" + e.control.addr
+}
+
+// AdminCredentials returns the access keys that may do everything.
+func (e *Emulator) AdminCredentials() Credentials { return e.cfg.Admin }
+
+// Credentials returns the keys of the core's role, which may list the client devices and
+// look at certificates and things' principals (TokenExchangeRole). They do not expire.
+func (e *Emulator) Credentials() (accessKey, secret, session string) {
+	return e.role.AccessKeyID, e.role.SecretAccessKey, e.role.SessionToken
+}
+
+// IssueCredentials makes temporary keys that may do what role allows, for ttl of the
+// emulated cloud's time, at most 12 hours.
+func (e *Emulator) IssueCredentials(role Role, ttl time.Duration) (Credentials, error) {
+	return e.account.issue(role, ttl, e.now())
+}
 
 // Offline takes the cloud away or brings it back. Away means away: nothing listens, every
 // connection is cut, and requests under way get no answer. It comes back at the same
@@ -106,19 +199,17 @@ func (e *Emulator) Offline(away bool) error {
 	if e.closed {
 		return errors.New("emulated cloud: closed")
 	}
-	if away == (e.front == nil) {
+	if away == (e.data.front == nil) {
 		return nil
 	}
 	if away {
-		e.front.close()
-		e.front = nil
+		e.data.close()
+		e.control.close()
 		return nil
 	}
-	listener, err := net.Listen("tcp", e.addr)
-	if err != nil {
+	if err := e.listen(); err != nil {
 		return fmt.Errorf("bring emulated cloud back: %w: another program took its port; stop that, or restart", err)
 	}
-	e.front = e.open(listener)
 	return nil
 }
 
@@ -126,7 +217,7 @@ func (e *Emulator) Offline(away bool) error {
 func (e *Emulator) Online() bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	return e.front != nil
+	return e.data.front != nil
 }
 
 // SetFault makes the cloud misbehave from the next request on; the zero Fault ends it.
@@ -152,8 +243,8 @@ func (e *Emulator) count(op cloudsync.Operation) {
 	e.counts[op]++
 }
 
-// Calls returns how many requests for op have come from registered certificates; the
-// empty operation counts those for none.
+// Calls returns how many requests for op have come, to the data plane from registered
+// certificates; the empty operation counts those for none.
 func (e *Emulator) Calls(op cloudsync.Operation) int {
 	e.countMu.Lock()
 	defer e.countMu.Unlock()
@@ -165,8 +256,6 @@ func (e *Emulator) Close() {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.closed = true
-	if e.front != nil {
-		e.front.close()
-		e.front = nil
-	}
+	e.data.close()
+	e.control.close()
 }

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"maps"
 	"net"
@@ -29,10 +30,9 @@ const (
 // would drop a connection whose negotiated protocol it has no handler for, such as AWS'
 // x-amzn-http-ca (cloud spec 0).
 type front struct {
+	frontConfig
 	listener net.Listener
-	tls      *tls.Config
 	server   *http.Server
-	log      *slog.Logger
 	ready    chan net.Conn // handshaken, for the HTTP server
 	closing  chan struct{}
 	cancel   context.CancelFunc // ends every request's context
@@ -41,6 +41,14 @@ type front struct {
 	mu     sync.Mutex
 	closed bool
 	open   map[net.Conn]bool // every connection from acceptance to its end; guarded by mu
+}
+
+// frontConfig shapes a front.
+type frontConfig struct {
+	tls     *tls.Config
+	plain   bool // takes connections without TLS, too
+	handler http.Handler
+	log     *slog.Logger
 }
 
 // handshaken is a connection after its handshake, without the methods by which net/http
@@ -65,24 +73,23 @@ func connState(r *http.Request) (tls.ConnectionState, bool) {
 	return state, ok
 }
 
-func startFront(listener net.Listener, config *tls.Config, handler http.Handler, log *slog.Logger) *front {
+func startFront(listener net.Listener, shape frontConfig) *front {
 	f := &front{
-		listener: listener,
-		tls:      config,
-		log:      log,
-		ready:    make(chan net.Conn),
-		closing:  make(chan struct{}),
-		open:     map[net.Conn]bool{},
+		frontConfig: shape,
+		listener:    listener,
+		ready:       make(chan net.Conn),
+		closing:     make(chan struct{}),
+		open:        map[net.Conn]bool{},
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	f.cancel = cancel
 	f.server = &http.Server{
 		BaseContext:       func(net.Listener) context.Context { return ctx },
-		Handler:           f.counted(handler),
+		Handler:           f.counted(shape.handler),
 		ReadHeaderTimeout: headerReadTimeout,
 		IdleTimeout:       connIdleTimeout,
 		MaxHeaderBytes:    headerBytesMax,
-		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+		ErrorLog:          slog.NewLogLogger(shape.log.Handler(), slog.LevelDebug),
 		ConnContext: func(ctx context.Context, conn net.Conn) context.Context {
 			if h, ok := conn.(*handshaken); ok {
 				return context.WithValue(ctx, connStateKey{}, h.state)
@@ -149,17 +156,59 @@ func (f *front) accept() {
 func (f *front) shakeHands(conn net.Conn) error {
 	ctx, cancel := context.WithTimeout(context.Background(), handshakeTimeout)
 	defer cancel()
-	secure := tls.Server(conn, f.tls)
-	if err := secure.HandshakeContext(ctx); err != nil {
-		return err
+	served := &handshaken{Conn: conn, ended: func() { f.untrack(conn) }}
+	secure := true
+	if f.plain {
+		peeked, first, err := peek(conn)
+		if err != nil {
+			return err
+		}
+		served.Conn, secure = peeked, first == tlsHandshakeRecord
 	}
-	served := &handshaken{Conn: secure, state: secure.ConnectionState(), ended: func() { f.untrack(conn) }}
+	if secure {
+		c := tls.Server(served.Conn, f.tls)
+		if err := c.HandshakeContext(ctx); err != nil {
+			return err
+		}
+		served.Conn, served.state = c, c.ConnectionState()
+	}
 	select {
 	case f.ready <- served:
 		return nil
 	case <-f.closing:
 		return net.ErrClosed
 	}
+}
+
+// tlsHandshakeRecord begins every TLS connection, and no HTTP request (RFC 8446, 5.1).
+const tlsHandshakeRecord = 22
+
+// peek returns a connection's first byte, and the connection as if it was not read.
+func peek(conn net.Conn) (net.Conn, byte, error) {
+	var first [1]byte
+	if err := conn.SetReadDeadline(handshakeDeadline()); err != nil {
+		return nil, 0, err
+	}
+	if _, err := io.ReadFull(conn, first[:]); err != nil {
+		return nil, 0, err
+	}
+	return &peeked{conn, first[:]}, first[0], conn.SetReadDeadline(time.Time{})
+}
+
+// peeked is a connection whose first bytes were read ahead.
+type peeked struct {
+	net.Conn
+	ahead []byte
+}
+
+// Read returns what was read ahead first.
+func (p *peeked) Read(b []byte) (int, error) {
+	if len(p.ahead) == 0 {
+		return p.Conn.Read(b)
+	}
+	n := copy(b, p.ahead)
+	p.ahead = p.ahead[n:]
+	return n, nil
 }
 
 func (f *front) track(conn net.Conn) bool {
@@ -230,6 +279,14 @@ func serverTLS(certificate tls.Certificate, names []string, now func() time.Time
 			return nil, nil
 		},
 	}
+}
+
+// controlTLS is the same for the control planes: callers sign instead of showing a
+// certificate.
+func controlTLS(data *tls.Config) *tls.Config {
+	c := data.Clone()
+	c.ClientAuth, c.NextProtos = tls.NoClientCert, []string{"http/1.1"}
+	return c
 }
 
 var errServerName = errors.New("SNI names another host")

@@ -3,6 +3,7 @@ package awsemu
 import (
 	"encoding/json"
 	"encoding/pem"
+	"net/url"
 	"strings"
 	"testing"
 	"time"
@@ -93,4 +94,48 @@ func TestCertificateIDIsOfTheEncodedBytes(t *testing.T) {
 	if block == nil || string(certificatePEM(block.Bytes)) != string(authority.PEM()) {
 		t.Error("the authority's PEM does not survive a round trip")
 	}
+}
+
+// FuzzRoute: an operation is found by exactly what was sent: written anew from the
+// route, the path is the same but for how it was escaped.
+func FuzzRoute(f *testing.F) {
+	f.Add("GET", "/things/pump-7/principals", "iot")
+	f.Add("GET", "/things/a%2Fb", "greengrass")
+	f.Add("POST", "/greengrass/v2/coreDevices/core-1/associateClientDevices", "")
+	f.Add("GET", "//things", "iot")
+	f.Add("GET", "/things/%zz", "iot")
+	f.Fuzz(func(t *testing.T, method, path, scope string) {
+		found, parameters := findRoute(controlRoutes, scope, method, path)
+		if found == nil {
+			return
+		}
+		segments := strings.Split(strings.TrimPrefix(path, "/"), "/")
+		written, used := []string{}, 0
+		for i, s := range found.path {
+			if s == "*" {
+				s = segments[i]
+				if value, err := url.PathUnescape(s); err != nil || value != parameters[used] {
+					t.Errorf("%q: parameter %d is %q", path, used, parameters[used])
+				}
+				used++
+			}
+			written = append(written, s)
+		}
+		if got := strings.Join(written, "/"); method != found.method || got != strings.TrimPrefix(path, "/") || used != len(parameters) {
+			t.Errorf("%s %q went to %s as %q %q", method, path, found.op, got, parameters)
+		}
+	})
+}
+
+// FuzzPageToken: no token but one that was given out is read.
+func FuzzPageToken(f *testing.F) {
+	e := &Emulator{tokenKey: random(32)}
+	f.Add(e.pageToken("list", "pump-7"))
+	f.Add(e.pageToken("other", "pump-7"))
+	f.Add("AAAA")
+	f.Fuzz(func(t *testing.T, token string) {
+		if after, ok := e.readToken("list", token); ok && after != "pump-7" {
+			t.Errorf("%q was read as %q", token, after)
+		}
+	})
 }

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"encoding/base32"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -52,7 +53,7 @@ var Administrator = Role{Name: "administrator", Allow: []string{"*"}}
 
 // TokenExchangeRole may do what a core needs of the control planes (cloud spec 7.11).
 var TokenExchangeRole = Role{Name: "GatehouseTokenExchangeRole", Allow: []string{
-	"greengrass:ListClientDevicesAssociatedWithCoreDevice", "iot:DescribeCertificate", "iot:ListThingPrincipals",
+	"greengrass:ListClientDevicesAssociatedWithCoreDevice", "iot:DescribeCertificate", "iot:ListThingPrincipals", "iot:ListThingPrincipalsV2",
 }}
 
 const (
@@ -123,6 +124,14 @@ func random(n int) []byte {
 	b := make([]byte, n)
 	_, _ = rand.Read(b) // never fails
 	return b
+}
+
+// check refuses keys that cannot be told from others or cannot be sent.
+func (c Credentials) check() error {
+	if c.AccessKeyID == "" || strings.ContainsAny(c.AccessKeyID, "/, =") || c.SecretAccessKey == "" {
+		return errors.New("an access key needs an id without '/', ',', '=' and blanks, and a secret")
+	}
+	return nil
 }
 
 func unrecognized() *apiError {

@@ -1,12 +1,12 @@
 package awsemu
 
 import (
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"maps"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/gatehouse-edge/gatehouse/messages"
 )
@@ -56,6 +56,7 @@ type Registry struct {
 
 	mu           sync.RWMutex
 	things       map[messages.ThingName]*thing
+	names        []messages.ThingName // of things, sorted; nil: to be sorted anew. Never changed in place
 	certificates map[messages.CertificateID]*certificate
 	listeners    []func(Change)
 }
@@ -63,6 +64,8 @@ type Registry struct {
 type thing struct {
 	core         bool // a Greengrass core: its certificates may ask about others
 	certificates map[messages.CertificateID]bool
+	associated   map[messages.ThingName]time.Time // client devices of this core, and since when; nil: never had any
+	devices      []messages.ThingName             // keys of associated, sorted; nil: to be sorted anew. Never changed in place
 }
 
 type certificate struct {
@@ -87,87 +90,30 @@ func (r *Registry) OnChange(f func(Change)) {
 	r.listeners = append(r.listeners, f)
 }
 
-// change applies one change under the lock and saves it. If saving fails the change is
-// undone, so that memory and file never differ.
-func (r *Registry) change(apply func() (undo func(), told *Change, err error)) error {
-	r.mu.Lock()
-	undo, told, err := apply()
-	if err == nil && undo != nil {
-		if err = r.save(); err != nil {
-			undo()
-		}
-	}
-	listeners := slices.Clone(r.listeners)
-	r.mu.Unlock()
-	if err != nil || told == nil {
-		return err
-	}
-	for _, f := range listeners {
-		f(*told)
-	}
-	return nil
-}
-
 // AddThing adds a client device, or does nothing if the thing is there.
-func (r *Registry) AddThing(name messages.ThingName) error { return r.addThing(name, false) }
+func (r *Registry) AddThing(name messages.ThingName) error {
+	return r.Update(func(b *Batch) error { return b.AddThing(name) })
+}
 
 // AddCore adds a Greengrass core: a thing whose active certificates may call the data
 // plane. A client device that is there becomes one.
-func (r *Registry) AddCore(name messages.ThingName) error { return r.addThing(name, true) }
-
-func (r *Registry) addThing(name messages.ThingName, core bool) error {
-	if _, err := messages.ParseThingName(string(name)); err != nil {
-		return err
-	}
-	return r.change(func() (func(), *Change, error) {
-		if known, ok := r.things[name]; ok {
-			if known.core || !core {
-				return nil, nil, nil
-			}
-			known.core = true
-			return func() { known.core = false }, nil, nil
-		}
-		r.things[name] = &thing{core: core, certificates: map[messages.CertificateID]bool{}}
-		return func() { delete(r.things, name) }, nil, nil
-	})
+func (r *Registry) AddCore(name messages.ThingName) error {
+	return r.Update(func(b *Batch) error { return b.AddCore(name) })
 }
 
 // AddCertificate registers a certificate and returns its id, with ErrExists if it is
 // there already, whatever its status.
-func (r *Registry) AddCertificate(der []byte, status Status) (messages.CertificateID, error) {
-	if _, err := ParseStatus(string(status)); err != nil {
-		return "", err
-	}
-	if _, err := x509.ParseCertificate(der); err != nil {
-		return "", fmt.Errorf("add certificate: %w", err)
-	}
-	id := messages.CertificateIDOf(der)
-	return id, r.change(func() (func(), *Change, error) {
-		if _, ok := r.certificates[id]; ok {
-			return nil, nil, fmt.Errorf("certificate %s: %w", id, ErrExists)
-		}
-		r.certificates[id] = &certificate{der: slices.Clone(der), status: status, things: map[messages.ThingName]bool{}}
-		return func() { delete(r.certificates, id) }, &Change{Certificate: id, Status: status}, nil
+func (r *Registry) AddCertificate(der []byte, status Status) (id messages.CertificateID, err error) {
+	err = r.Update(func(b *Batch) error {
+		id, err = b.AddCertificate(der, status)
+		return err
 	})
+	return id, err
 }
 
 // SetStatus changes a certificate's status.
 func (r *Registry) SetStatus(id messages.CertificateID, status Status) error {
-	if _, err := ParseStatus(string(status)); err != nil {
-		return err
-	}
-	return r.change(func() (func(), *Change, error) {
-		known, ok := r.certificates[id]
-		if !ok {
-			return nil, nil, fmt.Errorf("certificate %.64q: %w", id, ErrNotFound)
-		}
-		before := known.status
-		if before == status {
-			return nil, nil, nil
-		}
-		known.status = status
-		return func() { known.status = before }, &Change{Certificate: id, Status: status}, nil
-	})
+	return r.Update(func(b *Batch) error { return b.SetStatus(id, status) })
 }
 
 // Revoke sets a certificate's status to REVOKED.
@@ -176,39 +122,28 @@ func (r *Registry) Revoke(id messages.CertificateID) error { return r.SetStatus(
 // Attach makes the certificate one of the thing's. One certificate may belong to many
 // things, and the other way round.
 func (r *Registry) Attach(name messages.ThingName, id messages.CertificateID) error {
-	return r.setAttached(name, id, true)
+	return r.Update(func(b *Batch) error { return b.setAttached(name, id, true) })
 }
 
 // Detach takes the certificate from the thing.
 func (r *Registry) Detach(name messages.ThingName, id messages.CertificateID) error {
-	return r.setAttached(name, id, false)
+	return r.Update(func(b *Batch) error { return b.setAttached(name, id, false) })
 }
 
-func (r *Registry) setAttached(name messages.ThingName, id messages.CertificateID, attached bool) error {
-	return r.change(func() (func(), *Change, error) {
-		t, c := r.things[name], r.certificates[id]
-		if t == nil {
-			return nil, nil, fmt.Errorf("thing %.128q: %w", name, ErrNotFound)
-		}
-		if c == nil {
-			return nil, nil, fmt.Errorf("certificate %.64q: %w", id, ErrNotFound)
-		}
-		if t.certificates[id] == attached {
-			return nil, nil, nil
-		}
-		link(t, c, name, id, attached)
-		undo := func() { link(t, c, name, id, !attached) }
-		return undo, &Change{Certificate: id, Thing: name, Status: c.status, Attached: attached}, nil
-	})
+// Enroll adds a thing with an active certificate of its own; core makes it a core.
+func (r *Registry) Enroll(name messages.ThingName, identity *Identity, core bool) error {
+	return r.Update(func(b *Batch) error { return b.Enroll(name, identity, core) })
 }
 
-func link(t *thing, c *certificate, name messages.ThingName, id messages.CertificateID, attached bool) {
-	if attached {
-		t.certificates[id], c.things[name] = true, true
-		return
-	}
-	delete(t.certificates, id)
-	delete(c.things, name)
+// Associate makes things client devices of core, from at on; those that are so already
+// stay so. It is one change, however many things there are.
+func (r *Registry) Associate(core messages.ThingName, at time.Time, things ...messages.ThingName) error {
+	return r.Update(func(b *Batch) error { return b.Associate(core, at, things...) })
+}
+
+// Disassociate ends that things are client devices of core. It is one change.
+func (r *Registry) Disassociate(core messages.ThingName, things ...messages.ThingName) error {
+	return r.Update(func(b *Batch) error { return b.Disassociate(core, things...) })
 }
 
 // CertificateInfo is one certificate as the control protocol and Certificates show it.
@@ -274,47 +209,4 @@ func (r *Registry) Caller(id messages.CertificateID) (active, core bool) {
 		return false, false
 	}
 	return true, r.info(id, c).Core
-}
-
-// Enroll adds a thing with an active certificate of its own; core makes it a core. It is
-// one change: no crash leaves a certificate without its thing.
-func (r *Registry) Enroll(name messages.ThingName, identity *Identity, core bool) error {
-	if err := r.enroll(name, identity.DER, core); err != nil {
-		return fmt.Errorf("enroll %.128s: %w", name, err)
-	}
-	return nil
-}
-
-func (r *Registry) enroll(name messages.ThingName, der []byte, core bool) error {
-	if _, err := messages.ParseThingName(string(name)); err != nil {
-		return err
-	}
-	if _, err := x509.ParseCertificate(der); err != nil {
-		return err
-	}
-	id := messages.CertificateIDOf(der)
-	return r.change(func() (func(), *Change, error) {
-		if _, ok := r.certificates[id]; ok {
-			return nil, nil, fmt.Errorf("certificate %s: %w", id, ErrExists)
-		}
-		t, known := r.things[name]
-		if !known {
-			t = &thing{certificates: map[messages.CertificateID]bool{}}
-			r.things[name] = t
-		}
-		wasCore := t.core
-		t.core = wasCore || core
-		c := &certificate{der: slices.Clone(der), status: StatusActive, things: map[messages.ThingName]bool{}}
-		r.certificates[id] = c
-		link(t, c, name, id, true)
-		undo := func() {
-			link(t, c, name, id, false)
-			delete(r.certificates, id)
-			t.core = wasCore
-			if !known {
-				delete(r.things, name)
-			}
-		}
-		return undo, &Change{Certificate: id, Thing: name, Status: StatusActive, Attached: true}, nil
-	})
 }

@@ -3,6 +3,7 @@ package awsemu_test
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -73,7 +74,8 @@ func TestRegistrySurvivesInItsFile(t *testing.T) {
 	r := must[*awsemu.Registry](t)(awsemu.OpenRegistry(path)) // no file yet
 	for _, err := range []error{
 		r.Enroll("core-1", w.core, true), r.Enroll("pump-7", w.pump, false), r.Enroll("valve-1", w.valve, false),
-		r.Revoke(w.pump.ID), r.Detach("valve-1", w.valve.ID), r.Attach("pump-7", w.valve.ID),
+		r.Revoke(w.pump.ID), r.Detach("valve-1", w.valve.ID), r.Attach("pump-7", w.valve.ID), r.AddCore("core-2"),
+		r.Associate("core-1", noon, "valve-1", "pump-7"), r.Associate("core-2", noon, "pump-7"), r.Disassociate("core-2", "pump-7"),
 	} {
 		if err != nil {
 			t.Fatal(err)
@@ -89,6 +91,12 @@ func TestRegistrySurvivesInItsFile(t *testing.T) {
 	}
 	if info, _ := again.Certificate(w.pump.ID); info.Status != awsemu.StatusRevoked {
 		t.Errorf("a revoked certificate came back %s", info.Status)
+	}
+	if got := again.Associated("core-1"); !slices.Equal(got, []awsemu.Association{{Thing: "pump-7", Since: noon}, {Thing: "valve-1", Since: noon}}) {
+		t.Errorf("associations came back as %v", got)
+	}
+	if got := again.Associated("core-2"); got == nil || len(got) > 0 {
+		t.Errorf("a core without devices any more came back with %#v", got)
 	}
 	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("file mode %v, %v, want 0600", info.Mode(), err)
@@ -106,7 +114,7 @@ func TestAChangeThatCannotBeSavedIsUndone(t *testing.T) {
 		t.Fatal(err)
 	}
 	r := must[*awsemu.Registry](t)(awsemu.OpenRegistry(filepath.Join(dir, "registry.json")))
-	if err := r.Enroll("pump-7", w.pump, false); err != nil {
+	if err := errors.Join(r.Enroll("pump-7", w.pump, false), r.AddCore("core-1"), r.AddThing("valve-1"), r.Associate("core-1", noon, "valve-1")); err != nil {
 		t.Fatal(err)
 	}
 	before := must[[]byte](t)(r.Encode())
@@ -116,7 +124,7 @@ func TestAChangeThatCannotBeSavedIsUndone(t *testing.T) {
 	}
 	for name, err := range map[string]error{
 		"revoke": r.Revoke(w.pump.ID), "detach": r.Detach("pump-7", w.pump.ID), "thing": r.AddThing("pump-8"),
-		"core": r.AddCore("pump-7"), "certificate": second(r.AddCertificate(w.valve.DER, awsemu.StatusActive)),
+		"core": r.AddCore("pump-7"), "association": r.Associate("core-1", noon, "pump-7"), "certificate": second(r.AddCertificate(w.valve.DER, awsemu.StatusActive)),
 		"another thing": r.Enroll("valve-1", w.valve, false), "another certificate": r.Enroll("pump-7", w.valve, true),
 	} {
 		if err == nil {
@@ -147,12 +155,83 @@ func TestBadSeedsAreRefused(t *testing.T) {
 		"thing twice":        seed(`{"thingName":"a"},{"thingName":"a"}`, ``),
 		"bad status":         seed(``, `{"certificatePem":"`+pem+`","status":"FINE","things":[]}`),
 		"unknown attachment": seed(``, `{"certificatePem":"`+pem+`","status":"ACTIVE","things":["b"]}`),
+		"device unknown":     seed(`{"thingName":"a","core":true,"associatedClientDevices":[{"thingName":"b","since":"2026-11-21T12:00:00Z"}]}`, ``),
+		"device of no core":  seed(`{"thingName":"a","associatedClientDevices":[]}`, ``),
+		"device without day": seed(`{"thingName":"a","core":true,"associatedClientDevices":[{"thingName":"a","since":"x"}]}`, ``),
 		"no PEM":             seed(``, `{"certificatePem":"x","status":"ACTIVE","things":[]}`),
 		"two PEM blocks":     seed(``, `{"certificatePem":"`+pem+pem+`","status":"ACTIVE","things":[]}`),
 	} {
 		if _, err := awsemu.ReadRegistry(strings.NewReader(text)); err == nil {
 			t.Errorf("%s: accepted", name)
 		}
+	}
+}
+
+// A file from before there were associations is read, and keeps telling that it has none.
+func TestAnOlderFileHasNoAssociations(t *testing.T) {
+	r := must[*awsemu.Registry](t)(awsemu.ReadRegistry(strings.NewReader(`{"formatVersion":"gatehouse/awsemu-1","things":[{"thingName":"core-1","core":true}],"certificates":[]}`)))
+	if got := r.Associated("core-1"); got != nil {
+		t.Errorf("associations: %#v", got)
+	}
+	if text := must[[]byte](t)(r.Encode()); bytes.Contains(text, []byte("associatedClientDevices")) {
+		t.Errorf("written as %s", text)
+	}
+}
+
+// A batch happens as a whole or not at all, and is told as a whole.
+func TestABatchIsAllOrNothing(t *testing.T) {
+	w := newWorld(t)
+	var heard []awsemu.Change
+	w.registry.OnChange(func(c awsemu.Change) { heard = append(heard, c) })
+	before := must[[]byte](t)(w.registry.Encode())
+	err := w.registry.Update(func(b *awsemu.Batch) error {
+		return errors.Join(b.AddThing("pump-8"), b.Associate("core-1", noon, "pump-8", "pump-7"), b.SetStatus(w.pump.ID, awsemu.StatusRevoked),
+			b.Disassociate("core-1", "pump-7"), b.Associate("core-1", noon, "nobody"))
+	})
+	if !errors.Is(err, awsemu.ErrNotFound) || len(heard) > 0 {
+		t.Errorf("got %v, told %v", err, heard)
+	}
+	if after := must[[]byte](t)(w.registry.Encode()); !bytes.Equal(before, after) {
+		t.Errorf("got %s, want %s", after, before)
+	}
+	for name, err := range map[string]error{
+		"of what is no core": w.registry.Associate("pump-7", noon, "valve-1"), "of nobody": w.registry.Associate("nobody", noon, "valve-1"),
+		"from nobody": w.registry.Disassociate("nobody", "valve-1"),
+	} {
+		if !errors.Is(err, awsemu.ErrNotFound) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if got := w.registry.Associated("pump-7"); got != nil {
+		t.Errorf("devices of a device: %v", got)
+	}
+}
+
+// A fleet is enrolled and associated in one batch, saved once, and listed whole.
+func TestAFleetIsOneChange(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "registry.json")
+	r := must[*awsemu.Registry](t)(awsemu.OpenRegistry(path))
+	const devices = 20_000
+	names := make([]messages.ThingName, devices)
+	for i := range names {
+		names[i] = messages.ThingName(fmt.Sprintf("device-%06d", i))
+	}
+	if err := r.Update(func(b *awsemu.Batch) error {
+		if err := b.AddCore("core-1"); err != nil {
+			return err
+		}
+		for _, name := range names {
+			if err := b.AddThing(name); err != nil {
+				return err
+			}
+		}
+		return b.Associate("core-1", noon, names...)
+	}); err != nil {
+		t.Fatal(err)
+	}
+	all := must[*awsemu.Registry](t)(awsemu.OpenRegistry(path)).Associated("core-1")
+	if len(all) != devices || all[0].Thing != names[0] || all[devices-1].Thing != names[devices-1] {
+		t.Errorf("%d devices came back", len(all))
 	}
 }
 
@@ -166,6 +245,7 @@ func FuzzSeed(f *testing.F) {
 	}
 	f.Add(must[[]byte](f)(registry.Encode()))
 	f.Add([]byte(`{"formatVersion":"gatehouse/awsemu-1","things":[{"thingName":"a","core":true}],"certificates":[]}`))
+	f.Add([]byte(`{"formatVersion":"gatehouse/awsemu-1","things":[{"thingName":"a","core":true,"associatedClientDevices":[{"thingName":"a","since":"0001-01-01T00:00:00+23:59"}]}],"certificates":[]}`))
 	f.Add([]byte(`{"formatVersion":"gatehouse/awsemu-1","things":null,"certificates":[{"things":["a"]}]}`))
 	f.Fuzz(func(t *testing.T, text []byte) {
 		r, err := awsemu.ReadRegistry(bytes.NewReader(text))

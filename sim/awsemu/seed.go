@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"time"
 
 	"github.com/gatehouse-edge/gatehouse/messages"
 )
@@ -31,6 +32,13 @@ type seedFile struct {
 type seedThing struct {
 	Name string `json:"thingName"`
 	Core bool   `json:"core,omitempty"`
+	// Devices are the core's client devices. Absent, as in older files: it never had any.
+	Devices []seedDevice `json:"associatedClientDevices,omitzero"`
+}
+
+type seedDevice struct {
+	Name  string    `json:"thingName"`
+	Since time.Time `json:"since"`
 }
 
 type seedCertificate struct {
@@ -90,16 +98,21 @@ func (r *Registry) load(from io.Reader) error {
 	path := r.path
 	r.path = "" // not saved while it is being read
 	defer func() { r.path = path }()
-	return r.fill(seed)
+	return r.Update(func(b *Batch) error { return b.fill(seed) })
 }
 
-func (r *Registry) fill(seed seedFile) error {
+func (b *Batch) fill(seed seedFile) error {
 	for i, t := range seed.Things {
-		if _, ok := r.things[messages.ThingName(t.Name)]; ok {
+		if _, ok := b.r.things[messages.ThingName(t.Name)]; ok {
 			return fmt.Errorf("things[%d]: thing %.128q: %w", i, t.Name, ErrExists)
 		}
-		if err := r.addThing(messages.ThingName(t.Name), t.Core); err != nil {
+		if err := b.addThing(messages.ThingName(t.Name), t.Core); err != nil {
 			return fmt.Errorf("things[%d]: %w", i, err)
+		}
+	}
+	for i, t := range seed.Things {
+		if err := b.fillDevices(t); err != nil {
+			return fmt.Errorf("things[%d].%w", i, err)
 		}
 	}
 	for i, c := range seed.Certificates {
@@ -107,14 +120,29 @@ func (r *Registry) fill(seed seedFile) error {
 		if block == nil || block.Type != "CERTIFICATE" || len(bytes.TrimSpace(rest)) > 0 {
 			return fmt.Errorf("certificates[%d]: certificatePem is not one PEM certificate", i)
 		}
-		id, err := r.AddCertificate(block.Bytes, Status(c.Status))
+		id, err := b.AddCertificate(block.Bytes, Status(c.Status))
 		if err != nil {
 			return fmt.Errorf("certificates[%d]: %w", i, err)
 		}
 		for _, name := range c.Things {
-			if err := r.Attach(messages.ThingName(name), id); err != nil {
+			if err := b.Attach(messages.ThingName(name), id); err != nil {
 				return fmt.Errorf("certificates[%d]: %w", i, err)
 			}
+		}
+	}
+	return nil
+}
+
+func (b *Batch) fillDevices(t seedThing) error {
+	if t.Devices == nil {
+		return nil
+	}
+	if err := b.Associate(messages.ThingName(t.Name), time.Time{}); err != nil { // none yet, but it has had some
+		return fmt.Errorf("associatedClientDevices: %w", err)
+	}
+	for i, d := range t.Devices {
+		if err := b.Associate(messages.ThingName(t.Name), d.Since, messages.ThingName(d.Name)); err != nil {
+			return fmt.Errorf("associatedClientDevices[%d]: %w", i, err)
 		}
 	}
 	return nil
@@ -131,7 +159,14 @@ func (r *Registry) Encode() ([]byte, error) {
 func (r *Registry) encode() ([]byte, error) {
 	seed := seedFile{FormatVersion: seedFormat, Things: []seedThing{}, Certificates: []seedCertificate{}}
 	for _, name := range slices.Sorted(maps.Keys(r.things)) {
-		seed.Things = append(seed.Things, seedThing{Name: string(name), Core: r.things[name].core})
+		t := seedThing{Name: string(name), Core: r.things[name].core}
+		if devices := r.things[name].associated; devices != nil {
+			t.Devices = make([]seedDevice, 0, len(devices))
+			for _, device := range sortedKeys(devices) {
+				t.Devices = append(t.Devices, seedDevice{Name: string(device), Since: devices[device]})
+			}
+		}
+		seed.Things = append(seed.Things, t)
 	}
 	for _, id := range slices.Sorted(maps.Keys(r.certificates)) {
 		c := r.certificates[id]

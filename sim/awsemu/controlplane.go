@@ -1,0 +1,46 @@
+package awsemu
+
+import (
+	"net/http"
+	"slices"
+
+	"github.com/gatehouse-edge/gatehouse/cloudsync"
+)
+
+// serveControlPlane answers one request of the control planes: who asks, may they, then
+// the request (cloud spec 7).
+func (e *Emulator) serveControlPlane(w http.ResponseWriter, r *http.Request) {
+	scope := ""
+	if auth, refused := parseAuthorization(r.Header.Values("Authorization")); refused == nil {
+		scope = auth.service
+	}
+	found, parameters := findRoute(controlRoutes, scope, r.Method, r.URL.EscapedPath())
+	op := cloudsync.Operation("")
+	if found != nil {
+		op = found.op
+	}
+	e.exchange(w, r, op, func(body []byte) (any, *apiError) {
+		query, badQuery := parseQuery(r.URL.RawQuery)
+		scopes := slices.Concat(greengrass.scopes, iot.scopes)
+		if found != nil {
+			scopes = found.service.scopes
+		}
+		who, refused := e.account.authenticate(r, query, body, scopes, e.now())
+		switch {
+		case refused != nil:
+			return nil, refused
+		case badQuery != nil:
+			return nil, &apiError{status: http.StatusBadRequest, name: "SerializationException", message: badQuery.Error()}
+		case found == nil:
+			return nil, unknownOperation()
+		}
+		if refused := who.authorize(found.action(), found.resource(parameters)); refused != nil {
+			return nil, refused
+		}
+		return found.serve(e, &call{op: op, parameters: parameters, query: query, body: body})
+	})
+}
+
+func unknownOperation() *apiError {
+	return &apiError{status: http.StatusNotFound, name: "UnknownOperationException", message: "unknown operation"}
+}

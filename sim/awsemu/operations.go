@@ -1,0 +1,124 @@
+package awsemu
+
+import (
+	"net/url"
+	"slices"
+	"strings"
+
+	"github.com/gatehouse-edge/gatehouse/cloudsync"
+)
+
+// The operations of the control planes, as AWS spells them (cloud spec 1.2, 1.6).
+const (
+	OpListClientDevices        cloudsync.Operation = "ListClientDevicesAssociatedWithCoreDevice"
+	OpAssociateClientDevice    cloudsync.Operation = "BatchAssociateClientDeviceWithCoreDevice"
+	OpDisassociateClientDevice cloudsync.Operation = "BatchDisassociateClientDeviceFromCoreDevice"
+	OpDescribeCertificate      cloudsync.Operation = "DescribeCertificate"
+	OpDescribeEndpoint         cloudsync.Operation = "DescribeEndpoint"
+	OpDescribeThing            cloudsync.Operation = "DescribeThing"
+	OpListThings               cloudsync.Operation = "ListThings"
+	OpListThingPrincipals      cloudsync.Operation = "ListThingPrincipals"
+	OpListThingPrincipalsV2    cloudsync.Operation = "ListThingPrincipalsV2"
+)
+
+// service is one of AWS's services on the one address of the control plane.
+type service struct {
+	name   string   // as in permissions
+	scopes []string // the names that clients sign for it; the first is what AWS asks for
+}
+
+var (
+	greengrass = &service{"greengrass", []string{"greengrass"}}
+	// awscli signs for execute-api what aws-sdk-go-v2 signs for iot (cloud spec 7.6).
+	iot = &service{"iot", []string{"iot", "execute-api"}}
+)
+
+// route is where an operation lives, and what may call it.
+type route struct {
+	op       cloudsync.Operation
+	service  *service
+	method   string
+	path     []string // segments; "*" stands for a parameter
+	resource func(parameters []string) string
+	serve    func(*Emulator, *call) (any, *apiError)
+}
+
+// call is one request for an operation whose caller is known.
+type call struct {
+	op         cloudsync.Operation
+	parameters []string // of the path, unescaped
+	query      url.Values
+	body       []byte
+}
+
+const coreDevices = "greengrass/v2/coreDevices/*"
+
+var controlRoutes = []route{
+	newRoute(OpListClientDevices, greengrass, "GET", coreDevices+"/associatedClientDevices", coreARN, (*Emulator).listClientDevices),
+	newRoute(OpAssociateClientDevice, greengrass, "POST", coreDevices+"/associateClientDevices", coreARN, (*Emulator).associateClientDevices),
+	newRoute(OpDisassociateClientDevice, greengrass, "POST", coreDevices+"/disassociateClientDevices", coreARN, (*Emulator).disassociateClientDevices),
+	newRoute(OpDescribeCertificate, iot, "GET", "certificates/*", certificateARNOf, (*Emulator).describeCertificate),
+	newRoute(OpDescribeEndpoint, iot, "GET", "endpoint", anything, (*Emulator).describeEndpoint),
+	newRoute(OpListThings, iot, "GET", "things", anything, (*Emulator).listThings),
+	newRoute(OpDescribeThing, iot, "GET", "things/*", thingARNOf, (*Emulator).describeThing),
+	newRoute(OpListThingPrincipals, iot, "GET", "things/*/principals", thingARNOf, (*Emulator).listThingPrincipals),
+	newRoute(OpListThingPrincipalsV2, iot, "GET", "things/*/principals-v2", thingARNOf, (*Emulator).listThingPrincipalsV2),
+}
+
+func newRoute(op cloudsync.Operation, s *service, method, path string, resource func([]string) string, serve func(*Emulator, *call) (any, *apiError)) route {
+	return route{op, s, method, strings.Split(path, "/"), resource, serve}
+}
+
+// action is the permission that the operation needs.
+func (r *route) action() string { return r.service.name + ":" + string(r.op) }
+
+// findRoute finds the operation by method and path as they were sent: split first and
+// unescaped then, so that an escaped slash stays inside its segment, and without any
+// cleaning. Where several services have the path, scope, the name that was signed for,
+// decides.
+func findRoute(routes []route, scope, method, escapedPath string) (*route, []string) {
+	segments := strings.Split(strings.TrimPrefix(escapedPath, "/"), "/")
+	var (
+		found      *route
+		parameters []string
+	)
+	for i := range routes {
+		r := &routes[i]
+		given, ok := r.match(method, segments)
+		if ok && (found == nil || slices.Contains(r.service.scopes, scope)) {
+			found, parameters = r, given
+		}
+	}
+	return found, parameters
+}
+
+func (r *route) match(method string, segments []string) (parameters []string, ok bool) {
+	if r.method != method || len(r.path) != len(segments) {
+		return nil, false
+	}
+	for i, want := range r.path {
+		if want != "*" {
+			if segments[i] != want {
+				return nil, false
+			}
+			continue
+		}
+		value, err := url.PathUnescape(segments[i])
+		if err != nil || value == "" {
+			return nil, false
+		}
+		parameters = append(parameters, value)
+	}
+	return parameters, true
+}
+
+const arnPrefix = ":" + Region + ":" + AccountID + ":"
+
+func anything([]string) string { return "*" }
+func coreARN(parameters []string) string {
+	return "arn:aws:greengrass" + arnPrefix + "coreDevices:" + parameters[0]
+}
+func thingARN(name string) string                 { return "arn:aws:iot" + arnPrefix + "thing/" + name }
+func thingARNOf(parameters []string) string       { return thingARN(parameters[0]) }
+func certificateARN(id string) string             { return "arn:aws:iot" + arnPrefix + "cert/" + id }
+func certificateARNOf(parameters []string) string { return certificateARN(parameters[0]) }

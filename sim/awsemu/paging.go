@@ -1,0 +1,71 @@
+package awsemu
+
+import (
+	"crypto/hmac"
+	"encoding/base64"
+	"fmt"
+	"strconv"
+)
+
+// A page token is opaque: a nonce, a MAC and the name that the page before ended with.
+// The MAC binds it to its listing. No two tokens are the same, as with AWS.
+const (
+	tokenNonceBytes = 9
+	tokenMACBytes   = 18
+	tokenCharsMax   = 1024
+)
+
+func (e *Emulator) pageToken(listing, after string) string {
+	nonce := random(tokenNonceBytes)
+	return base64.RawURLEncoding.EncodeToString(append(append(nonce, e.tokenMAC(listing, nonce, after)...), after...))
+}
+
+// readToken returns the name in a token of listing.
+func (e *Emulator) readToken(listing, token string) (after string, ok bool) {
+	raw, err := base64.RawURLEncoding.DecodeString(token)
+	if err != nil || len(token) > tokenCharsMax || len(raw) < tokenNonceBytes+tokenMACBytes {
+		return "", false
+	}
+	nonce, given := raw[:tokenNonceBytes], raw[tokenNonceBytes:][:tokenMACBytes]
+	after = string(raw[tokenNonceBytes+tokenMACBytes:])
+	return after, hmac.Equal(given, e.tokenMAC(listing, nonce, after))
+}
+
+func (e *Emulator) tokenMAC(listing string, nonce []byte, after string) []byte {
+	return mac(e.tokenKey, fmt.Sprintf("%d:%s%s%s", len(listing), listing, nonce, after))[:tokenMACBytes]
+}
+
+// page is which part of a listing is asked for.
+type page struct {
+	listing string // what is listed: the operation and its parameters
+	after   string // the last name of the page before; empty: from the first
+	limit   int
+}
+
+// pageOf reads maxResults and nextToken.
+func (e *Emulator) pageOf(c *call, limitDefault, limitMax int) (page, *apiError) {
+	p := page{listing: fmt.Sprintf("%s%q", c.op, c.parameters), limit: limitDefault}
+	if c.query.Has("maxResults") {
+		n, err := strconv.Atoi(c.query.Get("maxResults"))
+		if err != nil || n < 1 || n > limitMax {
+			return p, invalid(c, fmt.Sprintf("1 validation error detected: Value at 'maxResults' failed to satisfy constraint: Member must have value between 1 and %d", limitMax))
+		}
+		p.limit = n
+	}
+	if token := c.query.Get("nextToken"); token != "" {
+		after, ok := e.readToken(p.listing, token)
+		if !ok {
+			return p, invalid(c, "Invalid nextToken")
+		}
+		p.after = after
+	}
+	return p, nil
+}
+
+// cut makes a page's answer: its items, and the token for what follows.
+func cut[T any](e *Emulator, p page, items []T, more bool, name func(T) string) ([]T, string) {
+	if !more {
+		return items, ""
+	}
+	return items, e.pageToken(p.listing, name(items[len(items)-1]))
+}
