@@ -9,11 +9,13 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
 	"github.com/gatehouse-edge/gatehouse/cloudsync"
 	"github.com/gatehouse-edge/gatehouse/messages"
+	"github.com/gatehouse-edge/gatehouse/sim/awsemu/fault"
 )
 
 // socketPathMax is what fits into a unix socket's address with room for the temporary
@@ -25,8 +27,10 @@ type ControlInfo struct {
 	Online       bool                        `json:"online"`
 	Endpoint     string                      `json:"endpoint"`
 	Things       int                         `json:"things"`
+	Control      string                      `json:"controlEndpoint"`
 	Certificates []CertificateInfo           `json:"certificates"`
-	Fault        *Fault                      `json:"fault,omitempty"`
+	Associated   map[messages.ThingName]int  `json:"associatedClientDevices"` // how many, by core
+	Faults       []fault.State               `json:"faults,omitempty"`
 	Calls        map[cloudsync.Operation]int `json:"calls"`
 }
 
@@ -36,19 +40,24 @@ type controlOrder struct {
 	Certificate messages.CertificateID `json:"certificate,omitempty"`
 	Thing       messages.ThingName     `json:"thing,omitempty"`
 	Status      Status                 `json:"status,omitempty"`
-	Fault       *Fault                 `json:"fault,omitempty"`
+	Core        messages.ThingName     `json:"core,omitempty"` // empty: the only one
+	Things      []messages.ThingName   `json:"things,omitempty"`
+	Script      *fault.Script          `json:"script,omitempty"`
 	DER         []byte                 `json:"der,omitempty"` // base64 in JSON
 }
 
 // Paths of the control protocol: JSON over HTTP on a unix socket.
 const (
-	pathStatus      = "/v1/status"      // GET: ControlInfo
-	pathOnline      = "/v1/online"      // POST: online
-	pathCertificate = "/v1/certificate" // POST: certificate, status
-	pathAttach      = "/v1/attach"      // POST: thing, certificate
-	pathDetach      = "/v1/detach"      // POST: thing, certificate
-	pathFault       = "/v1/fault"       // POST: fault
-	pathEnroll      = "/v1/enroll"      // POST: thing, der
+	pathStatus       = "/v1/status"       // GET: ControlInfo
+	pathAssociations = "/v1/associations" // GET: Associations, of the core in the query
+	pathOnline       = "/v1/online"       // POST: online
+	pathCertificate  = "/v1/certificate"  // POST: certificate, status
+	pathAttach       = "/v1/attach"       // POST: thing, certificate
+	pathDetach       = "/v1/detach"       // POST: thing, certificate
+	pathAssociate    = "/v1/associate"    // POST: core, things
+	pathDisassociate = "/v1/disassociate" // POST: core, things
+	pathFaults       = "/v1/faults"       // POST: script
+	pathEnroll       = "/v1/enroll"       // POST: thing, der
 )
 
 // Control is a served control socket.
@@ -145,19 +154,70 @@ func (e *Emulator) controlHandler() http.Handler {
 	order(pathCertificate, func(o controlOrder) error { return e.registry.SetStatus(o.Certificate, o.Status) })
 	order(pathAttach, func(o controlOrder) error { return e.registry.Attach(o.Thing, o.Certificate) })
 	order(pathDetach, func(o controlOrder) error { return e.registry.Detach(o.Thing, o.Certificate) })
-	order(pathEnroll, func(o controlOrder) error {
-		return e.registry.Enroll(o.Thing, &Identity{ID: messages.CertificateIDOf(o.DER), DER: o.DER}, false)
-	})
-	order(pathFault, func(o controlOrder) error {
-		if o.Fault == nil {
-			o.Fault = &Fault{}
+	order(pathEnroll, e.enroll)
+	order(pathAssociate, func(o controlOrder) error {
+		core, err := e.coreOf(o.Core)
+		if err != nil {
+			return err
 		}
-		return e.SetFault(*o.Fault)
+		return e.registry.Associate(core, e.now(), o.Things...)
+	})
+	order(pathDisassociate, func(o controlOrder) error {
+		core, err := e.coreOf(o.Core)
+		if err != nil {
+			return err
+		}
+		return e.registry.Disassociate(core, o.Things...)
+	})
+	order(pathFaults, func(o controlOrder) error {
+		if o.Script == nil {
+			return errors.New("say which script")
+		}
+		return e.SetFaults(*o.Script)
+	})
+	mux.HandleFunc("GET "+pathAssociations, func(w http.ResponseWriter, r *http.Request) {
+		core, err := e.coreOf(messages.ThingName(r.URL.Query().Get("core")))
+		if err != nil {
+			writeJSON(w, statusOf(err), map[string]string{"error": err.Error()})
+			return
+		}
+		writeJSON(w, http.StatusOK, Associations{Core: core, Devices: append([]Association{}, e.registry.Associated(core)...)})
 	})
 	return mux
 }
 
-const orderBytesMax = faultBodyMax + 64<<10
+// Associations are the client devices of a core.
+type Associations struct {
+	Core    messages.ThingName `json:"core"`
+	Devices []Association      `json:"devices"`
+}
+
+// enroll registers a client device, and associates it with the core if there is one.
+func (e *Emulator) enroll(o controlOrder) error {
+	cores := e.registry.Cores()
+	return e.registry.Update(func(b *Batch) error {
+		if err := b.Enroll(o.Thing, &Identity{ID: messages.CertificateIDOf(o.DER), DER: o.DER}, false); err != nil || len(cores) != 1 {
+			return err
+		}
+		return b.Associate(cores[0], e.now(), o.Thing)
+	})
+}
+
+// coreOf is the core that is meant: the only one, if none is named.
+func (e *Emulator) coreOf(given messages.ThingName) (messages.ThingName, error) {
+	cores := e.registry.Cores()
+	switch {
+	case given != "" && slices.Contains(cores, given):
+		return given, nil
+	case given != "":
+		return "", fmt.Errorf("core %.128q: %w", given, ErrNotFound)
+	case len(cores) == 1:
+		return cores[0], nil
+	}
+	return "", fmt.Errorf("there are %d cores: name one", len(cores))
+}
+
+const orderBytesMax = 16 << 20 // a hundred thousand names
 
 func readOrder(body io.Reader) (controlOrder, error) {
 	var o controlOrder
@@ -180,15 +240,21 @@ func (e *Emulator) info() ControlInfo {
 	info := ControlInfo{
 		Online:       e.Online(),
 		Endpoint:     e.URL(),
+		Control:      e.ControlURL(),
 		Things:       e.registry.Things(),
 		Certificates: e.registry.Certificates(),
+		Associated:   map[messages.ThingName]int{},
+		Faults:       e.Faults(),
 		Calls:        map[cloudsync.Operation]int{},
 	}
 	for op := range e.routes {
 		info.Calls[op] = e.Calls(op)
 	}
-	if fault := e.Fault(); fault.set() {
-		info.Fault = &fault
+	for _, route := range controlRoutes {
+		info.Calls[route.op] = e.Calls(route.op)
+	}
+	for _, core := range e.registry.Cores() {
+		info.Associated[core] = e.registry.associatedCount(core)
 	}
 	return info
 }

@@ -11,12 +11,14 @@ import (
 	"io/fs"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/gatehouse-edge/gatehouse/messages"
+	"github.com/gatehouse-edge/gatehouse/sim/awsemu/fault"
 )
 
 const (
@@ -96,14 +98,46 @@ func (c *ControlClient) setAttached(ctx context.Context, path, thing, given stri
 	return id, c.order(ctx, path, controlOrder{Thing: name, Certificate: id})
 }
 
-// Enroll registers a device: its thing, and its certificate as active and attached.
+// Enroll registers a device: its thing, its certificate as active and attached, and the
+// thing as a client device of the only core.
 func (c *ControlClient) Enroll(ctx context.Context, thing messages.ThingName, der []byte) error {
 	return c.order(ctx, pathEnroll, controlOrder{Thing: thing, DER: der})
 }
 
 // SetFault makes the cloud misbehave; the zero Fault ends it.
 func (c *ControlClient) SetFault(ctx context.Context, f Fault) error {
-	return c.order(ctx, pathFault, controlOrder{Fault: &f})
+	s := fault.Script{Faults: []Fault{}}
+	if f.Set() {
+		s.Faults = append(s.Faults, f)
+	}
+	return c.SetFaults(ctx, s)
+}
+
+// SetFaults puts a script of faults in force; one without any ends them.
+func (c *ControlClient) SetFaults(ctx context.Context, s fault.Script) error {
+	if err := s.Check(); err != nil {
+		return err
+	}
+	if s.Faults == nil {
+		s.Faults = []Fault{}
+	}
+	return c.order(ctx, pathFaults, controlOrder{Script: &s})
+}
+
+// Associate makes things client devices of core; empty is the only core.
+func (c *ControlClient) Associate(ctx context.Context, core messages.ThingName, things ...messages.ThingName) error {
+	return c.order(ctx, pathAssociate, controlOrder{Core: core, Things: things})
+}
+
+// Disassociate ends that.
+func (c *ControlClient) Disassociate(ctx context.Context, core messages.ThingName, things ...messages.ThingName) error {
+	return c.order(ctx, pathDisassociate, controlOrder{Core: core, Things: things})
+}
+
+// Associations lists the client devices of core; empty is the only core.
+func (c *ControlClient) Associations(ctx context.Context, core messages.ThingName) (*Associations, error) {
+	found := &Associations{}
+	return found, c.do(ctx, http.MethodGet, pathAssociations+"?core="+url.QueryEscape(string(core)), nil, found)
 }
 
 // Resolve finds the certificate that given means: its id, at least eight first digits of

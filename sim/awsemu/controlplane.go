@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"github.com/gatehouse-edge/gatehouse/cloudsync"
+	"github.com/gatehouse-edge/gatehouse/sim/awsemu/fault"
 )
 
 // serveControlPlane answers one request of the control planes: who asks, may they, then
@@ -19,7 +20,7 @@ func (e *Emulator) serveControlPlane(w http.ResponseWriter, r *http.Request) {
 	if found != nil {
 		op = found.op
 	}
-	e.exchange(w, r, op, func(body []byte) (any, *apiError) {
+	e.exchange(w, r, fault.ControlPlane, op, func(body []byte, page fault.Page) (any, *apiError) {
 		query, badQuery := parseQuery(r.URL.RawQuery)
 		scopes := slices.Concat(greengrass.scopes, iot.scopes)
 		if found != nil {
@@ -37,7 +38,7 @@ func (e *Emulator) serveControlPlane(w http.ResponseWriter, r *http.Request) {
 		if refused := who.authorize(found.action(), found.resource(parameters)); refused != nil {
 			return nil, refused
 		}
-		return found.serve(e, &call{op: op, parameters: parameters, query: query, body: body})
+		return found.serve(e, &call{op: op, parameters: parameters, query: query, body: body, fault: page})
 	})
 }
 

@@ -12,6 +12,7 @@ import (
 
 	"github.com/gatehouse-edge/gatehouse/cloudsync"
 	"github.com/gatehouse-edge/gatehouse/messages"
+	"github.com/gatehouse-edge/gatehouse/sim/awsemu/fault"
 )
 
 // requestBytesMax bounds a request's body; a certificate has at most 16 KiB.
@@ -50,7 +51,7 @@ func (e *Emulator) serveDataPlane(w http.ResponseWriter, r *http.Request) {
 		panic(http.ErrAbortHandler)
 	}
 	op := e.operationOf(r)
-	e.exchange(w, r, op, func(body []byte) (any, *apiError) {
+	e.exchange(w, r, fault.DataPlane, op, func(body []byte, _ fault.Page) (any, *apiError) {
 		switch {
 		case !core:
 			return nil, &apiError{status: http.StatusForbidden, name: "AccessDeniedException", message: "the certificate has no policy that allows greengrass:" + string(op)}
@@ -64,11 +65,7 @@ func (e *Emulator) serveDataPlane(w http.ResponseWriter, r *http.Request) {
 }
 
 // exchange answers one request with what truth says, unless a fault says otherwise.
-func (e *Emulator) exchange(w http.ResponseWriter, r *http.Request, op cloudsync.Operation, truth func(body []byte) (any, *apiError)) {
-	header := w.Header()
-	header.Set("Content-Type", "application/json")
-	header.Set("Date", e.now().UTC().Format(http.TimeFormat))
-	header.Set("x-amzn-RequestId", requestID())
+func (e *Emulator) exchange(w http.ResponseWriter, r *http.Request, plane, op cloudsync.Operation, truth func(body []byte, page fault.Page) (any, *apiError)) {
 	e.count(op)
 	// Read before anything is waited for: only then does net/http notice a caller that
 	// hangs up.
@@ -76,15 +73,32 @@ func (e *Emulator) exchange(w http.ResponseWriter, r *http.Request, op cloudsync
 	if err != nil {
 		panic(http.ErrAbortHandler)
 	}
-	if fault := e.fault.Load(); fault.strikes(op) && fault.apply(w, r) {
+	effect := e.effect(plane, op)
+	hold(r.Context(), effect.Latency)
+	header := w.Header()
+	header.Set("Content-Type", "application/json")
+	header.Set("Date", e.now().Add(effect.DateSkew).UTC().Format(http.TimeFormat))
+	header.Set("x-amzn-RequestId", requestID())
+	for name, value := range effect.Header {
+		header.Set(name, value)
+	}
+	f := effect.Outcome
+	switch {
+	case f == nil:
+		f = &Fault{}
+	case f.Drop:
+		panic(http.ErrAbortHandler)
+	case f.Blackhole:
+		<-r.Context().Done()
+		panic(http.ErrAbortHandler)
+	case f.Status != 0 || f.Body != "":
+		injected(f).write(w, false)
 		return
 	}
-	answer, refused := truth(body)
-	if refused != nil {
-		refused.write(w)
-		return
-	}
-	writeJSON(w, http.StatusOK, answer)
+	value, refused := truth(body, f.Page)
+	a := trueAnswer(value, refused)
+	a.mangle(f.Mangle)
+	a.write(w, f.Truncate)
 }
 
 // operationOf finds the operation by method and path as they were sent, without any
@@ -159,23 +173,30 @@ func readRequest(text []byte, into any) *apiError {
 	return nil
 }
 
-func (a *apiError) write(w http.ResponseWriter) {
-	body := map[string]string{"message": a.message}
-	if a.resourceID != "" {
-		body["resourceId"], body["resourceType"] = a.resourceID, a.resourceType
+// trueAnswer is an operation's answer, or its refusal.
+func trueAnswer(value any, refused *apiError) *answer {
+	if refused == nil {
+		return &answer{status: http.StatusOK, header: map[string]string{}, body: encodeJSON(value)}
 	}
-	w.Header().Set("X-Amzn-ErrorType", a.name)
-	writeJSON(w, a.status, body)
+	body := map[string]string{"message": refused.message}
+	if refused.resourceID != "" {
+		body["resourceId"], body["resourceType"] = refused.resourceID, refused.resourceType
+	}
+	return &answer{status: refused.status, header: map[string]string{"X-Amzn-ErrorType": refused.name}, body: encodeJSON(body)}
 }
 
-func writeJSON(w http.ResponseWriter, status int, value any) {
+func encodeJSON(value any) []byte {
 	text, err := json.Marshal(value)
 	if err != nil {
 		panic(errors.Join(errors.New("awsemu: an answer that is no JSON"), err))
 	}
+	return text
+}
+
+func writeJSON(w http.ResponseWriter, status int, value any) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
-	_, _ = w.Write(text) // the caller has hung up, if it fails
+	_, _ = w.Write(encodeJSON(value)) // the caller has hung up, if it fails
 }
 
 func requestID() string { return formatUUID(hex.EncodeToString(random(16))) }

@@ -12,6 +12,9 @@
 // 1.7, 7). Who signs is one of three: an administrator, the core's role, or whom
 // IssueCredentials made keys for; each may do what its Role allows.
 //
+// It misbehaves as a script of package fault says: requests fail, wait, or get half an
+// answer, pages go missing, certificates are wrong.
+//
 // A control socket steers it from the command line and stays reachable while the
 // emulated cloud is off.
 package awsemu

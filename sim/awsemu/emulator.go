@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/gatehouse-edge/gatehouse/cloudsync"
+	"github.com/gatehouse-edge/gatehouse/sim/awsemu/fault"
 )
 
 // ServerName is the emulated endpoint's name: what clients send as SNI and find in its
@@ -32,6 +33,9 @@ type Config struct {
 	PlainControl bool
 	// Certificate is the server's, issued for ServerNames. Required.
 	Certificate tls.Certificate
+	// Authority is who signed Certificate. Without it two faults of connections cannot be
+	// had: an expired certificate, and one of another host.
+	Authority *Authority
 	// Admin are the access keys that may do everything. Default: fresh ones; see
 	// AdminCredentials.
 	Admin Credentials
@@ -54,7 +58,7 @@ type Emulator struct {
 	account  *account
 	role     Credentials // of the core's role
 	tokenKey []byte      // of page tokens
-	fault    atomic.Pointer[Fault]
+	faults   atomic.Pointer[faults]
 
 	mu            sync.Mutex // guards the planes' fronts
 	data, control *plane
@@ -79,6 +83,13 @@ func (p *plane) listen() error {
 	p.addr = listener.Addr().String()
 	p.front = startFront(listener, p.shape)
 	return nil
+}
+
+// renew has each connection end before its next request.
+func (p *plane) renew() {
+	if p.front != nil {
+		p.front.renew()
+	}
 }
 
 func (p *plane) close() {
@@ -118,6 +129,8 @@ func Start(cfg Config) (*Emulator, error) {
 	e.control.shape.handler = http.HandlerFunc(e.serveControlPlane)
 	e.control.shape.tls = controlTLS(shape.tls)
 	e.control.shape.plain = cfg.PlainControl
+	e.data.shape.greet = func() greeting { return e.greet(fault.DataPlane) }
+	e.control.shape.greet = func() greeting { return e.greet(fault.ControlPlane) }
 	if err := e.listen(); err != nil {
 		return nil, fmt.Errorf("start emulated cloud: %w", err)
 	}
@@ -218,23 +231,6 @@ func (e *Emulator) Online() bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return e.data.front != nil
-}
-
-// SetFault makes the cloud misbehave from the next request on; the zero Fault ends it.
-func (e *Emulator) SetFault(f Fault) error {
-	if err := f.check(); err != nil {
-		return err
-	}
-	e.fault.Store(&f)
-	return nil
-}
-
-// Fault returns the fault in force.
-func (e *Emulator) Fault() Fault {
-	if f := e.fault.Load(); f != nil {
-		return *f
-	}
-	return Fault{}
 }
 
 func (e *Emulator) count(op cloudsync.Operation) {

@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -36,6 +37,7 @@ type front struct {
 	ready    chan net.Conn // handshaken, for the HTTP server
 	closing  chan struct{}
 	cancel   context.CancelFunc // ends every request's context
+	era      atomic.Int64       // counts renew
 	wg       sync.WaitGroup     // acceptor, server, handshakes, requests
 
 	mu     sync.Mutex
@@ -46,7 +48,8 @@ type front struct {
 // frontConfig shapes a front.
 type frontConfig struct {
 	tls     *tls.Config
-	plain   bool // takes connections without TLS, too
+	plain   bool            // takes connections without TLS, too
+	greet   func() greeting // how the next connection begins
 	handler http.Handler
 	log     *slog.Logger
 }
@@ -55,8 +58,10 @@ type frontConfig struct {
 // would recognise TLS.
 type handshaken struct {
 	net.Conn
-	state tls.ConnectionState
-	ended func()
+	state  tls.ConnectionState
+	era    int64 // in which it was accepted
+	portal bool
+	ended  func()
 }
 
 // Close ends the connection; the HTTP server calls it when it is done with it.
@@ -65,12 +70,19 @@ func (h *handshaken) Close() error {
 	return h.Conn.Close()
 }
 
-type connStateKey struct{}
+type handshakenKey struct{}
+
+func connOf(r *http.Request) *handshaken {
+	h, _ := r.Context().Value(handshakenKey{}).(*handshaken)
+	return h
+}
 
 // connState returns what the handshake of r's connection established.
 func connState(r *http.Request) (tls.ConnectionState, bool) {
-	state, ok := r.Context().Value(connStateKey{}).(tls.ConnectionState)
-	return state, ok
+	if h := connOf(r); h != nil {
+		return h.state, true
+	}
+	return tls.ConnectionState{}, false
 }
 
 func startFront(listener net.Listener, shape frontConfig) *front {
@@ -92,7 +104,7 @@ func startFront(listener net.Listener, shape frontConfig) *front {
 		ErrorLog:          slog.NewLogLogger(shape.log.Handler(), slog.LevelDebug),
 		ConnContext: func(ctx context.Context, conn net.Conn) context.Context {
 			if h, ok := conn.(*handshaken); ok {
-				return context.WithValue(ctx, connStateKey{}, h.state)
+				return context.WithValue(ctx, handshakenKey{}, h)
 			}
 			return ctx
 		},
@@ -113,6 +125,15 @@ func (f *front) counted(next http.Handler) http.Handler {
 		f.wg.Add(1)
 		f.mu.Unlock()
 		defer f.wg.Done()
+		if h := connOf(r); h != nil {
+			if h.era != f.era.Load() { // it was not idle yet when renew closed those that were
+				panic(http.ErrAbortHandler)
+			}
+			if h.portal {
+				servePortal(w)
+				return
+			}
+		}
 		next.ServeHTTP(w, r)
 	})
 }
@@ -156,8 +177,21 @@ func (f *front) accept() {
 func (f *front) shakeHands(conn net.Conn) error {
 	ctx, cancel := context.WithTimeout(context.Background(), handshakeTimeout)
 	defer cancel()
-	served := &handshaken{Conn: conn, ended: func() { f.untrack(conn) }}
-	secure := true
+	served := &handshaken{Conn: conn, era: f.era.Load(), ended: func() { f.untrack(conn) }}
+	config, secure := f.tls, true
+	begin := f.greet()
+	served.portal = begin.portal
+	if begin.change != nil {
+		config = config.Clone()
+		begin.change(config)
+	}
+	if begin.hang {
+		select {
+		case <-ctx.Done():
+		case <-f.closing:
+		}
+		return errHang
+	}
 	if f.plain {
 		peeked, first, err := peek(conn)
 		if err != nil {
@@ -166,7 +200,7 @@ func (f *front) shakeHands(conn net.Conn) error {
 		served.Conn, secure = peeked, first == tlsHandshakeRecord
 	}
 	if secure {
-		c := tls.Server(served.Conn, f.tls)
+		c := tls.Server(served.Conn, config)
 		if err := c.HandshakeContext(ctx); err != nil {
 			return err
 		}
@@ -243,6 +277,14 @@ func (f *front) Close() error { return nil }
 // Addr returns where the front listens.
 func (f *front) Addr() net.Addr { return f.listener.Addr() }
 
+// renew closes the connections that wait for a request, and the others when the next one
+// comes, so that every later request begins with a handshake.
+func (f *front) renew() {
+	f.era.Add(1)
+	f.server.SetKeepAlivesEnabled(false) // closes idle ones
+	f.server.SetKeepAlivesEnabled(true)
+}
+
 // close drops the listener and every connection at once, and returns when the last
 // request has ended.
 func (f *front) close() {
@@ -289,4 +331,7 @@ func controlTLS(data *tls.Config) *tls.Config {
 	return c
 }
 
-var errServerName = errors.New("SNI names another host")
+var (
+	errServerName = errors.New("SNI names another host")
+	errHang       = errors.New("a fault kept silent")
+)

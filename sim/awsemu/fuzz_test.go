@@ -71,15 +71,16 @@ func checkRefusal(t *testing.T, r *apiError) {
 func FuzzOrder(f *testing.F) {
 	f.Add(`{"online":false}`)
 	f.Add(`{"thing":"pump-7","certificate":"00"}`)
-	f.Add(`{"fault":{"status":500,"latencyNs":9223372036854775807}}`)
+	f.Add(`{"script":{"faults":[{"status":500,"latency":"1h"}]}}`)
+	f.Add(`{"core":"core-1","things":["pump-7"]}`)
 	f.Add(`{"unknown":1}`)
 	f.Fuzz(func(t *testing.T, body string) {
 		o, err := readOrder(strings.NewReader(body))
-		if err != nil || o.Fault == nil || o.Fault.check() != nil {
+		if err != nil || o.Script == nil {
 			return
 		}
-		if o.Fault.Latency > time.Hour || o.Fault.Status > 599 {
-			t.Errorf("a checked fault is %+v", o.Fault)
+		if err := o.Script.Check(); err != nil {
+			t.Errorf("a script was read that fails its check: %v", err)
 		}
 	})
 }

@@ -46,7 +46,7 @@ func (e *Emulator) listClientDevices(c *call) (any, *apiError) {
 	if !ok {
 		return nil, notFound("CoreDevice", string(core))
 	}
-	found, next := cut(e, p, found, more, func(a Association) string { return string(a.Thing) })
+	found, next := turn(e, p, found, more, func(a Association) string { return string(a.Thing) })
 	answer := clientDevices{Devices: make([]clientDevice, len(found)), NextToken: next}
 	for i, a := range found {
 		answer.Devices[i] = clientDevice{a.Thing, epoch(a.Since)}

@@ -92,7 +92,7 @@ func (e *Emulator) listThings(c *call) (any, *apiError) {
 		return nil, refused
 	}
 	names, more := e.registry.thingNames(messages.ThingName(p.after), p.limit)
-	names, next := cut(e, p, names, more, func(name messages.ThingName) string { return string(name) })
+	names, next := turn(e, p, names, more, func(name messages.ThingName) string { return string(name) })
 	answer := struct {
 		Things    []thingDescription `json:"things"`
 		NextToken string             `json:"nextToken,omitempty"`
@@ -117,7 +117,7 @@ func (e *Emulator) principals(c *call) (arns []string, next string, refused *api
 	if !ok {
 		return nil, "", noThing(name)
 	}
-	ids, next = cut(e, p, ids, more, func(id messages.CertificateID) string { return string(id) })
+	ids, next = turn(e, p, ids, more, func(id messages.CertificateID) string { return string(id) })
 	arns = make([]string, len(ids))
 	for i, id := range ids {
 		arns[i] = certificateARN(string(id))

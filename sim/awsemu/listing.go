@@ -21,6 +21,15 @@ func (r *Registry) Associated(core messages.ThingName) []Association {
 	return all
 }
 
+func (r *Registry) associatedCount(core messages.ThingName) int {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	if c := r.things[core]; c != nil {
+		return len(c.associated)
+	}
+	return 0
+}
+
 // Cores lists the Greengrass cores, by name.
 func (r *Registry) Cores() []messages.ThingName {
 	r.mu.RLock()

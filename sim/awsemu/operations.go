@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/gatehouse-edge/gatehouse/cloudsync"
+	"github.com/gatehouse-edge/gatehouse/sim/awsemu/fault"
 )
 
 // The operations of the control planes, as AWS spells them (cloud spec 1.2, 1.6).
@@ -49,6 +50,7 @@ type call struct {
 	parameters []string // of the path, unescaped
 	query      url.Values
 	body       []byte
+	fault      fault.Page // what is to go wrong with a page of a listing
 }
 
 const coreDevices = "greengrass/v2/coreDevices/*"

@@ -5,6 +5,8 @@ import (
 	"encoding/base64"
 	"fmt"
 	"strconv"
+
+	"github.com/gatehouse-edge/gatehouse/sim/awsemu/fault"
 )
 
 // A page token is opaque: a nonce, a MAC and the name that the page before ended with.
@@ -40,11 +42,13 @@ type page struct {
 	listing string // what is listed: the operation and its parameters
 	after   string // the last name of the page before; empty: from the first
 	limit   int
+	token   string     // what it was asked with
+	fault   fault.Page // what is to go wrong with it
 }
 
 // pageOf reads maxResults and nextToken.
 func (e *Emulator) pageOf(c *call, limitDefault, limitMax int) (page, *apiError) {
-	p := page{listing: fmt.Sprintf("%s%q", c.op, c.parameters), limit: limitDefault}
+	p := page{listing: fmt.Sprintf("%s%q", c.op, c.parameters), limit: limitDefault, token: c.query.Get("nextToken"), fault: c.fault}
 	if c.query.Has("maxResults") {
 		n, err := strconv.Atoi(c.query.Get("maxResults"))
 		if err != nil || n < 1 || n > limitMax {
@@ -52,20 +56,12 @@ func (e *Emulator) pageOf(c *call, limitDefault, limitMax int) (page, *apiError)
 		}
 		p.limit = n
 	}
-	if token := c.query.Get("nextToken"); token != "" {
-		after, ok := e.readToken(p.listing, token)
+	if p.token != "" {
+		after, ok := e.readToken(p.listing, p.token)
 		if !ok {
 			return p, invalid(c, "Invalid nextToken")
 		}
 		p.after = after
 	}
 	return p, nil
-}
-
-// cut makes a page's answer: its items, and the token for what follows.
-func cut[T any](e *Emulator, p page, items []T, more bool, name func(T) string) ([]T, string) {
-	if !more {
-		return items, ""
-	}
-	return items, e.pageToken(p.listing, name(items[len(items)-1]))
 }

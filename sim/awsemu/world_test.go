@@ -56,7 +56,7 @@ func newWorld(t testing.TB) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w.emulator = must[*awsemu.Emulator](t)(awsemu.Start(awsemu.Config{Certificate: pair, Registry: w.registry, Now: atNoon}))
+	w.emulator = must[*awsemu.Emulator](t)(awsemu.Start(awsemu.Config{Certificate: pair, Registry: w.registry, Authority: w.servers, Now: atNoon}))
 	t.Cleanup(w.emulator.Close)
 	return w
 }
