@@ -26,6 +26,9 @@ func leaves(c *cobra.Command) []*cobra.Command {
 		return []*cobra.Command{c}
 	}
 	var all []*cobra.Command
+	if c.Example != "" { // it has subcommands, and does something without them
+		all = append(all, c)
+	}
 	for _, below := range c.Commands() {
 		all = append(all, leaves(below)...)
 	}
@@ -96,6 +99,7 @@ func exampleFolder(t *testing.T, d *dev) string {
 	}
 	for name, text := range map[string]string{
 		"gatehouse.yaml": "dir: data\npolicyFile: policy.yaml\nmqtt: {listen: ':8883', hostAddresses: [localhost]}\n",
+		"faults.yaml":    "faults:\n  - {operation: ListThings, skip: 6, count: 1, page: missing}\n",
 		"section.json":   `{"security":{"clientDeviceTrustDurationMinutes":"60"}}`,
 		"jq":             "#!/bin/sh\nexec cat\n", // its own output is not the point
 	} {
@@ -153,6 +157,12 @@ func TestWrongCalls(t *testing.T) {
 		{"log", "Usage:", 0},
 		{"frobnicate", "unknown command", exitUsage},
 		{"sim cloud revoke", "accepts 1 arg", exitUsage},
+		{"sim cloud fault cler", "did you mean clear", exitUsage},
+		{"sim cloud fault --status 99", "want 200 to 599", exitUsage},
+		{"sim cloud fault --drop --page end", "two outcomes", exitUsage},
+		{"sim cloud fault --file x --drop", "stands alone", exitUsage},
+		{"sim cloud fault --file /nonexistent/faults.yaml", "no such file", exitFailed},
+		{"sim cloud associate", "requires at least 1 arg", exitUsage},
 		{"device show a b", "accepts 1 arg", exitUsage},
 		{"device list extra", "unknown command", exitUsage},
 		{"explain", "explain takes", exitUsage},

@@ -120,13 +120,13 @@ func (a *app) dev(ctx context.Context, o devOptions) (err error) {
 	if err != nil {
 		return failed.or(logError(err, stopFirst))
 	}
-	a.printDev(d)
+	a.printDev(d, cloud)
 	<-ctx.Done()
 	d.Close()
 	return failed.or(nil)
 }
 
-func (a *app) printDev(d *daemon.Daemon) {
+func (a *app) printDev(d *daemon.Daemon, cloud *devCloud) {
 	dir := here(a.dir)
 	device := filepath.Join(dir, "devices", "sensor-1")
 	_, port, err := net.SplitHostPort(d.MQTTAddr())
@@ -138,6 +138,7 @@ func (a *app) printDev(d *daemon.Daemon) {
 MQTT broker  %[1]s   (CA: %[2]s/ca.pem)
 NATS server  %[3]s   (broker demo: %[2]s/brokers/demo.creds)
 status page  %[4]s
+emulated AWS %[8]s   (for aws and the SDKs: . %[2]s/aws.env)
 policy       %[2]s/policy.yaml   (edit it: it is reloaded at once)
 
 Publish as a device, in another terminal:
@@ -148,7 +149,7 @@ Publish as a device, in another terminal:
 Then try another topic, and ask why it is refused:
 
   %[7]s explain --last --dir %[2]s
-`, d.MQTTAddr(), dir, d.NATSURL(), d.HTTPURL(), device, port, program())
+`, d.MQTTAddr(), dir, d.NATSURL(), d.HTTPURL(), device, port, program(), cloud.emulator.ControlURL())
 }
 
 // program is how this program was called, for commands to paste: "go run" leaves its
@@ -165,10 +166,12 @@ type devCloud struct {
 	emulator *awsemu.Emulator
 	control  *awsemu.Control
 	client   cloudsync.DataPlaneConfig
+	env      string // the file with the access keys, which are good while it runs
 }
 
 // Close ends the emulated cloud.
 func (c *devCloud) Close() {
+	_ = os.Remove(c.env)
 	c.control.Close()
 	c.emulator.Close()
 }
@@ -202,7 +205,9 @@ func startCloud(dir string, logger *slog.Logger) (*devCloud, error) {
 	if err != nil {
 		return nil, err
 	}
-	emulator, err := awsemu.Start(awsemu.Config{Certificate: certificate, Registry: registry, Now: time.Now, Log: logger.With("part", "emulated cloud")})
+	emulator, err := awsemu.Start(awsemu.Config{
+		Certificate: certificate, Authority: authority, Registry: registry, Now: time.Now, Log: logger.With("part", "emulated cloud"),
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -211,7 +216,13 @@ func startCloud(dir string, logger *slog.Logger) (*devCloud, error) {
 		emulator.Close()
 		return nil, err
 	}
-	return &devCloud{emulator: emulator, control: control, client: cloudsync.DataPlaneConfig{
+	env := filepath.Join(dir, "aws.env")
+	if err := daemon.WriteFile(env, awsEnv(emulator, filepath.Join(cloudDir(dir), "authority.pem")), 0o600); err != nil {
+		control.Close()
+		emulator.Close()
+		return nil, err
+	}
+	return &devCloud{emulator: emulator, control: control, env: env, client: cloudsync.DataPlaneConfig{
 		Endpoint: emulator.URL(), ServerName: awsemu.ServerName, Identity: core, Roots: authority.Pool(), Now: time.Now,
 	}}, nil
 }

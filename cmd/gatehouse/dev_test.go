@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/json"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -81,5 +82,55 @@ func TestEnrollAgain(t *testing.T) {
 	r = restart()
 	if info, _ := r.Certificate(one); info.Status != awsemu.StatusRevoked || r.Attached("sensor-2", two) {
 		t.Errorf("after a restart sensor-1 is %s, sensor-2 attached: %v", info.Status, r.Attached("sensor-2", two))
+	}
+}
+
+// TestAssociationsOfDev: the devices of dev are client devices of its core, those of a
+// registry from before there were associations too, until somebody says otherwise.
+func TestAssociationsOfDev(t *testing.T) {
+	dir := t.TempDir()
+	file := filepath.Join(dir, "cloud", "registry.json")
+	restart := func() (*awsemu.Registry, int) {
+		t.Helper()
+		cloud, err := startCloud(dir, slog.New(slog.DiscardHandler))
+		if err != nil {
+			t.Fatal(err)
+		}
+		cloud.Close()
+		registry, err := awsemu.OpenRegistry(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return registry, len(registry.Associated(coreThing))
+	}
+	r, n := restart()
+	if n != 3 {
+		t.Fatalf("%d devices at first", n)
+	}
+	text, err := r.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var seed map[string]any
+	if err := json.Unmarshal(text, &seed); err != nil {
+		t.Fatal(err)
+	}
+	for _, thing := range seed["things"].([]any) {
+		delete(thing.(map[string]any), "associatedClientDevices")
+	}
+	if text, err = json.Marshal(seed); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(file, text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if r, n = restart(); n != 3 {
+		t.Errorf("%d devices of an older registry", n)
+	}
+	if err := r.Disassociate(coreThing, demoThings...); err != nil {
+		t.Fatal(err)
+	}
+	if _, n = restart(); n != 0 {
+		t.Errorf("%d devices came back", n)
 	}
 }

@@ -18,6 +18,11 @@ import (
 // enrollAll makes the core's and the demo devices' identities, if they are not there, and
 // registers them and what `device add` has put beside them.
 func enrollAll(dir string, authority *awsemu.Authority, registry *awsemu.Registry) (tls.Certificate, error) {
+	core := filepath.Join(cloudDir(dir), "core")
+	if err := enroll(authority, registry, coreThing, core, true); err != nil {
+		return tls.Certificate{}, err
+	}
+	unassociated := registry.Associated(coreThing) == nil // never had any: new, or from before there were associations
 	for _, thing := range demoThings {
 		if err := enroll(authority, registry, thing, deviceDir(dir, string(thing)), false); err != nil {
 			return tls.Certificate{}, err
@@ -26,11 +31,23 @@ func enrollAll(dir string, authority *awsemu.Authority, registry *awsemu.Registr
 	if err := enrollAdded(dir, authority, registry); err != nil {
 		return tls.Certificate{}, err
 	}
-	core := filepath.Join(cloudDir(dir), "core")
-	if err := enroll(authority, registry, coreThing, core, true); err != nil {
-		return tls.Certificate{}, err
+	if unassociated {
+		if err := associateAll(registry); err != nil {
+			return tls.Certificate{}, err
+		}
 	}
 	return tls.LoadX509KeyPair(filepath.Join(core, "cert.pem"), filepath.Join(core, "key.pem"))
+}
+
+// associateAll makes every device with a certificate a client device of the core.
+func associateAll(registry *awsemu.Registry) error {
+	var things []messages.ThingName
+	for _, c := range registry.Certificates() {
+		if !c.Core {
+			things = append(things, c.Things...)
+		}
+	}
+	return registry.Associate(coreThing, time.Now(), things...)
 }
 
 // enroll makes a thing's key and certificate in folder, unless they are there, and
@@ -56,14 +73,20 @@ func enroll(authority *awsemu.Authority, registry *awsemu.Registry, thing messag
 	return register(registry, thing, certificate, core)
 }
 
-// register enrolls a thing whose certificate the registry does not know. One that it knows
-// is as somebody has left it: revoked or detached, perhaps.
+// register enrolls a thing whose certificate the registry does not know, a device as a
+// client device of the core. One that it knows is as somebody has left it: revoked,
+// detached or disassociated, perhaps.
 func register(registry *awsemu.Registry, thing messages.ThingName, certificate *x509.Certificate, core bool) error {
 	id := messages.CertificateIDOf(certificate.Raw)
 	if _, known := registry.Certificate(id); known {
 		return nil
 	}
-	return registry.Enroll(thing, &awsemu.Identity{ID: id, DER: certificate.Raw}, core)
+	return registry.Update(func(b *awsemu.Batch) error {
+		if err := b.Enroll(thing, &awsemu.Identity{ID: id, DER: certificate.Raw}, core); err != nil || core {
+			return err
+		}
+		return b.Associate(coreThing, time.Now(), thing)
+	})
 }
 
 // enrollAdded registers the devices in DIR/devices whose certificates the authority has

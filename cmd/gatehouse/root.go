@@ -67,8 +67,12 @@ Try it, with nothing installed:
 func strict(c *cobra.Command) {
 	if c.HasSubCommands() {
 		c.Args, c.SuggestionsMinimumDistance = cobra.ArbitraryArgs, 2
+		own := c.RunE
 		c.RunE = func(c *cobra.Command, args []string) error {
-			if len(args) == 0 {
+			switch {
+			case len(args) == 0 && own != nil:
+				return own(c, args)
+			case len(args) == 0:
 				return c.Help()
 			}
 			text := fmt.Sprintf("unknown command %q for %q", args[0], c.CommandPath())

@@ -5,11 +5,12 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
-	"reflect"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/gatehouse-edge/gatehouse/messages"
 	"github.com/gatehouse-edge/gatehouse/sim/awsemu"
 )
 
@@ -36,7 +37,9 @@ func (a *app) simCommand() *cobra.Command {
 			id, err := c.Attach(ctx, args[0], args[1])
 			return fmt.Sprintf("certificate %.12s… belongs to %s", id, args[0]), err
 		}),
-		a.cloudStatus(), a.cloudFault(),
+		a.cloudAssociation("associate", "Make things client devices of the core", "%s is a client device of the core", (*awsemu.ControlClient).Associate),
+		a.cloudAssociation("disassociate", "End that things are client devices of the core", "%s is no client device of the core", (*awsemu.ControlClient).Disassociate),
+		a.cloudAssociations(), a.cloudStatus(), a.cloudFault(),
 	)
 	c.AddCommand(cloud)
 	return c
@@ -65,6 +68,69 @@ func (a *app) cloudOrder(use, short, long string, args int, order func(context.C
 	}
 }
 
+// cloudAssociation is a command that changes which things are the core's.
+func (a *app) cloudAssociation(word, short, done string, order func(*awsemu.ControlClient, context.Context, messages.ThingName, ...messages.ThingName) error) *cobra.Command {
+	var core string
+	c := &cobra.Command{
+		Use: word + " THING...", Short: short, Args: cobra.MinimumNArgs(1),
+		Long:    short + ".\n\nThe daemon hears of it at its next refresh of trust.",
+		Example: example("gatehouse sim cloud " + word + " sensor-1 --dir ./gh"),
+		RunE: func(c *cobra.Command, args []string) error {
+			dir, err := a.needDir()
+			if err != nil {
+				return err
+			}
+			var things []messages.ThingName
+			for _, arg := range args {
+				thing, err := messages.ParseThingName(arg)
+				if err != nil {
+					return err
+				}
+				things = append(things, thing)
+			}
+			if err := order(awsemu.NewControlClient(controlSocket(dir)), c.Context(), messages.ThingName(core), things...); err != nil {
+				return fmt.Errorf("sim cloud %s: %w", word, err)
+			}
+			done := fmt.Sprintf(done, strings.Join(args, ", "))
+			return a.show(map[string]string{"done": done}, func(w io.Writer) error {
+				_, err := fmt.Fprintln(w, done)
+				return err
+			})
+		},
+	}
+	c.Flags().StringVar(&core, "core", "", "of this core (default: the only one)")
+	return c
+}
+
+func (a *app) cloudAssociations() *cobra.Command {
+	var core string
+	c := &cobra.Command{
+		Use: "associations", Short: "List the client devices of the core", Args: cobra.NoArgs,
+		Example: example("gatehouse sim cloud associations --dir ./gh"),
+		RunE: func(c *cobra.Command, _ []string) error {
+			dir, err := a.needDir()
+			if err != nil {
+				return err
+			}
+			found, err := awsemu.NewControlClient(controlSocket(dir)).Associations(c.Context(), messages.ThingName(core))
+			if err != nil {
+				return fmt.Errorf("sim cloud associations: %w", err)
+			}
+			return a.show(found, func(w io.Writer) error {
+				for _, d := range found.Devices {
+					if _, err := fmt.Fprintf(w, "%s\tsince %s\n", d.Thing, d.Since.Format(time.RFC3339)); err != nil {
+						return err
+					}
+				}
+				_, err := fmt.Fprintf(w, "%d client devices of %s\n", len(found.Devices), found.Core)
+				return err
+			})
+		},
+	}
+	c.Flags().StringVar(&core, "core", "", "of this core (default: the only one)")
+	return c
+}
+
 func (a *app) cloudStatus() *cobra.Command {
 	return &cobra.Command{
 		Use: "status", Short: "Show what the emulated cloud knows", Args: cobra.NoArgs,
@@ -81,33 +147,6 @@ func (a *app) cloudStatus() *cobra.Command {
 			return a.show(info, func(w io.Writer) error { return printInForce(w, info) })
 		},
 	}
-}
-
-func (a *app) cloudFault() *cobra.Command {
-	var f awsemu.Fault
-	c := &cobra.Command{
-		Use: "fault", Short: "Make the cloud misbehave; without flags, end it", Args: cobra.NoArgs,
-		Example: example("gatehouse sim cloud fault --latency 3s --dir ./gh", "gatehouse sim cloud fault --status 503 --dir ./gh", "gatehouse sim cloud fault --dir ./gh"),
-		RunE: func(c *cobra.Command, _ []string) error {
-			dir, err := a.needDir()
-			if err != nil {
-				return err
-			}
-			if err := awsemu.NewControlClient(controlSocket(dir)).SetFault(c.Context(), f); err != nil {
-				return fmt.Errorf("sim cloud fault: %w", err)
-			}
-			done := "the cloud misbehaves"
-			if reflect.ValueOf(f).IsZero() {
-				done = "the cloud behaves"
-			}
-			return a.show(map[string]string{"done": done}, func(w io.Writer) error {
-				_, err := fmt.Fprintln(w, done)
-				return err
-			})
-		},
-	}
-	bindFault(c, &f)
-	return c
 }
 
 // controlSocket is where the emulated cloud of a dev directory takes orders.
