@@ -69,7 +69,7 @@ func TestStockToolsOfDev(t *testing.T) {
 	if _, err := os.Stat(env); !os.IsNotExist(err) {
 		t.Errorf("aws.env was left: %v", err)
 	}
-	d = startDev(t, d.dir)
+	startDev(t, d.dir)
 	if got := strings.Join(list(), " "); got != "sensor-2 sensor-4" {
 		t.Errorf("after a restart: %s", got)
 	}

@@ -22,7 +22,7 @@ func (e *Emulator) serveControlPlane(w http.ResponseWriter, r *http.Request) {
 	}
 	e.exchange(w, r, fault.ControlPlane, op, func(body []byte, page fault.Page) (any, *apiError) {
 		query, badQuery := parseQuery(r.URL.RawQuery)
-		scopes := slices.Concat(greengrass.scopes, iot.scopes)
+		scopes := slices.Concat(iot.scopes, greengrass.scopes)
 		if found != nil {
 			scopes = found.service.scopes
 		}

@@ -80,7 +80,9 @@ func (p *plane) listen() error {
 	if err != nil {
 		return err
 	}
-	p.addr = listener.Addr().String()
+	if actual := listener.Addr().String(); p.addr != actual { // at the first time alone: it is read without a lock
+		p.addr = actual
+	}
 	p.front = startFront(listener, p.shape)
 	return nil
 }
