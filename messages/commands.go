@@ -195,6 +195,15 @@ type ReplaceConfig struct {
 	Origin   string
 }
 
+// RejectConfig orders the configuration entity to put on record that the file which holds
+// its document cannot be used, for Errors, each with its place in the file: what stands
+// outside clientDeviceAuth is read before there is a document. Answer: Rejected.
+type RejectConfig struct {
+	Document []byte // the file's bytes
+	Origin   string
+	Errors   []string
+}
+
 // MarkClock orders the clock entity to note where the trust clock stands. Answer: Done.
 type MarkClock struct{ Mark *ClockMarked }
 
@@ -242,7 +251,7 @@ type Replaced struct {
 	Changed  bool // false: it was in force already
 }
 
-// Rejected answers ReplacePolicy and ReplaceConfig: the former document stays in force.
+// Rejected answers ReplacePolicy, ReplaceConfig and RejectConfig: the former document stays in force.
 type Rejected struct{ Errors []string }
 
 // ConnectDenied answers OpenSession when the device is who it says, and the policy does
@@ -293,6 +302,9 @@ func (ReplacePolicy) Target() StreamID { return StreamPolicy }
 
 // Target implements Command.
 func (ReplaceConfig) Target() StreamID { return StreamConfig }
+
+// Target implements Command.
+func (RejectConfig) Target() StreamID { return StreamConfig }
 
 // Target implements Command.
 func (MarkClock) Target() StreamID { return StreamClock }
@@ -346,6 +358,9 @@ func (ReplacePolicy) Lane() Lane { return LaneRestrict }
 
 // Lane implements Command.
 func (ReplaceConfig) Lane() Lane { return LaneRestrict }
+
+// Lane implements Command.
+func (RejectConfig) Lane() Lane { return LaneRestrict }
 
 // Lane implements Command.
 func (MarkClock) Lane() Lane { return LaneRestrict }

@@ -38,6 +38,7 @@ var commands = []struct {
 	{RecordDenial{Denial: &AccessDenied{Thing: "../core/policy"}}, StreamStrangers, LaneRegister},
 	{ReplacePolicy{}, StreamPolicy, LaneRestrict},
 	{ReplaceConfig{}, StreamConfig, LaneRestrict},
+	{RejectConfig{}, StreamConfig, LaneRestrict},
 	{MarkClock{}, StreamClock, LaneRestrict},
 	{Note{Stream: StreamLifecycle, Event: &Started{}}, StreamLifecycle, LaneRestrict},
 }

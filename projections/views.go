@@ -57,6 +57,7 @@ type Views struct {
 	hooks        Hooks                                   // guarded by mu
 	replaying    bool                                    // guarded by mu
 	denied       recent                                  // guarded by mu
+	documents    map[messages.StreamID]Document          // guarded by mu
 
 	policy     atomic.Pointer[policyState]
 	section    atomic.Pointer[config.Section]
@@ -94,6 +95,7 @@ func New(logger *slog.Logger) *Views {
 		certificates: make(map[messages.CertificateID]*certificate),
 		things:       make(map[messages.ThingName]*thing),
 		poisoned:     make(map[messages.StreamID]struct{}),
+		documents:    make(map[messages.StreamID]Document),
 	}
 	section := config.DefaultSection()
 	v.section.Store(&section)
@@ -157,10 +159,14 @@ func (v *Views) apply(rec *messages.Record, e messages.Event) {
 		v.released(rec.Stream)
 	case *messages.PolicyReplaced:
 		if !v.refused(rec.Stream) {
+			v.documentReplaced(rec, e.Revision, e.Origin, e.Source)
 			v.policyReplaced(rec.Seq, e)
 		}
 	case *messages.ConfigReplaced:
+		v.documentReplaced(rec, e.Revision, e.Origin, e.Source)
 		v.configReplaced(e)
+	case *messages.ConfigRejected:
+		v.documentRejected(rec, e)
 	case *messages.AccessDenied:
 		v.accessDenied(rec, e)
 	case *messages.SessionClosed:

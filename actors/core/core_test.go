@@ -3,6 +3,7 @@ package core
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -98,6 +99,10 @@ func TestRejectionKeepsTheFormerAndIsRecordedOnce(t *testing.T) {
 		{messages.StreamConfig, "clientDeviceAuth",
 			messages.ReplaceConfig{Document: []byte("{\"security\":{\"clientDeviceTrustDurationMinutes\":5}}")}, messages.ReplaceConfig{Document: []byte("{\"security\":"), Origin: "gatehouse.yaml"},
 			[]string{"1"}},
+		{messages.StreamConfig, "clientDeviceAuth",
+			messages.ReplaceConfig{Document: []byte("{}")},
+			messages.RejectConfig{Document: []byte("mqtt: 5\n"), Origin: "gatehouse.yaml", Errors: []string{"gatehouse.yaml:1:7: mqtt: no mapping"}},
+			[]string{"gatehouse.yaml:1:7"}},
 	} {
 		t.Run(c.section, func(t *testing.T) {
 			var s Document
@@ -138,7 +143,11 @@ func TestRejectionIsBounded(t *testing.T) {
 		fmt.Fprintf(&b, "  g%d:\n    selectionRule: \"thingName: %s é\"\n    policyName: p\n", i, strings.Repeat("é", 900))
 	}
 	var s Document
-	d := submit(t, &s, messages.StreamPolicy, messages.ReplacePolicy{Document: []byte(b.String())})
+	d := submit(t, &s, messages.StreamConfig, messages.RejectConfig{Errors: slices.Repeat([]string{strings.Repeat("é", 900)}, 100)})
+	if e, ok := d.Events[0].(*messages.ConfigRejected); !ok || len(e.Errors) != errorsMax || len(e.Errors[0]) > errorMaxBytes {
+		t.Errorf("a file's errors: %s", kindsOf(d))
+	}
+	d = submit(t, &s, messages.StreamPolicy, messages.ReplacePolicy{Document: []byte(b.String())})
 	if kindsOf(d) != "ConfigRejected" {
 		t.Fatalf("decided %s", kindsOf(d))
 	}
@@ -177,6 +186,7 @@ func TestDocumentsHoldTheirOwn(t *testing.T) {
 	}{
 		{messages.StreamConfig, messages.ReplacePolicy{Document: []byte(goodPolicy)}},
 		{messages.StreamPolicy, messages.ReplaceConfig{Document: []byte("{}")}},
+		{messages.StreamPolicy, messages.RejectConfig{Errors: []string{"x"}}},
 		{messages.StreamPolicy, messages.Note{Stream: messages.StreamPolicy, Event: &messages.Started{}}},
 		{messages.StreamPolicy, messages.ForgetDevice{Thing: "a"}},
 	} {

@@ -35,6 +35,8 @@ func DecideDocument(stream messages.StreamID, s Document, in messages.Input) (me
 		return replacePolicy(s, c), nil
 	case messages.ReplaceConfig:
 		return replaceConfig(s, c), nil
+	case messages.RejectConfig:
+		return reject(s, configSection, c.Document, c.Origin, c.Errors), nil
 	default:
 		return messages.Decision{}, fmt.Errorf("%s: unexpected command %T", stream, c)
 	}
@@ -43,7 +45,7 @@ func DecideDocument(stream messages.StreamID, s Document, in messages.Input) (me
 func replacePolicy(s Document, c messages.ReplacePolicy) messages.Decision {
 	doc, err := policy.Parse(c.Document, policy.Options{File: c.Origin})
 	if err != nil {
-		return reject(s, "deviceGroups", c.Document, c.Origin, err)
+		return reject(s, "deviceGroups", c.Document, c.Origin, strings.Split(err.Error(), "\n"))
 	}
 	if doc.Revision() == s.Revision {
 		return inForce(s)
@@ -58,7 +60,7 @@ func replacePolicy(s Document, c messages.ReplacePolicy) messages.Decision {
 
 func replaceConfig(s Document, c messages.ReplaceConfig) messages.Decision {
 	if _, _, err := config.Parse(c.Document, nil); err != nil {
-		return reject(s, "clientDeviceAuth", c.Document, c.Origin, err)
+		return reject(s, configSection, c.Document, c.Origin, strings.Split(err.Error(), "\n"))
 	}
 	revision := digest(c.Document)
 	if revision == s.Revision {
@@ -76,13 +78,14 @@ func inForce(s Document) messages.Decision {
 	return messages.Decision{Reply: messages.Replaced{Revision: s.Revision}}
 }
 
-func reject(s Document, section string, doc []byte, origin string, err error) messages.Decision {
-	lines := strings.Split(err.Error(), "\n")
-	if len(lines) > errorsMax {
-		lines = lines[:errorsMax]
-	}
-	for i, line := range lines {
-		lines[i] = clip(line)
+// configSection is the key of gatehouse.yaml under which the configuration's document
+// stands.
+const configSection = "clientDeviceAuth"
+
+func reject(s Document, section string, doc []byte, origin string, errors []string) messages.Decision {
+	lines := make([]string, min(len(errors), errorsMax))
+	for i := range lines {
+		lines[i] = clip(errors[i])
 	}
 	d := messages.Decision{Reply: messages.Rejected{Errors: lines}}
 	if revision := digest(doc); revision != s.Rejected {

@@ -96,7 +96,15 @@ func (a *app) statusCommand() *cobra.Command {
 			if err := a.ask(c.Context(), daemon.OpStatus, nil, &s); err != nil {
 				return err
 			}
-			return a.show(s, func(w io.Writer) error { return printInForce(w, s) })
+			return a.show(s, func(w io.Writer) error {
+				documents, restartFor := s.Documents, s.RestartFor
+				s.Documents, s.RestartFor = nil, nil
+				if err := printInForce(w, s); err != nil {
+					return err
+				}
+				printDocuments(w, documents, restartFor)
+				return nil
+			})
 		},
 	}
 }

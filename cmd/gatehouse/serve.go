@@ -5,8 +5,6 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
-	"encoding/json"
-	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -41,11 +39,9 @@ func (a *app) serve(ctx context.Context, file string) error {
 		return err
 	}
 	f, warnings, err := config.ParseFile(doc, nil)
-	if err != nil {
-		for _, e := range inFile(file, policy.ErrorsOf(err)) {
-			fmt.Fprintln(a.err, e)
-		}
-		return fmt.Errorf("%s cannot be used; see `gatehouse config check %s`", file, file)
+	problems := inFile(file, policy.ErrorsOf(err))
+	if err != nil && !config.InSection(problems) {
+		return a.unusable(file, problems, err)
 	}
 	logger, err := a.loggerOf(f.Log)
 	if err != nil {
@@ -54,18 +50,18 @@ func (a *app) serve(ctx context.Context, file string) error {
 	for _, w := range inFile(file, warnings) {
 		logger.Warn("configuration", "warning", w.Error())
 	}
-	base, err := filepath.Abs(filepath.Dir(file))
+	path, err := filepath.Abs(file)
 	if err != nil {
 		return err
 	}
-	cfg, err := serveConfig(f.Resolve(base), logger)
+	cfg, err := serveConfig(f.Resolve(filepath.Dir(path)), logger)
 	if err != nil {
 		return err
 	}
-	if cfg.Section, err = sectionJSON(f); err != nil {
-		return err
+	cfg.File, cfg.Document, cfg.Settings = path, doc, f
+	for _, e := range inFile(filepath.Base(file), problems) { // the last good section may be in the log
+		cfg.Problems = append(cfg.Problems, e.Error())
 	}
-	cfg.Origin = filepath.Base(file)
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	failed := &failure{end: cancel}
@@ -79,6 +75,17 @@ func (a *app) serve(ctx context.Context, file string) error {
 	<-ctx.Done()
 	d.Close()
 	return failed.or(nil)
+}
+
+// unusable prints what is wrong with a configuration file.
+func (a *app) unusable(file string, problems policy.Errors, err error) error {
+	for _, e := range problems {
+		fmt.Fprintln(a.err, e)
+	}
+	if len(problems) == 0 {
+		fmt.Fprintln(a.err, err)
+	}
+	return fmt.Errorf("%s cannot be used; see `gatehouse config check %s`", file, file)
 }
 
 // stopFirst is what to do when another daemon uses the directory.
@@ -106,9 +113,6 @@ func (f *failure) or(err error) error {
 
 // serveConfig makes a daemon's configuration of a file's.
 func serveConfig(f config.File, logger *slog.Logger) (daemon.Config, error) {
-	if f.ClientDeviceAuth.CertificateAuthority.Custom() {
-		return daemon.Config{}, errors.New("clientDeviceAuth.certificateAuthority: an authority of your own is not supported by this version, and a managed one in its place would be trusted by no device; remove certificateUri and privateKeyUri for a managed one")
-	}
 	cfg := daemon.Config{
 		Dir: f.Dir, Mode: "serve", Policy: f.PolicyFile,
 		NATSListen: f.NATS.Listen, MQTTListen: f.MQTT.Listen, MQTTHosts: f.MQTT.HostAddresses, HTTPListen: f.HTTP.Listen,
@@ -241,9 +245,4 @@ func (a *app) loggerOf(l config.Log) (*slog.Logger, error) {
 		return slog.New(slog.NewJSONHandler(a.err, o)), nil
 	}
 	return slog.New(slog.NewTextHandler(a.err, o)), nil
-}
-
-// sectionJSON is the clientDeviceAuth section in force, as the log keeps it.
-func sectionJSON(f config.File) ([]byte, error) {
-	return json.Marshal(f.ClientDeviceAuth)
 }

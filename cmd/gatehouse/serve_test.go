@@ -122,10 +122,48 @@ func TestServe(t *testing.T) {
 	s := newSite(t)
 	d := s.serve(t, fmt.Sprintf("{listen: %q}", freeAddr(t)))
 	pumpWorks(t, d)
+	sectionIsLive(t, s, d)
 	d.end(os.Interrupt)
+	d.must("clientDeviceAuth: in force since", "config", "show")
 	if out, code := d.gatehouse("log", "verify"); code != 0 {
 		t.Errorf("verify: exit %d\n%s", code, out)
 	}
+}
+
+// sectionIsLive edits gatehouse.yaml under a running daemon: a bad edit changes nothing
+// and is explained, a good one is in force.
+func sectionIsLive(t *testing.T, s *site, d *dev) {
+	t.Helper()
+	file := filepath.Join(s.dir, "gatehouse.yaml")
+	good, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	write := func(text string) {
+		if err := os.WriteFile(file+".new", []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Rename(file+".new", file); err != nil {
+			t.Fatal(err)
+		}
+	}
+	bad := strings.Replace(string(good), `"60"`, "[60]", 1)
+	write(bad)
+	d.log.await(t, "document rejected", 10*time.Second)
+	d.must("gatehouse.yaml:11:48: clientDeviceAuth.security.clientDeviceTrustDurationMinutes: a list", "config", "show")
+	d.must("the file was rejected, record", "status")
+	write(strings.Replace(string(good), `"60"`, "7", 1) + "log: {level: debug}\n")
+	d.log.await(t, "keys=log.level", 10*time.Second)
+	for deadline := time.Now().Add(10 * time.Second); ; {
+		out := d.must("restart Gatehouse to use: log.level", "config", "show")
+		if strings.Contains(out, "clientDeviceTrustDurationMinutes: 7") && !strings.Contains(out, "rejected") {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("the edit is not in force:\n%s", out)
+		}
+	}
+	d.must(`"trustDuration": "7m0s"`, "status", "--json")
 }
 
 // TestServeExternalNATS: the same with a NATS server that is not ours, and that starts

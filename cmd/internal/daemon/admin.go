@@ -27,6 +27,7 @@ const (
 	OpBrokerAdd  = "broker-add" // BrokerRequest → BrokerAdded
 	OpRefresh    = "refresh"    // → Refresh: begins one, due or not
 	OpRefreshing = "refreshing" // → Refresh: how far it is
+	OpConfig     = "config"     // → ConfigReport
 )
 
 // Status describes a running daemon.
@@ -43,6 +44,8 @@ type Status struct {
 	CloudReachable bool                   `json:"cloudReachable"`
 	TrustDuration  string                 `json:"trustDuration"`
 	PolicyRevision string                 `json:"policyRevision"`
+	Documents      []DocumentReport       `json:"documents,omitempty"`
+	RestartFor     []string               `json:"restartFor,omitempty"`
 	NATS           string                 `json:"nats"`
 	MQTT           string                 `json:"mqtt,omitempty"`
 	Certificate    map[string]string      `json:"certificate,omitempty"` // of the embedded broker
@@ -169,6 +172,7 @@ func (d *Daemon) startAdmin(context.Context) error {
 			OpLogVerify:  handle(d.verify),
 			OpLogStat:    handle(d.logStat),
 			OpRefreshing: handle(d.refreshing),
+			OpConfig:     handle(d.configReport),
 		},
 	}, d.logger)
 	if err != nil {
@@ -185,7 +189,8 @@ func (d *Daemon) status(context.Context, struct{}) (Status, error) {
 		Things: counts.Things, Certificates: counts.Certificates, Sessions: counts.Sessions, Denied: d.denials.Total(),
 		CloudReachable: d.sys.NetworkUp(),
 		TrustDuration:  durationText(d.views.TrustDurationMs()),
-		PolicyRevision: d.views.Policy().Revision(), NATS: d.NATSURL(), MQTT: d.MQTTAddr(),
+		PolicyRevision: d.views.Policy().Revision(), Documents: documentsOf(d.views, &d.documents), RestartFor: d.documents.restartFor(),
+		NATS: d.NATSURL(), MQTT: d.MQTTAddr(),
 		Log: map[string]json.Number{
 			"stored": number(stat.Stored), "repaired": number(stat.Repaired),
 			"journalUsed": number(stat.JournalUsed), "journalBytes": number(stat.JournalBytes), "freeBytes": number(stat.FreeBytes),

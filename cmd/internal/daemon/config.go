@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/gatehouse-edge/gatehouse/actors"
+	"github.com/gatehouse-edge/gatehouse/actors/config"
 	"github.com/gatehouse-edge/gatehouse/cloudsync"
 	"github.com/gatehouse-edge/gatehouse/messages"
 )
@@ -19,11 +20,17 @@ type Config struct {
 	Mode string // "dev" or "serve", for the record
 
 	// Policy is the file that holds only deviceGroups, reloaded when it changes. Empty:
-	// Section holds them.
+	// the section holds them.
 	Policy string
-	// Section is the clientDeviceAuth section, and Origin its file's name.
-	Section []byte
-	Origin  string
+	// File is gatehouse.yaml, with an absolute path: its section clientDeviceAuth is taken
+	// again when it changes. Empty: there is none.
+	File string
+	// Document is what File held at the start, and Settings what it says, as written.
+	// Problems say, with places, why its section cannot be used: then the one in the log
+	// is.
+	Document []byte
+	Settings config.File
+	Problems []string
 
 	NATSListen string        // of the embedded server; empty: in process only
 	NATSTLS    *tls.Config   // of the embedded server; needed off loopback

@@ -55,6 +55,8 @@ type Daemon struct {
 	answering atomic.Pointer[brokers.Desk] // the desk, once it may answer
 	failed    atomic.Bool                  // an append failed
 
+	documents documents
+
 	httpAddr string
 
 	closers []func() // in the order of starting; run backwards
@@ -284,7 +286,7 @@ func (d *Daemon) hooks() projections.Hooks {
 
 // tune applies what of a new configuration is not read at each use.
 func (d *Daemon) tune(s config.Section) {
-	if c, ok := d.cloud.(*cloudsync.Cloud); ok {
+	if c, ok := d.cloud.(interface{ Tune(queueSize, workers int) }); ok {
 		c.Tune(s.Performance.CloudRequestQueueSize, s.Performance.MaxConcurrentCloudRequests)
 	}
 }

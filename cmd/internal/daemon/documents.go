@@ -2,49 +2,152 @@ package daemon
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
 	"time"
 
-	"github.com/fsnotify/fsnotify"
-
+	"github.com/gatehouse-edge/gatehouse/actors/config"
 	"github.com/gatehouse-edge/gatehouse/actors/policy"
 	"github.com/gatehouse-edge/gatehouse/messages"
 )
+
+// documents is what the daemon knows of its files beyond the log: which of them holds
+// something else than what is in force, and why.
+type documents struct {
+	taking sync.Mutex // held while a document is taken: one at a time
+
+	mu       sync.Mutex
+	problems map[messages.StreamID]problem // guarded by mu; none: the file is in force
+	restart  []string                      // guarded by mu: keys that a restart is needed for
+}
+
+// problem is why what a file holds is not in force.
+type problem struct {
+	since  time.Time
+	errors []string
+}
+
+// note remembers why the file of stream is not in force, if it is not, and reports
+// whether that is news.
+func (s *documents) note(stream messages.StreamID, lines []string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(lines) == 0 {
+		delete(s.problems, stream)
+		return false
+	}
+	if slices.Equal(s.problems[stream].errors, lines) {
+		return false
+	}
+	if s.problems == nil {
+		s.problems = make(map[messages.StreamID]problem)
+	}
+	s.problems[stream] = problem{since: time.Now(), errors: lines}
+	return true
+}
+
+func (s *documents) needRestart(keys []string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	news := !slices.Equal(s.restart, keys)
+	s.restart = keys
+	return news && len(keys) > 0
+}
+
+// read returns the problem with the file of stream, if there is one.
+func (s *documents) read(stream messages.StreamID) (problem, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	p, ok := s.problems[stream]
+	return p, ok
+}
+
+func (s *documents) restartFor() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.restart)
+}
 
 // takeDocuments puts the configuration and the policy of the files into force. At the
 // first start a bad one refuses the start; later the last good one stays in force and
 // the rejection is on record (design.md, section 7).
 func (d *Daemon) takeDocuments(ctx context.Context) error {
-	if len(d.cfg.Section) > 0 {
-		if err := d.take(ctx, messages.ReplaceConfig{Document: d.cfg.Section, Source: messages.Source_SOURCE_FILE, Origin: d.cfg.Origin}, d.views.HasConfig()); err != nil {
+	if d.cfg.File != "" {
+		if err := d.takeSection(ctx); err != nil {
 			return err
 		}
 	}
 	d.tune(d.views.Section())
 	if d.cfg.Policy != "" {
-		return d.takePolicyFile(ctx)
-	}
-	if groups := d.views.Section().DeviceGroups; groups != nil {
-		return d.take(ctx, messages.ReplacePolicy{Document: groups, Source: messages.Source_SOURCE_FILE, Origin: d.cfg.Origin}, d.views.HasPolicy())
+		doc, err := readLimited(d.cfg.Policy, policy.MaxDocumentBytes)
+		return d.takePolicyFile(ctx, doc, err)
 	}
 	return nil
 }
 
-func (d *Daemon) takePolicyFile(ctx context.Context) error {
-	doc, err := readLimited(d.cfg.Policy, policy.MaxDocumentBytes)
+// takeSection takes what gatehouse.yaml said when the program started.
+func (d *Daemon) takeSection(ctx context.Context) error {
+	if problems := d.cfg.Problems; len(problems) > 0 {
+		return d.reject(ctx, d.cfg.Document, problems)
+	}
+	if err := Unsupported(d.cfg.Settings.ClientDeviceAuth); err != nil {
+		return d.reject(ctx, d.cfg.Document, []string{d.origin() + ": " + err.Error()})
+	}
+	return d.replaceSection(ctx, d.cfg.Settings.ClientDeviceAuth)
+}
+
+// Unsupported says why a section cannot be used although it is well-formed.
+func Unsupported(s config.Section) error {
+	if s.CertificateAuthority.Custom() {
+		return errors.New("clientDeviceAuth.certificateAuthority: an authority of your own is not supported by this version, and a managed one in its place would be trusted by no device; remove certificateUri and privateKeyUri for a managed one")
+	}
+	return nil
+}
+
+// origin is how the log names gatehouse.yaml.
+func (d *Daemon) origin() string { return filepath.Base(d.cfg.File) }
+
+// replaceSection puts a section into force, and the device groups in it, unless they
+// stand in a file of their own.
+func (d *Daemon) replaceSection(ctx context.Context, s config.Section) error {
+	doc, err := json.Marshal(s)
 	if err != nil {
-		if d.views.HasPolicy() {
-			d.logger.Error("policy file cannot be read: the former policy stays in force", "file", d.cfg.Policy, "error", err)
+		return fmt.Errorf("print the section: %w", err)
+	}
+	c := messages.ReplaceConfig{Document: doc, Source: messages.Source_SOURCE_FILE, Origin: d.origin()}
+	if err := d.take(ctx, c, d.views.HasConfig()); err != nil || d.cfg.Policy != "" {
+		return err
+	}
+	groups := []byte(s.DeviceGroups)
+	if groups == nil {
+		if !d.views.HasPolicy() {
 			return nil
 		}
-		return err
+		groups = []byte("{}") // none denies everything, also where there were some (client-device-auth spec 1.3)
+	}
+	return d.take(ctx, messages.ReplacePolicy{Document: groups, Source: messages.Source_SOURCE_FILE, Origin: d.origin()}, d.views.HasPolicy())
+}
+
+// reject puts on record why gatehouse.yaml cannot be used.
+func (d *Daemon) reject(ctx context.Context, doc []byte, lines []string) error {
+	return d.take(ctx, messages.RejectConfig{Document: doc, Origin: d.origin(), Errors: lines}, d.views.HasConfig())
+}
+
+func (d *Daemon) takePolicyFile(ctx context.Context, doc []byte, err error) error {
+	if err != nil {
+		if !d.views.HasPolicy() {
+			return err
+		}
+		d.unreadable(messages.StreamPolicy, d.cfg.Policy, err)
+		return nil
 	}
 	name := filepath.Base(d.cfg.Policy)
 	if parsed, err := policy.Parse(doc, policy.Options{File: name}); err == nil {
@@ -55,21 +158,28 @@ func (d *Daemon) takePolicyFile(ctx context.Context) error {
 	return d.take(ctx, messages.ReplacePolicy{Document: doc, Source: messages.Source_SOURCE_FILE, Origin: name}, d.views.HasPolicy())
 }
 
+// unreadable notes that there is nothing to judge.
+func (d *Daemon) unreadable(stream messages.StreamID, file string, err error) {
+	if d.documents.note(stream, []string{err.Error()}) {
+		d.logger.Error("file cannot be read: what it held stays in force", "file", file, "error", err)
+	}
+}
+
 // take submits a document. A rejected one is an error unless there is a former one.
 func (d *Daemon) take(ctx context.Context, c messages.Command, former bool) error {
 	reply, err := d.sys.Do(ctx, c, messages.Cause{})
 	if err != nil {
 		return err
 	}
-	rejected, ok := reply.(messages.Rejected)
-	if !ok {
-		return nil
-	}
-	if !former {
+	rejected, _ := reply.(messages.Rejected)
+	news := d.documents.note(c.Target(), rejected.Errors)
+	if len(rejected.Errors) > 0 && !former {
 		return errors.New(strings.Join(rejected.Errors, "\n"))
 	}
 	for _, line := range rejected.Errors {
-		d.logger.Error("document rejected: the former one stays in force", "error", line)
+		if news {
+			d.logger.Error("document rejected: the former one stays in force", "error", line)
+		}
 	}
 	return nil
 }
@@ -99,67 +209,58 @@ func readLimited(path string, max int64) ([]byte, error) {
 	return doc, nil
 }
 
-// settle is how long a file must be quiet before it is read: editors write in steps.
-const settle = 50 * time.Millisecond
-
-// watcher reloads the policy file when it changes. It watches the folder, since editors
-// replace the file.
-type watcher struct {
-	fs *fsnotify.Watcher
-	wg sync.WaitGroup
-}
-
+// watchFiles takes the documents anew whenever their files change.
 func (d *Daemon) watchFiles(context.Context) error {
-	if d.cfg.Policy == "" {
-		return nil
+	if d.cfg.File != "" {
+		d.onClose(watchFile(d.cfg.File, config.DocumentBytesMax, d.logger, d.changed(d.cfg.File, d.takeFile)))
 	}
-	fs, err := fsnotify.NewWatcher()
-	if err != nil {
-		return fmt.Errorf("watch %s: %w", d.cfg.Policy, err)
+	if d.cfg.Policy != "" {
+		d.onClose(watchFile(d.cfg.Policy, policy.MaxDocumentBytes, d.logger, d.changed(d.cfg.Policy, d.takePolicyFile)))
 	}
-	if err := fs.Add(filepath.Dir(d.cfg.Policy)); err != nil {
-		return errors.Join(fmt.Errorf("watch %s: %w", d.cfg.Policy, err), fs.Close())
-	}
-	w := &watcher{fs: fs}
-	w.wg.Go(func() { d.watch(w) })
-	d.onClose(func() {
-		_ = fs.Close() // ends watch; there is nothing to save
-		w.wg.Wait()
-	})
 	return nil
 }
 
-func (d *Daemon) watch(w *watcher) {
-	name := filepath.Clean(d.cfg.Policy)
-	quiet := time.NewTimer(time.Hour)
-	quiet.Stop()
-	defer quiet.Stop()
-	for {
-		select {
-		case e, ok := <-w.fs.Events:
-			if !ok {
-				return
-			}
-			if filepath.Clean(e.Name) == name && !e.Has(fsnotify.Chmod) {
-				quiet.Reset(settle)
-			}
-		case err, ok := <-w.fs.Errors:
-			if !ok {
-				return
-			}
-			d.logger.Warn("policy file may have changed unseen; reading it", "error", err)
-			quiet.Reset(settle)
-		case <-quiet.C:
-			d.reloadPolicy()
+// changed makes what hears of a file's changes: one at a time over both files, and an
+// append that hangs is given up.
+func (d *Daemon) changed(file string, take func(context.Context, []byte, error) error) func([]byte, error) {
+	return func(doc []byte, err error) {
+		d.documents.taking.Lock()
+		defer d.documents.taking.Unlock()
+		ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
+		defer cancel()
+		if err := take(ctx, doc, err); err != nil {
+			d.logger.Error("file not taken: what it held stays in force", "file", file, "error", err)
 		}
 	}
 }
 
-// reloadPolicy takes the changed file, or keeps the former policy and says why.
-func (d *Daemon) reloadPolicy() {
-	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
-	defer cancel()
-	if err := d.takePolicyFile(ctx); err != nil {
-		d.logger.Error("policy not reloaded: the former one stays in force", "file", d.cfg.Policy, "error", err)
+// takeFile takes gatehouse.yaml as it is now. It is in force as a whole or not at all,
+// but for the keys that are read at the start only.
+func (d *Daemon) takeFile(ctx context.Context, doc []byte, err error) error {
+	if err != nil {
+		d.unreadable(messages.StreamConfig, d.cfg.File, err)
+		return nil
 	}
+	previous := d.views.Section()
+	f, warnings, err := config.ParseFile(doc, &previous)
+	if err == nil {
+		if err = Unsupported(f.ClientDeviceAuth); err != nil {
+			err = fmt.Errorf("%s: %w", d.origin(), err)
+		}
+	}
+	if err != nil {
+		config.InFile(d.origin(), policy.ErrorsOf(err))
+		return d.reject(ctx, doc, strings.Split(err.Error(), "\n"))
+	}
+	config.InFile(d.origin(), warnings)
+	for _, w := range warnings {
+		d.logger.Warn("configuration", "warning", w.Error())
+	}
+	if keys := config.NeedRestart(d.cfg.Settings, f); d.documents.needRestart(keys) {
+		d.logger.Warn("keys changed that are read at the start only: restart Gatehouse to use them", "file", d.cfg.File, "keys", strings.Join(keys, " "))
+	}
+	if next := f.ClientDeviceAuth.CertificateAuthority; previous.CertificateAuthority.Reconfigures(next) {
+		d.logger.Warn("the authority keeps its type of key", "configured", next.CAType, "hint", "a change of caType needs a planned replacement")
+	}
+	return d.replaceSection(ctx, f.ClientDeviceAuth)
 }
