@@ -21,6 +21,9 @@ type Attachment struct {
 	Certificate messages.CertificateID
 	ConfirmedMs int64 // trust time
 	Trust       messages.CertificateTrust
+	// NotBeforeMs and NotAfterMs are the certificate's dates, also when nobody vouches for
+	// it any more; 0: they were never known.
+	NotBeforeMs, NotAfterMs int64
 }
 
 // Things lists the known devices' names, sorted.
@@ -45,7 +48,7 @@ func (v *Views) Device(name messages.ThingName) (Device, bool) {
 	for id, at := range t.attachments {
 		a := Attachment{Certificate: id, ConfirmedMs: at.confirmedMs.Load()}
 		if c := v.certificates[id]; c != nil {
-			a.Trust = c.trust()
+			a.Trust, a.NotBeforeMs, a.NotAfterMs = c.trust(), c.notBeforeMs.Load(), c.notAfterMs.Load()
 		}
 		d.Attachments = append(d.Attachments, a)
 	}

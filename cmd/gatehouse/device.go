@@ -149,9 +149,9 @@ func (a *app) deviceList(ctx context.Context) error {
 			return nil
 		}
 		t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-		fmt.Fprintln(t, "THING\tGROUPS\tSESSIONS\tCONFIRMED\tTRUSTED UNTIL\tSTATE")
+		fmt.Fprintln(t, "THING\tGROUPS\tSESSIONS\tTRUST AGE\tTRUSTED UNTIL\tSTATE")
 		for _, d := range all {
-			fmt.Fprintf(t, "%s\t%s\t%d\t%s\t%s\t%s\n", d.Thing, strings.Join(d.Groups, ","), d.Sessions, when(d.Confirmed), when(d.TrustedUntil), stateOf(d))
+			fmt.Fprintf(t, "%s\t%s\t%d\t%s\t%s\t%s\n", d.Thing, strings.Join(d.Groups, ","), d.Sessions, age(d.TrustAgeSeconds), when(d.TrustedUntil), stateOf(d))
 		}
 		return t.Flush()
 	})
@@ -168,6 +168,34 @@ func stateOf(d daemon.DeviceLine) string {
 	default:
 		return "trusted"
 	}
+}
+
+// predicted says what would be decided.
+func predicted(p daemon.Prediction) string {
+	switch {
+	case p.Until != nil:
+		return "allowed until " + when(p.Until)
+	case p.Allowed:
+		return p.Reason
+	}
+	return "refused: " + p.Reason
+}
+
+// age prints seconds as people say them, in the two largest units.
+func age(seconds *int64) string {
+	if seconds == nil {
+		return "-"
+	}
+	s := *seconds
+	for _, u := range []struct {
+		seconds, next int64
+		unit, below   string
+	}{{86400, 3600, "d", "h"}, {3600, 60, "h", "m"}, {60, 1, "m", "s"}} {
+		if s >= u.seconds {
+			return fmt.Sprintf("%d%s%d%s", s/u.seconds, u.unit, s%u.seconds/u.next, u.below)
+		}
+	}
+	return fmt.Sprintf("%ds", s)
 }
 
 func when(t *time.Time) string {
@@ -191,8 +219,16 @@ func (a *app) deviceShow(ctx context.Context, thing string) error {
 	return a.show(d, func(w io.Writer) error {
 		fmt.Fprintf(w, "%s: %s\n  groups: %s\n", d.Thing, stateOf(d.DeviceLine), strings.Join(d.Groups, ", "))
 		for _, at := range d.Attachments {
-			fmt.Fprintf(w, "  certificate %.12s…\n    confirmed %s, trusted until %s (%s), valid until %s\n", at.Certificate,
-				when(&at.ConfirmedAt), when(&at.TrustedUntil), map[bool]string{true: "trusted now", false: "not trusted now"}[at.TrustedNow], when(&at.NotAfter))
+			fmt.Fprintf(w, "  certificate %.12s…, valid until %s\n    trust is %s old (confirmed %s), ", at.Certificate, when(at.NotAfter), age(&at.AgeSeconds), when(&at.ConfirmedAt))
+			if at.TrustedNow {
+				fmt.Fprintf(w, "and lapses %s\n", when(at.TrustedUntil))
+			} else {
+				fmt.Fprintln(w, "and does not count now")
+			}
+			fmt.Fprintf(w, "    next connect: online: %s; offline: %s\n", predicted(at.Next.Online), predicted(at.Next.Offline))
+		}
+		if len(d.Attachments) == 0 {
+			fmt.Fprintln(w, "  next connect: online: the cloud decides; offline: refused: no certificate is known to belong to it")
 		}
 		for _, s := range d.Open {
 			fmt.Fprintf(w, "  session %s through broker %s since %s (event %d)\n", s.Session, s.Broker, when(&s.OpenedAt), s.Event)

@@ -74,6 +74,25 @@ type DeviceLine struct {
 	Quarantined  string             `json:"quarantined,omitempty"`
 	Confirmed    *time.Time         `json:"confirmed,omitempty"`    // by the cloud, last
 	TrustedUntil *time.Time         `json:"trustedUntil,omitempty"` // if the cloud stays away
+	// TrustAgeSeconds is how old the trust is that ends last: since certificate or
+	// attachment were confirmed, whichever is longer ago. Absent if none counts.
+	TrustAgeSeconds *int64 `json:"trustAgeSeconds,omitempty"`
+	// Next is what would be decided if it connected now, with the certificate that serves
+	// it best. Absent if none is known to belong to it: then the cloud decides.
+	Next *NextConnect `json:"nextConnect,omitempty"`
+}
+
+// NextConnect is what would be decided if a device connected now.
+type NextConnect struct {
+	Online  Prediction `json:"online"`  // the cloud is reached, and says yes
+	Offline Prediction `json:"offline"` // the cloud is away
+}
+
+// Prediction is one side of a NextConnect.
+type Prediction struct {
+	Allowed bool       `json:"allowed"`
+	Reason  string     `json:"reason"`
+	Until   *time.Time `json:"until,omitempty"` // offline: from then on refused
 }
 
 // DeviceRequest names a device, and why something is done to it.
@@ -95,9 +114,11 @@ type AttachmentDetail struct {
 	Verified     bool                   `json:"verified"`
 	VerifiedAt   time.Time              `json:"verifiedAt"`
 	ConfirmedAt  time.Time              `json:"confirmedAt"`
-	NotAfter     time.Time              `json:"notAfter"`
-	TrustedUntil time.Time              `json:"trustedUntil"`
+	NotAfter     *time.Time             `json:"notAfter,omitempty"` // absent: its dates are not known
+	TrustedUntil *time.Time             `json:"trustedUntil,omitempty"` // if the cloud stays away; absent: it does not count now
 	TrustedNow   bool                   `json:"trustedNow"`
+	AgeSeconds   int64                  `json:"trustAgeSeconds"` // since certificate or attachment were confirmed, whichever is longer ago
+	Next         NextConnect            `json:"nextConnect"`
 }
 
 // SessionDetail is an open session.
@@ -231,32 +252,63 @@ func ListDevices(v *projections.Views, trust messages.Trust, nowMs int64, q Devi
 			break
 		}
 		if device, ok := v.Device(name); ok {
-			page.Devices = append(page.Devices, line(device, trust, nowMs))
+			page.Devices = append(page.Devices, line(v, device, trust, nowMs))
 		}
 	}
 	return page
 }
 
-func line(device projections.Device, trust messages.Trust, nowMs int64) DeviceLine {
+func line(v *projections.Views, device projections.Device, trust messages.Trust, nowMs int64) DeviceLine {
 	l := DeviceLine{
 		Thing: device.Thing, Groups: device.Groups, Certificates: len(device.Attachments),
 		Sessions: len(device.Sessions), Quarantined: device.Quarantined,
 	}
-	for _, a := range device.Attachments {
-		confirmed, until := moment(a.ConfirmedMs), moment(trustEnd(a, trust))
+	var best int64
+	c := circumstances(v, device, trust, nowMs)
+	for i, a := range device.Attachments {
+		confirmed := moment(a.ConfirmedMs)
 		if l.Confirmed == nil || confirmed.After(*l.Confirmed) {
 			l.Confirmed = &confirmed
 		}
-		if trust.Trusted(a.Trust, nowMs) && (l.TrustedUntil == nil || until.After(*l.TrustedUntil)) {
-			l.TrustedUntil = &until
+		next := projections.Predict(a, c)
+		end, _ := a.TrustEndMs(trust, nowMs)
+		if i > 0 && end <= best && (l.Next.Online.Allowed || !next.Online.Allowed) {
+			continue
+		}
+		l.Next = nextConnect(next)
+		if best = end; end > 0 {
+			until, age := moment(end), ageSeconds(a, nowMs)
+			l.TrustedUntil, l.TrustAgeSeconds = &until, &age
 		}
 	}
 	return l
 }
 
-// trustEnd is when stored trust in a certificate and its attachment ends, trust ms.
-func trustEnd(a projections.Attachment, trust messages.Trust) int64 {
-	return min(a.ConfirmedMs+trust.DurationMs, a.Trust.VerifiedMs+trust.DurationMs, a.Trust.NotAfterMs)
+// circumstances are what, beside a certificate, decides about a device.
+func circumstances(v *projections.Views, device projections.Device, trust messages.Trust, nowMs int64) projections.Circumstances {
+	connect, _ := v.ConnectAllowed(device.Thing)
+	return projections.Circumstances{Trust: trust, NowMs: nowMs, Quarantined: device.Quarantined, ConnectAllowed: connect}
+}
+
+// ageSeconds is how old the trust in a certificate and its attachment is.
+func ageSeconds(a projections.Attachment, nowMs int64) int64 {
+	since := a.ConfirmedMs
+	if a.Trust.Verified {
+		since = min(since, a.Trust.VerifiedMs)
+	}
+	return max(0, nowMs-since) / 1000
+}
+
+func nextConnect(o projections.Outlook) *NextConnect {
+	n := &NextConnect{
+		Online:  Prediction{Allowed: o.Online.Allowed, Reason: o.Online.Reason},
+		Offline: Prediction{Allowed: o.Offline.Allowed, Reason: o.Offline.Reason},
+	}
+	if o.Offline.Allowed {
+		until := moment(o.Offline.UntilMs)
+		n.Offline.Until = &until
+	}
+	return n
 }
 
 func moment(ms int64) time.Time { return time.UnixMilli(ms).UTC() }
@@ -271,14 +323,23 @@ func ShowDevice(v *projections.Views, trust messages.Trust, nowMs int64, name me
 	if !ok {
 		return DeviceDetail{}, messages.Refuse(messages.RefusedInvalidArguments, "nothing is stored about thing %.128q; see `gatehouse device list`", name)
 	}
-	detail := DeviceDetail{DeviceLine: line(device, trust, nowMs), Attachments: []AttachmentDetail{}, Open: []SessionDetail{}}
+	detail := DeviceDetail{DeviceLine: line(v, device, trust, nowMs), Attachments: []AttachmentDetail{}, Open: []SessionDetail{}}
+	c := circumstances(v, device, trust, nowMs)
 	for _, a := range device.Attachments {
-		detail.Attachments = append(detail.Attachments, AttachmentDetail{
+		one := AttachmentDetail{
 			Certificate: a.Certificate, Verified: a.Trust.Verified, VerifiedAt: moment(a.Trust.VerifiedMs),
-			ConfirmedAt: moment(a.ConfirmedMs), NotAfter: moment(a.Trust.NotAfterMs),
-			TrustedUntil: moment(trustEnd(a, trust)),
-			TrustedNow:   trust.Trusted(a.Trust, nowMs) && trust.Holds(a.ConfirmedMs, nowMs),
-		})
+			ConfirmedAt: moment(a.ConfirmedMs), AgeSeconds: ageSeconds(a, nowMs),
+			Next: *nextConnect(projections.Predict(a, c)),
+		}
+		if a.NotAfterMs != 0 {
+			notAfter := moment(a.NotAfterMs)
+			one.NotAfter = &notAfter
+		}
+		if end, _ := a.TrustEndMs(trust, nowMs); end > 0 {
+			until := moment(end)
+			one.TrustedUntil, one.TrustedNow = &until, true
+		}
+		detail.Attachments = append(detail.Attachments, one)
 	}
 	for _, s := range device.Sessions {
 		detail.Open = append(detail.Open, SessionDetail{
