@@ -26,11 +26,27 @@ type Attachment struct {
 	NotBeforeMs, NotAfterMs int64
 }
 
-// Things lists the known devices' names, sorted.
+// names is the known devices' names, sorted, as of one state of their set.
+type names struct {
+	version uint64
+	sorted  []messages.ThingName
+}
+
+// Things lists the known devices' names, sorted. Do not change the list: it is shared
+// until the set of devices changes, so that pages of it cost what is on them.
 func (v *Views) Things() []messages.ThingName {
+	known := v.names.Load()
 	v.mu.RLock()
-	defer v.mu.RUnlock()
-	return slices.Sorted(maps.Keys(v.things))
+	version := v.thingsVersion
+	if known != nil && known.version == version {
+		v.mu.RUnlock()
+		return known.sorted
+	}
+	fresh := slices.Collect(maps.Keys(v.things))
+	v.mu.RUnlock()
+	slices.Sort(fresh) // outside of the lock, which folds wait for
+	v.names.Store(&names{version, fresh})
+	return fresh
 }
 
 // Device describes one device; false if the log holds nothing of it.
@@ -46,16 +62,21 @@ func (v *Views) Device(name messages.ThingName) (Device, bool) {
 		d.Quarantined = "its records cannot be read"
 	}
 	for id, at := range t.attachments {
-		a := Attachment{Certificate: id, ConfirmedMs: at.confirmedMs.Load()}
-		if c := v.certificates[id]; c != nil {
-			a.Trust, a.NotBeforeMs, a.NotAfterMs = c.trust(), c.notBeforeMs.Load(), c.notAfterMs.Load()
-		}
-		d.Attachments = append(d.Attachments, a)
+		d.Attachments = append(d.Attachments, v.attachment(id, at))
 	}
 	slices.SortFunc(d.Attachments, func(a, b Attachment) int { return int(max(-1, min(1, b.ConfirmedMs-a.ConfirmedMs))) })
 	d.Sessions = slices.SortedFunc(maps.Keys(t.sessions), func(a, b *Session) int { return int(max(-1, min(1, a.OpenedMs-b.OpenedMs))) })
 	d.Groups = v.policy.Load().current.Groups(name)
 	return d, true
+}
+
+// attachment describes what is known of a certificate that belongs to a thing; mu is held.
+func (v *Views) attachment(id messages.CertificateID, at *basis) Attachment {
+	a := Attachment{Certificate: id, ConfirmedMs: at.confirmedMs.Load()}
+	if c := v.certificates[id]; c != nil {
+		a.Trust, a.NotBeforeMs, a.NotAfterMs = c.trust(), c.notBeforeMs.Load(), c.notAfterMs.Load()
+	}
+	return a
 }
 
 // SessionsOf lists a broker's live sessions, in no order.

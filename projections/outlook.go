@@ -66,9 +66,20 @@ func (a Attachment) outsideValidity(nowMs int64) bool {
 	return a.NotAfterMs != 0 && !messages.ValidAt(a.NotBeforeMs, a.NotAfterMs, nowMs)
 }
 
+// endMs is TrustEndMs without the reason.
+func (a Attachment) endMs(trust messages.Trust, nowMs int64) int64 {
+	if !trust.Trusted(a.Trust, nowMs) || !trust.Holds(a.ConfirmedMs, nowMs) {
+		return 0
+	}
+	return min(a.Trust.VerifiedMs+trust.DurationMs, a.ConfirmedMs+trust.DurationMs, a.Trust.NotAfterMs+1)
+}
+
 // TrustEndMs is when stored trust in the certificate and its attachment ends, the first
 // millisecond at which it does not count; 0 and the reason if it does not count now.
 func (a Attachment) TrustEndMs(trust messages.Trust, nowMs int64) (ms int64, reason string) {
+	if ms := a.endMs(trust, nowMs); ms != 0 {
+		return ms, ""
+	}
 	switch {
 	case a.outsideValidity(nowMs):
 		return 0, fmt.Sprintf("the certificate is valid from %s to %s only", stamp(a.NotBeforeMs), stamp(a.NotAfterMs))
@@ -76,10 +87,16 @@ func (a Attachment) TrustEndMs(trust messages.Trust, nowMs int64) (ms int64, rea
 		return 0, "nobody vouches for the certificate"
 	case !trust.Holds(a.Trust.VerifiedMs, nowMs):
 		return 0, lapsed("trust in the certificate", a.Trust.VerifiedMs, trust, nowMs)
-	case !trust.Holds(a.ConfirmedMs, nowMs):
-		return 0, lapsed("trust that the certificate belongs to the thing", a.ConfirmedMs, trust, nowMs)
 	}
-	return min(a.Trust.VerifiedMs+trust.DurationMs, a.ConfirmedMs+trust.DurationMs, a.Trust.NotAfterMs+1), ""
+	return 0, lapsed("trust that the certificate belongs to the thing", a.ConfirmedMs, trust, nowMs)
+}
+
+// SinceMs is how far back the older of the two confirmations is that trust rests on.
+func (a Attachment) SinceMs() int64 {
+	if !a.Trust.Verified {
+		return a.ConfirmedMs
+	}
+	return min(a.ConfirmedMs, a.Trust.VerifiedMs)
 }
 
 // lapsed says why a yes from verifiedMs does not count.

@@ -120,6 +120,7 @@ func (v *Views) forgotten(name messages.ThingName, reason string) {
 	}
 	if t.quarantined == "" {
 		delete(v.things, name)
+		v.thingsVersion++
 	} else {
 		clear(t.attachments)
 	}
@@ -277,6 +278,7 @@ func (v *Views) thingOf(name messages.ThingName) *thing {
 	if t == nil {
 		t = &thing{attachments: make(map[messages.CertificateID]*basis), sessions: make(map[*Session]struct{})}
 		v.things[name] = t
+		v.thingsVersion++
 	}
 	return t
 }

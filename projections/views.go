@@ -58,6 +58,10 @@ type Views struct {
 	replaying    bool                                    // guarded by mu
 	denied       recent                                  // guarded by mu
 	documents    map[messages.StreamID]Document          // guarded by mu
+	refresh      Refresh                                 // guarded by mu
+	// thingsVersion counts the changes of the set of things; guarded by mu.
+	thingsVersion uint64
+	names         atomic.Pointer[names] // what Things listed last
 
 	policy     atomic.Pointer[policyState]
 	section    atomic.Pointer[config.Section]
@@ -167,6 +171,8 @@ func (v *Views) apply(rec *messages.Record, e messages.Event) {
 		v.configReplaced(e)
 	case *messages.ConfigRejected:
 		v.documentRejected(rec, e)
+	case *messages.RefreshPlanned, *messages.RefreshStarted, *messages.RefreshCompleted, *messages.RefreshFailed:
+		v.refreshed(rec, e)
 	case *messages.AccessDenied:
 		v.accessDenied(rec, e)
 	case *messages.SessionClosed:

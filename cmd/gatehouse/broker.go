@@ -97,10 +97,13 @@ func (a *app) statusCommand() *cobra.Command {
 				return err
 			}
 			return a.show(s, func(w io.Writer) error {
-				documents, restartFor := s.Documents, s.RestartFor
-				s.Documents, s.RestartFor = nil, nil
+				documents, restartFor, refresh := s.Documents, s.RestartFor, s.Refresh
+				s.Documents, s.RestartFor, s.Refresh = nil, nil, nil
 				if err := printInForce(w, s); err != nil {
 					return err
+				}
+				if refresh != nil {
+					printRefresh(w, *refresh)
 				}
 				printDocuments(w, documents, restartFor)
 				return nil

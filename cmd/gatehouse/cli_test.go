@@ -170,6 +170,8 @@ func TestWrongCalls(t *testing.T) {
 		{"log cat --from x", "--from", exitUsage},
 		{"status --nope", "unknown flag", exitUsage},
 		{"dev --trust -1s", "negative", exitUsage},
+		{"trust due --limit 0", "--limit", exitUsage},
+		{"trust due --within -1h", "--within", exitUsage},
 		{"status", "which daemon?", exitFailed},
 		{"log verify", "which daemon?", exitFailed},
 		{"serve -c /nonexistent/gatehouse.yaml", "no such file", exitFailed},

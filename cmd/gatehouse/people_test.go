@@ -50,3 +50,38 @@ func TestDeviceShowPredicts(t *testing.T) {
 		t.Errorf("stopped: %+v", list)
 	}
 }
+
+// TestTrustDue: whose trust lapses next, soonest first, of a running daemon and of a
+// stopped one's directory.
+func TestTrustDue(t *testing.T) {
+	need(t, "mosquitto_pub")
+	d := startDev(t, "", "--trust", "1h")
+	d.must("0 of 0 devices are trusted without the cloud", "trust", "due")
+	for _, thing := range []string{"sensor-2", "sensor-1"} {
+		if out, err := d.publish(thing, thing, "sensors/"+thing+"/t"); err != nil {
+			t.Fatalf("%s cannot publish: %v\n%s", thing, err, out)
+		}
+	}
+	check := func() {
+		t.Helper()
+		due := answer[daemon.TrustDue](d, "trust", "due")
+		if due.Things != 2 || due.Trusted != 2 || due.Lapse.Hour != 2 || due.More || len(due.Due) != 2 || due.Due[0].Thing != "sensor-2" {
+			t.Errorf("due %+v", due)
+		}
+		if first := due.Due[0]; first.LeftSeconds > 3600 || first.LeftSeconds < 3500 || first.AgeSeconds > 100 {
+			t.Errorf("first %+v", first)
+		}
+		if one := answer[daemon.TrustDue](d, "trust", "due", "--limit", "1"); !one.More || len(one.Due) != 1 {
+			t.Errorf("one line: %+v", one)
+		}
+		if none := answer[daemon.TrustDue](d, "trust", "due", "--within", "1s"); len(none.Due) != 0 || none.Trusted != 2 {
+			t.Errorf("within a second: %+v", none)
+		}
+	}
+	check()
+	d.must("refresh: none", "trust", "refresh")
+	d.must("refresh: none", "status")
+	d.end(os.Interrupt)
+	d.must("lapse within 1h: 2, 24h: 2, 7d: 2", "trust", "due") // --trust is the daemon's: the stored minute counts here
+	d.must("refresh: none", "trust", "refresh")
+}

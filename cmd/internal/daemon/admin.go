@@ -26,7 +26,8 @@ const (
 	OpLogStat    = "log-stat"   // → LogStats
 	OpBrokerAdd  = "broker-add" // BrokerRequest → BrokerAdded
 	OpRefresh    = "refresh"    // → Refresh: begins one, due or not
-	OpRefreshing = "refreshing" // → Refresh: how far it is
+	OpRefreshing = "refreshing" // → RefreshReport: what it did last, when it is due, how far it is
+	OpTrustDue   = "trust-due"  // TrustDueRequest → TrustDue
 	OpConfig     = "config"     // → ConfigReport
 )
 
@@ -44,6 +45,7 @@ type Status struct {
 	CloudReachable bool                   `json:"cloudReachable"`
 	TrustDuration  string                 `json:"trustDuration"`
 	PolicyRevision string                 `json:"policyRevision"`
+	Refresh        *RefreshReport         `json:"refresh,omitempty"`
 	Documents      []DocumentReport       `json:"documents,omitempty"`
 	RestartFor     []string               `json:"restartFor,omitempty"`
 	NATS           string                 `json:"nats"`
@@ -114,7 +116,7 @@ type AttachmentDetail struct {
 	Verified     bool                   `json:"verified"`
 	VerifiedAt   time.Time              `json:"verifiedAt"`
 	ConfirmedAt  time.Time              `json:"confirmedAt"`
-	NotAfter     *time.Time             `json:"notAfter,omitempty"` // absent: its dates are not known
+	NotAfter     *time.Time             `json:"notAfter,omitempty"`     // absent: its dates are not known
 	TrustedUntil *time.Time             `json:"trustedUntil,omitempty"` // if the cloud stays away; absent: it does not count now
 	TrustedNow   bool                   `json:"trustedNow"`
 	AgeSeconds   int64                  `json:"trustAgeSeconds"` // since certificate or attachment were confirmed, whichever is longer ago
@@ -155,7 +157,7 @@ type BrokerAdded struct {
 }
 
 // devicesPage bounds a page of devices: an answer must fit a NATS message of 64 KiB.
-const devicesPage = 100
+const devicesPage = 50
 
 // handle makes a Handler of a typed function.
 func handle[Q, A any](f func(context.Context, Q) (A, error)) admin.Handler {
@@ -192,8 +194,9 @@ func (d *Daemon) startAdmin(context.Context) error {
 			OpRecords:    handle(d.records),
 			OpLogVerify:  handle(d.verify),
 			OpLogStat:    handle(d.logStat),
-			OpRefreshing: handle(d.refreshing),
+			OpRefreshing: handle(d.refreshReport),
 			OpConfig:     handle(d.configReport),
+			OpTrustDue:   handle(d.trustDue),
 		},
 	}, d.logger)
 	if err != nil {
@@ -203,7 +206,7 @@ func (d *Daemon) startAdmin(context.Context) error {
 	return nil
 }
 
-func (d *Daemon) status(context.Context, struct{}) (Status, error) {
+func (d *Daemon) status(ctx context.Context, _ struct{}) (Status, error) {
 	head, stat, counts := d.log.Head(), d.log.Stat(), d.views.Counts()
 	s := Status{
 		Version: Version, Epoch: d.epoch, Mode: d.cfg.Mode, Events: head.Seq, Root: head.Root.String(),
@@ -217,6 +220,11 @@ func (d *Daemon) status(context.Context, struct{}) (Status, error) {
 			"journalUsed": number(stat.JournalUsed), "journalBytes": number(stat.JournalBytes), "freeBytes": number(stat.FreeBytes),
 		},
 	}
+	refresh, err := d.refreshReport(ctx, struct{}{})
+	if err != nil {
+		return Status{}, err
+	}
+	s.Refresh = &refresh
 	if d.authority != nil {
 		s.Certificate = d.authority.Describe()
 	}
@@ -292,17 +300,13 @@ func circumstances(v *projections.Views, device projections.Device, trust messag
 
 // ageSeconds is how old the trust in a certificate and its attachment is.
 func ageSeconds(a projections.Attachment, nowMs int64) int64 {
-	since := a.ConfirmedMs
-	if a.Trust.Verified {
-		since = min(since, a.Trust.VerifiedMs)
-	}
-	return max(0, nowMs-since) / 1000
+	return max(0, nowMs-a.SinceMs()) / 1000
 }
 
 func nextConnect(o projections.Outlook) *NextConnect {
 	n := &NextConnect{
-		Online:  Prediction{Allowed: o.Online.Allowed, Reason: o.Online.Reason},
-		Offline: Prediction{Allowed: o.Offline.Allowed, Reason: o.Offline.Reason},
+		Online:  Prediction{Allowed: o.Online.Allowed, Reason: fmt.Sprintf("%.200s", o.Online.Reason)},
+		Offline: Prediction{Allowed: o.Offline.Allowed, Reason: fmt.Sprintf("%.200s", o.Offline.Reason)},
 	}
 	if o.Offline.Allowed {
 		until := moment(o.Offline.UntilMs)

@@ -113,6 +113,7 @@ func TestSectionIsLive(t *testing.T) {
   security: {clientDeviceTrustDurationMinutes: "90"}
   metrics: {disableMetrics: yes, aggregatePeriodSeconds: 60}
   sessions: {closeOnRevoke: false}
+  refresh: {massRemovalGuard: false}
   certificateAuthority: {caType: [ECDSA_P256]}`+groups, replaced, allowed)
 	want := config.Section{
 		Certificates:         config.Certificates{ServerCertificateValiditySeconds: 3600, ClientCertificateValiditySeconds: 60, DisableCertificateRotation: true},
