@@ -2,6 +2,7 @@ package actors
 
 import (
 	"hash/maphash"
+	"maps"
 	"strings"
 	"sync"
 
@@ -33,7 +34,7 @@ type Denials struct {
 	seen       map[uint64]uint64 // kind of denial → repeats in this minute
 	recorded   map[string]int    // thing → records in this minute
 	suppressed map[string]uint64 // thing → refusals that were only counted, since its last record
-	total      uint64
+	classes    map[messages.DenialClass]uint64
 }
 
 // Bounds per minute, and of the memory kept.
@@ -52,7 +53,7 @@ const stranger = ""
 
 // NewDenials makes the record keeper; known says whether a thing has an entity.
 func NewDenials(sys *System, known func(messages.ThingName) bool) *Denials {
-	return &Denials{sys: sys, known: known, hash: maphash.MakeSeed(), seen: map[uint64]uint64{}, recorded: map[string]int{}, suppressed: map[string]uint64{}}
+	return &Denials{sys: sys, known: known, hash: maphash.MakeSeed(), seen: map[uint64]uint64{}, recorded: map[string]int{}, suppressed: map[string]uint64{}, classes: map[messages.DenialClass]uint64{}}
 }
 
 // Note puts d on record, or counts it. It never blocks on the log.
@@ -81,10 +82,11 @@ func (n *Denials) Note(d Denial, cause messages.Cause) {
 // count decides whether d is recorded, and how many went uncounted before it.
 func (n *Denials) count(account string, d Denial) (repeats uint64, record bool) {
 	key := n.keyOf(d)
+	class := messages.ClassOfDenial(d.Operation, d.Reason)
 	minute := n.sys.clock.NowMs() / 60_000
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.total++
+	n.classes[class]++
 	if minute != n.minute {
 		n.minute = minute
 		clear(n.seen)
@@ -157,17 +159,25 @@ func (n *Denials) Again(thing messages.ThingName, session messages.TokenDigest, 
 	if _, again := n.seen[key]; !again || minute != n.minute {
 		return false
 	}
-	n.total++
+	n.classes[messages.DeniedByPolicy]++
 	n.seen[key]++
 	n.suppressed[string(thing)]++
 	return true
 }
 
-// Total counts all refusals noted since the start.
-func (n *Denials) Total() uint64 {
+// Counts counts all refusals noted since the start, by what they were for.
+func (n *Denials) Counts() map[messages.DenialClass]uint64 {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	return n.total
+	return maps.Clone(n.classes)
+}
+
+// Total counts all refusals noted since the start.
+func (n *Denials) Total() (total uint64) {
+	for _, count := range n.Counts() {
+		total += count
+	}
+	return total
 }
 
 // clip bounds a text that a stranger may have chosen to max bytes, without cutting a

@@ -7,7 +7,6 @@ import (
 	"iter"
 	"math"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/gatehouse-edge/gatehouse/actors/policy"
@@ -60,7 +59,7 @@ func (x *Explainer) ExplainDenied(ctx context.Context, d Denied) (Explanation, e
 	switch {
 	case denied.Operation == "authenticate" || denied.Operation == "verify":
 		e.Question = fmt.Sprintf("why could a client that calls itself %q not connect through broker %s?", denied.Thing, denied.Broker)
-		e.Advice = adviceFor(denied)
+		e.Advice = denialAdvice[messages.ClassOfDenial(denied.Operation, denied.Reason)]
 	default:
 		e.Question = fmt.Sprintf("why was %s refused %s on %s?", denied.Thing, denied.Operation, denied.Resource)
 		now := x.Views.Policy().Explain(name, denied.Operation, denied.Resource)
@@ -128,25 +127,16 @@ func inOrder(refs []EventRef, until uint64) []EventRef {
 	return refs[max(0, len(refs)-eventsMax):]
 }
 
-// adviceFor tells what to do about a refused authentication.
-func adviceFor(e *messages.AccessDenied) string {
-	switch {
-	case strings.Contains(e.Reason, "presented no certificate"):
-		return "give the client its certificate and key (mosquitto: --cert and --key)"
-	case strings.Contains(e.Reason, "does not belong to the thing"), strings.Contains(e.Reason, "never confirmed to belong"):
-		return "connect with the thing name as client id, and attach the certificate to that thing in the cloud"
-	case strings.Contains(e.Reason, "does not vouch"), strings.Contains(e.Reason, "no longer vouches"):
-		return "register and activate the certificate in AWS IoT, or use the device's registered one"
-	case strings.Contains(e.Reason, "lapsed"), strings.Contains(e.Reason, "never verified"):
-		return "bring the cloud back in reach; to bridge longer outages raise security.clientDeviceTrustDurationMinutes"
-	case strings.Contains(e.Reason, "outside its validity"), strings.Contains(e.Reason, "expired"):
-		return "give the device a certificate that is valid now, and check the clocks"
-	case strings.Contains(e.Reason, "quarantined"):
-		return "release the device with `gatehouse device release` when it is safe again"
-	case strings.Contains(e.Reason, "client id"):
-		return "the client id must be the thing name: 1 to 128 of letters, digits, ':', '_' and '-'"
-	}
-	return ""
+// denialAdvice tells what to do about a refused authentication.
+var denialAdvice = map[messages.DenialClass]string{
+	messages.DeniedNoCertificate: "give the client its certificate and key (mosquitto: --cert and --key)",
+	messages.DeniedNotAttached:   "connect with the thing name as client id, and attach the certificate to that thing in the cloud",
+	messages.DeniedRefused:       "register and activate the certificate in AWS IoT, or use the device's registered one",
+	messages.DeniedLapsed:        "bring the cloud back in reach; to bridge longer outages raise security.clientDeviceTrustDurationMinutes",
+	messages.DeniedUnknown:       "bring the cloud back in reach; to bridge longer outages raise security.clientDeviceTrustDurationMinutes",
+	messages.DeniedNotValid:      "give the device a certificate that is valid now, and check the clocks",
+	messages.DeniedQuarantined:   "release the device with `gatehouse device release` when it is safe again",
+	messages.DeniedClientID:      "the client id must be the thing name: 1 to 128 of letters, digits, ':', '_' and '-'",
 }
 
 // ExplainAction explains what would be decided now for an action of a device.

@@ -63,6 +63,7 @@ type dev struct {
 	t          *testing.T
 	dir        string
 	mqtt, nats string
+	http       string
 	cmd        *exec.Cmd
 	log        *buffer
 	done       chan error
@@ -127,8 +128,8 @@ func startDev(t *testing.T, dir string, flags ...string) *dev {
 	if dir == "" {
 		dir = t.TempDir()
 	}
-	d := &dev{t: t, dir: dir, mqtt: freeAddr(t), nats: freeAddr(t), log: newBuffer(), done: make(chan error, 1)}
-	args := append([]string{"dev", "--dir", dir, "--mqtt", d.mqtt, "--nats", d.nats, "--http", freeAddr(t)}, flags...)
+	d := &dev{t: t, dir: dir, mqtt: freeAddr(t), nats: freeAddr(t), http: freeAddr(t), log: newBuffer(), done: make(chan error, 1)}
+	args := append([]string{"dev", "--dir", dir, "--mqtt", d.mqtt, "--nats", d.nats, "--http", d.http}, flags...)
 	d.run(exec.Command(path, args...))
 	return d
 }

@@ -2,11 +2,14 @@ package main
 
 import (
 	"encoding/json"
+	"io"
+	"net/http"
 	"os"
 	"strings"
 	"testing"
 
 	"github.com/gatehouse-edge/gatehouse/cmd/internal/daemon"
+	"github.com/gatehouse-edge/gatehouse/cmd/internal/metrics"
 )
 
 // answer runs the program with --json and reads what it prints.
@@ -84,4 +87,36 @@ func TestTrustDue(t *testing.T) {
 	d.end(os.Interrupt)
 	d.must("lapse within 1h: 2, 24h: 2, 7d: 2", "trust", "due") // --trust is the daemon's: the stored minute counts here
 	d.must("refresh: none", "trust", "refresh")
+}
+
+// TestMetrics: what a device does is counted, under the reference's names and for
+// Prometheus.
+func TestMetrics(t *testing.T) {
+	need(t, "mosquitto_pub")
+	d := startDev(t, "")
+	if out, err := d.publish("sensor-1", "sensor-1", "sensors/sensor-1/t"); err != nil {
+		t.Fatalf("sensor-1 cannot publish: %v\n%s", err, out)
+	}
+	if out, err := d.publish("sensor-1", "sensor-2", "sensors/sensor-2/t"); err == nil {
+		t.Fatalf("sensor-1 is sensor-2:\n%s", out)
+	}
+	r := answer[metrics.Report](d, "metrics")
+	if r.Total["VerifyClientDeviceIdentity.Success"] != 1 || r.Total["GetClientDeviceAuthToken.Success"] != 1 || r.Total["GetClientDeviceAuthToken.Failure"] == 0 || r.Emitted == nil {
+		t.Errorf("report %+v", r)
+	}
+	d.must("GetClientDeviceAuthToken.Success: 1 since the start", "metrics")
+	response, err := http.Get("http://" + d.http + "/metrics")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	text, err := io.ReadAll(response.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"gatehouse_trusted_devices 1", "gatehouse_cloud_reachable 1", `gatehouse_denials_total{class="not-attached"} `, "gatehouse_get_client_device_auth_token_success_total 1"} {
+		if !strings.Contains(string(text), want) || strings.Contains(string(text), want+"0\n") {
+			t.Errorf("no %q in\n%s", want, text)
+		}
+	}
 }

@@ -28,6 +28,7 @@ const (
 	OpRefresh    = "refresh"    // → Refresh: begins one, due or not
 	OpRefreshing = "refreshing" // → RefreshReport: what it did last, when it is due, how far it is
 	OpTrustDue   = "trust-due"  // TrustDueRequest → TrustDue
+	OpMetrics    = "metrics"    // → metrics.Report
 	OpConfig     = "config"     // → ConfigReport
 )
 
@@ -197,6 +198,7 @@ func (d *Daemon) startAdmin(context.Context) error {
 			OpRefreshing: handle(d.refreshReport),
 			OpConfig:     handle(d.configReport),
 			OpTrustDue:   handle(d.trustDue),
+			OpMetrics:    handle(d.metricsReport),
 		},
 	}, d.logger)
 	if err != nil {

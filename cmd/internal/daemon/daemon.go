@@ -56,6 +56,7 @@ type Daemon struct {
 	failed    atomic.Bool                  // an append failed
 
 	documents documents
+	measures  measures
 
 	httpAddr string
 
@@ -93,6 +94,7 @@ func (d *Daemon) start(ctx context.Context) error {
 		{"start authority", d.startAuthority},
 		{"start NATS", d.startNATS},
 		{"start MQTT broker", d.startMQTT},
+		{"count", d.startMetrics},
 		{"start admin service", d.startAdmin},
 		{"publish events", d.publishEvents},
 		{"start status page", d.startHTTP},
@@ -286,6 +288,7 @@ func (d *Daemon) hooks() projections.Hooks {
 
 // tune applies what of a new configuration is not read at each use.
 func (d *Daemon) tune(s config.Section) {
+	d.tuneMetrics()
 	if c, ok := d.cloud.(interface{ Tune(queueSize, workers int) }); ok {
 		c.Tune(s.Performance.CloudRequestQueueSize, s.Performance.MaxConcurrentCloudRequests)
 	}

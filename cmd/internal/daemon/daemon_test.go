@@ -32,9 +32,10 @@ func startDaemon(t *testing.T, dir string, cfg Config) *Daemon {
 // the log himself gets all devices at once, and opens it once.
 func TestPagesOfDevices(t *testing.T) {
 	d := startDaemon(t, t.TempDir(), Config{})
+	pump := func(i int) messages.ThingName { return messages.ThingName(fmt.Sprintf("pump-%03d", i)) }
 	const devices = devicesPage + 1
 	for i := range devices {
-		if _, err := d.quarantine(t.Context(), DeviceRequest{Thing: messages.ThingName(fmt.Sprintf("pump-%03d", i)), Reason: "test"}); err != nil {
+		if _, err := d.quarantine(t.Context(), DeviceRequest{Thing: pump(i), Reason: "test"}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -43,8 +44,8 @@ func TestPagesOfDevices(t *testing.T) {
 			t.Errorf("limit %d: %d devices and more: %v (%v), want %d and more", limit, len(page.Devices), page.More, err, devicesPage)
 		}
 	}
-	last, err := d.devices(t.Context(), DevicesRequest{After: "pump-099"})
-	if err != nil || len(last.Devices) != 1 || last.Devices[0].Thing != "pump-100" || last.More {
+	last, err := d.devices(t.Context(), DevicesRequest{After: pump(devicesPage - 1)})
+	if err != nil || len(last.Devices) != 1 || last.Devices[0].Thing != pump(devicesPage) || last.More {
 		t.Errorf("the last page: %+v (%v)", last, err)
 	}
 	if all := ListDevices(d.views, d.sys.Trust(), d.trust.NowMs(), DevicesRequest{}); len(all.Devices) != devices || all.More {

@@ -12,7 +12,7 @@ import (
 )
 
 // startHTTP serves the state of the daemon to people and probes on this machine:
-// /healthz and /status. It shows no secret and changes nothing.
+// /healthz, /status and /metrics. It shows no secret and changes nothing.
 func (d *Daemon) startHTTP(context.Context) error {
 	if d.cfg.HTTPListen == "" {
 		return nil
@@ -66,6 +66,7 @@ func (d *Daemon) handler() http.Handler {
 		e.SetIndent("", "  ")
 		_ = e.Encode(s) // the reader went away
 	})
+	d.serveMetrics(mux)
 	return onlyHere(mux)
 }
 

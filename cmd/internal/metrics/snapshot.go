@@ -1,0 +1,48 @@
+package metrics
+
+import (
+	"time"
+
+	"github.com/gatehouse-edge/gatehouse/actors/brokers"
+	"github.com/gatehouse-edge/gatehouse/eventlog"
+	"github.com/gatehouse-edge/gatehouse/messages"
+	"github.com/gatehouse-edge/gatehouse/projections"
+)
+
+// Snapshot is what there is to export at one moment.
+type Snapshot struct {
+	Version, Mode string
+	Started       time.Time
+	NowMs         int64 // trust time
+
+	Requests []brokers.OpCounts
+	Denials  map[messages.DenialClass]uint64
+	Panics   int64 // of entities; those of requests are in Requests
+	Entities int64 // resident
+
+	Counts        projections.Counts
+	SessionsLimit int
+	// Trust is of TrustAt: walking over all devices takes its time.
+	Trust   projections.TrustReport
+	TrustAt time.Time
+	Now     time.Time
+
+	Cloud          *Cloud // nil: none is configured
+	Refresh        projections.Refresh
+	ClockUncertain bool
+
+	Log      eventlog.Stat
+	LogBytes uint64 // on disk
+	// Problems says of each document whether what its file holds is not in force.
+	Problems       map[string]bool
+	PolicyRecord   uint64    // that put the policy in force
+	CertificateEnd time.Time // of the embedded broker; zero: it has none
+}
+
+// Cloud is the state of the way to the cloud.
+type Cloud struct {
+	Reachable        bool
+	Waiting, Asking  int  // questions
+	QueueSize, Limit int  // how many may wait; how many may be asked at once
+	KnownQueue       bool // Waiting and Asking are known
+}
