@@ -6,21 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"mime"
 	"net/http"
 	"strings"
-	"time"
-	"unicode"
 	"unicode/utf8"
 
+	"github.com/gatehouse-edge/gatehouse/cloudsync/wire"
 	"github.com/gatehouse-edge/gatehouse/messages"
 )
-
-// answerBytesMax bounds the body of an answer; an honest one has under 200 bytes.
-const answerBytesMax = 1 << 20
-
-// detailBytesMax is the bound of CloudAnswer.Detail.
-const detailBytesMax = 256
 
 // The error names that are the cloud's "no" about the device (cloud spec 1.5). Every
 // other name says something about the core, the cloud or the moment.
@@ -31,42 +23,50 @@ const (
 
 // parseAnswer judges one complete HTTP answer to q. It confirms only what is a
 // well-formed 2xx answer of the service that agrees with the question, and denies only
-// on the two error names that say so; all else is silence.
+// on the two error names that say so, with a status that goes with them; all else is
+// silence. Only what the service itself said has a date.
 func parseAnswer(q messages.CloudQuestion, status int, header http.Header, body []byte) messages.CloudAnswer {
-	if status >= 300 && status <= 399 {
-		return silent("HTTP %d redirects to %.80q: not followed; set the endpoint to the right host, or pass the captive portal", status, header.Get("Location"))
+	answer := judgeAnswer(q, status, header, body)
+	if answer.Failure != messages.FailureNotService && wire.FromService(status, header) {
+		answer.Date = wire.Date(header)
 	}
-	// No encoding was asked for. Unpacking one anyway would let a small answer grow
-	// without bound.
-	if encoding := header.Get("Content-Encoding"); encoding != "" && !strings.EqualFold(encoding, "identity") {
-		return silent("HTTP %d in encoding %.20q, which was not asked for: something stands between the core and the cloud", status, encoding)
+	return answer
+}
+
+func judgeAnswer(q messages.CloudQuestion, status int, header http.Header, body []byte) messages.CloudAnswer {
+	if status >= 300 && status <= 399 {
+		return notService("HTTP %d redirects to %.80q: not followed; set the endpoint to the right host, or pass the captive portal", status, header.Get("Location"))
+	}
+	if wire.Packed(header) {
+		return notService("HTTP %d in encoding %.20q, which was not asked for: something stands between the core and the cloud", status, header.Get("Content-Encoding"))
 	}
 	fields, err := answerFields(header, body)
 	if err != nil {
-		return silent("HTTP %d is no answer of the service (%v): check the endpoint, and for a proxy or captive portal", status, err)
+		return notService("HTTP %d is no answer of the service (%v): check the endpoint, and for a proxy or captive portal", status, err)
 	}
 	errorType, err := errorTypeOf(header, fields)
 	if err != nil {
-		return silent("HTTP %d is no answer of the service: %v", status, err)
+		return notService("HTTP %d is no answer of the service: %v", status, err)
 	}
-	var answer messages.CloudAnswer
 	switch {
 	case status >= 200 && status <= 299 && errorType != "":
-		answer = silent("HTTP %d with error %.60q: contradicts itself", status, errorType)
+		return notService("HTTP %d with error %.60q: contradicts itself", status, errorType)
 	case status >= 200 && status <= 299:
-		answer = judgeSuccess(q, status, fields)
+		return judgeSuccess(q, status, fields)
 	default:
-		answer = judgeError(status, errorType, fields, header)
+		return judgeError(status, errorType, fields, header)
 	}
-	answer.Date = dateOf(header)
-	return answer
+}
+
+func notService(format string, args ...any) messages.CloudAnswer {
+	return wire.Silent(messages.FailureNotService, format, args...)
 }
 
 // judgeSuccess checks that what the answer says about certificate and thing, if it says
 // it, is what was asked.
 func judgeSuccess(q messages.CloudQuestion, status int, fields []field) messages.CloudAnswer {
 	if fields == nil {
-		return silent("HTTP %d without a JSON body: not an answer", status)
+		return notService("HTTP %d without a JSON body: not an answer", status)
 	}
 	for _, f := range fields {
 		want := ""
@@ -80,34 +80,41 @@ func judgeSuccess(q messages.CloudQuestion, status int, fields []field) messages
 		}
 		var got *string
 		if err := json.Unmarshal(f.value, &got); err != nil {
-			return silent("HTTP %d: %s is not a text: not an answer", status, f.name)
+			return notService("HTTP %d: %s is not a text: not an answer", status, f.name)
 		}
 		if got != nil && *got != want {
-			return silent("HTTP %d answers for %s %.70q, not for %.70q", status, f.name, *got, want)
+			return notService("HTTP %d answers for %s %.70q, not for %.70q", status, f.name, *got, want)
 		}
 	}
 	return messages.CloudAnswer{Verdict: messages.CloudConfirmed, Detail: fmt.Sprintf("confirmed (HTTP %d)", status)}
 }
 
+// judgeError tells the service's no about the device from everything else. The two names
+// are a no with the statuses they are modelled with (400 and 404, cloud spec 1.4), either
+// with either: with another one the answer contradicts itself, and a 403 is about us.
 func judgeError(status int, errorType string, fields []field, header http.Header) messages.CloudAnswer {
 	message := messageOf(fields)
-	if (errorType == errValidation || errorType == errNotFound) && status >= 400 && status <= 499 {
+	if (errorType == errValidation || errorType == errNotFound) && (status == http.StatusBadRequest || status == http.StatusNotFound) {
 		return messages.CloudAnswer{
 			Verdict: messages.CloudDenied,
-			Detail:  detail("HTTP %d %s: %.120q", status, errorType, message),
+			Detail:  wire.Detail("HTTP %d %s: %.120q", status, errorType, message),
 		}
 	}
+	class := wire.ClassOf(status, errorType)
 	what := fmt.Sprintf("HTTP %d %.60q", status, errorType)
-	switch {
-	case status == http.StatusForbidden || status == http.StatusUnauthorized || errorType == "AccessDeniedException":
-		return silent("%s: the core itself is refused: its certificate needs a policy that allows greengrass:*, and the account a service role", what)
-	case status == http.StatusTooManyRequests || strings.HasPrefix(errorType, "Throttling"):
-		return silent("%s: throttled, Retry-After %.12q: lower maxConcurrentCloudRequests or raise the quota", what, header.Get("Retry-After"))
-	case status >= 500:
-		return silent("%s: the cloud failed; nothing to do but wait: %.80q", what, message)
+	var answer messages.CloudAnswer
+	switch class {
+	case messages.FailureRefused:
+		answer = wire.Silent(class, "%s: the core itself is refused: its certificate needs a policy that allows greengrass:*, and the account a service role", what)
+	case messages.FailureThrottled:
+		answer = wire.Silent(class, "%s: throttled, Retry-After %.12q: lower maxConcurrentCloudRequests or raise the quota", what, header.Get("Retry-After"))
+	case messages.FailureServer:
+		answer = wire.Silent(class, "%s: the cloud failed; nothing to do but wait: %.80q", what, message)
 	default:
-		return silent("%s: unexpected: check the endpoint and the operation's path: %.80q", what, message)
+		answer = wire.Silent(class, "%s: unexpected: check the endpoint and the operation's path: %.80q", what, message)
 	}
+	answer.RetryAfter = wire.RetryAfter(header)
+	return answer
 }
 
 // field is one member of the answer's top-level object. Members are kept in order and
@@ -122,7 +129,7 @@ func answerFields(header http.Header, body []byte) ([]field, error) {
 	if len(bytes.TrimSpace(body)) == 0 {
 		return nil, nil
 	}
-	if !isJSON(header.Get("Content-Type")) {
+	if !wire.IsJSON(header.Get("Content-Type")) {
 		return nil, fmt.Errorf("content type %.40q, want JSON", header.Get("Content-Type"))
 	}
 	if !utf8.Valid(body) || !json.Valid(body) {
@@ -152,11 +159,6 @@ func answerFields(header http.Header, body []byte) ([]field, error) {
 		return nil, errors.New("more than one JSON value")
 	}
 	return fields, nil
-}
-
-func isJSON(contentType string) bool {
-	media, _, err := mime.ParseMediaType(contentType)
-	return err == nil && (media == "application/json" || strings.HasPrefix(media, "application/x-amz-json-"))
 }
 
 // errorTypeOf finds the error's name where AWS's clients look for it: in the header
@@ -206,35 +208,4 @@ func textOf(fields []field, name string) string {
 		}
 	}
 	return ""
-}
-
-// dateOf reads the server's own time; zero if it does not say.
-func dateOf(header http.Header) time.Time {
-	date, err := http.ParseTime(header.Get("Date"))
-	if err != nil {
-		return time.Time{}
-	}
-	return date.UTC()
-}
-
-func silent(format string, args ...any) messages.CloudAnswer {
-	return messages.CloudAnswer{Verdict: messages.CloudSilent, Detail: detail(format, args...)}
-}
-
-// detail formats a text for the audit trail: one printable line within its bound.
-func detail(format string, args ...any) string {
-	s := strings.Map(func(r rune) rune {
-		if r == utf8.RuneError || !unicode.IsPrint(r) {
-			return '.'
-		}
-		return r
-	}, fmt.Sprintf(format, args...))
-	if len(s) <= detailBytesMax {
-		return s
-	}
-	s = s[:detailBytesMax-len("…")]
-	for !utf8.ValidString(s) {
-		s = s[:len(s)-1]
-	}
-	return s + "…"
 }

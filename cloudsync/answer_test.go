@@ -7,6 +7,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/gatehouse-edge/gatehouse/cloudsync/wire"
 	"github.com/gatehouse-edge/gatehouse/messages"
 )
 
@@ -128,11 +129,65 @@ func TestOnlyTheServicesAnswersCarryADate(t *testing.T) {
 	}
 }
 
-func TestDetailIsOneShortPrintableLine(t *testing.T) {
-	for _, s := range []string{strings.Repeat("é", 500), "a\nb\x00c\x1b[31m", "\xff\xfe", strings.Repeat("x", 255) + "é"} {
-		got := detail("%s", s)
-		if len(got) > detailBytesMax || !utf8.ValidString(got) || strings.ContainsAny(got, "\n\x00\x1b") {
-			t.Errorf("detail(%q) = %q (%d bytes)", s, got, len(got))
+// Cloud spec 1.5, over the wire: each status with each error name, for both operations.
+// A no needs its name and its status; our own AccessDenied is never one.
+func TestEachStatusWithEachErrorName(t *testing.T) {
+	names := []string{"", "ValidationException", "ResourceNotFoundException", "AccessDeniedException", "ThrottlingException", "InternalServerException", "ConflictException"}
+	kinds := map[rune]struct {
+		verdict messages.CloudVerdict
+		failure messages.CloudFailure
+	}{
+		'Y': {verdict: messages.CloudConfirmed},
+		'N': {verdict: messages.CloudDenied},
+		'R': {failure: messages.FailureRefused},
+		'T': {failure: messages.FailureThrottled},
+		'S': {failure: messages.FailureServer},
+		'?': {failure: messages.FailureNotService},
+	}
+	var status int
+	var name string
+	e := newEndpoint(t, func(w http.ResponseWriter, r *http.Request) {
+		if name != "" {
+			w.Header().Set("X-Amzn-ErrorType", name)
+		}
+		w.Header().Set("Retry-After", "7")
+		w.Header().Set("Date", noon.Format(http.TimeFormat))
+		answerWith(status, `{"message":"as told"}`)(w, r)
+	}, nil)
+	client := e.client(t)
+	_, identity := device(t)
+	association := messages.CloudQuestion{Certificate: identity.Certificate, Thing: "pump-7"}
+	for _, row := range []struct {
+		status int
+		want   string // one letter for each name
+	}{
+		{200, "Y??????"},
+		{400, "?NNRTSS"},
+		{401, "RRRRTSR"},
+		{403, "RRRRTSR"},
+		{404, "?NNRTSS"},
+		{409, "?SSRTSS"},
+		{429, "TTTRTST"},
+		{500, "SSSRTSS"},
+		{502, "SSSRTSS"},
+		{503, "SSSRTSS"},
+		{504, "SSSRTSS"},
+	} {
+		for i, letter := range row.want {
+			status, name = row.status, names[i]
+			want := kinds[letter]
+			for op, q := range map[Operation]messages.CloudQuestion{OpVerifyIdentity: identity, OpVerifyAssociation: association} {
+				got := client.Ask(t.Context(), q)
+				if got.Verdict != want.verdict || got.Failure != want.failure {
+					t.Errorf("%d %q to %s: got %s, failure %d (%s), want %c", status, name, op, got.Verdict, got.Failure, got.Detail, letter)
+				}
+				if said := got.Failure != messages.FailureNotService; got.Date.Equal(noon) != said || got.Date.IsZero() == said {
+					t.Errorf("%d %q to %s: dated %v", status, name, op, got.Date)
+				}
+				if throttled := got.Failure == messages.FailureThrottled; throttled && got.RetryAfter != 7*time.Second || got.Verdict != messages.CloudSilent && got.RetryAfter != 0 {
+					t.Errorf("%d %q to %s: retry after %v", status, name, op, got.RetryAfter)
+				}
+			}
 		}
 	}
 }
@@ -155,7 +210,13 @@ func FuzzResponse(f *testing.F) {
 			}
 		}
 		got := parseAnswer(messages.CloudQuestion{Certificate: ourID}, status, header, body)
-		if len(got.Detail) > detailBytesMax || got.Detail == "" || !utf8.ValidString(got.Detail) {
+		if silent := got.Verdict == messages.CloudSilent; silent != (got.Failure != messages.FailureNone) {
+			t.Errorf("%s with failure %d", got.Verdict, got.Failure)
+		}
+		if !got.Date.IsZero() || got.RetryAfter < 0 {
+			t.Errorf("dated %v, retry after %v without either header", got.Date, got.RetryAfter)
+		}
+		if len(got.Detail) > wire.DetailBytesMax || got.Detail == "" || !utf8.ValidString(got.Detail) {
 			t.Errorf("detail %q", got.Detail)
 		}
 		text := string(body)
@@ -169,7 +230,7 @@ func FuzzResponse(f *testing.F) {
 			}
 		case messages.CloudDenied:
 			all := errorType + text
-			if status < 400 || status > 499 || !(strings.Contains(all, errValidation) || strings.Contains(all, errNotFound) || strings.Contains(text, `\`)) {
+			if status != 400 && status != 404 || !(strings.Contains(all, errValidation) || strings.Contains(all, errNotFound) || strings.Contains(text, `\`)) {
 				t.Errorf("denied by %d %q %q", status, errorType, body)
 			}
 		case messages.CloudSilent:

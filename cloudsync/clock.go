@@ -2,5 +2,7 @@ package cloudsync
 
 import "time"
 
-// afterFunc is the real clock's, for those who bring none.
+// The real clock, for those who bring none.
+func now() time.Time { return time.Now() }
+
 func afterFunc(d time.Duration, f func()) (stop func() bool) { return time.AfterFunc(d, f).Stop }

@@ -9,20 +9,33 @@ import (
 	"github.com/gatehouse-edge/gatehouse/messages"
 )
 
+// Verifier puts the two questions about a client device to the cloud.
+type Verifier interface {
+	// Ask puts one question and returns within a few seconds, or when ctx ends. It is
+	// called from many goroutines at once.
+	Ask(ctx context.Context, question messages.CloudQuestion) messages.CloudAnswer
+	// Probe returns nil if the service answers, whatever it says.
+	Probe(ctx context.Context) error
+	// Close drops what is idle.
+	Close()
+}
+
 // Config shapes a Cloud. Its parts' zero values are good, but for what DataPlaneConfig
 // requires.
 type Config struct {
-	DataPlane DataPlaneConfig // OnOutcome is called besides the monitor
-	Queue     QueueConfig     // Now defaults to DataPlane.Now
+	// Verifier is who is asked. Nil: a DataPlane. It is closed with the Cloud.
+	Verifier  Verifier
+	DataPlane DataPlaneConfig // without Verifier
+	Queue     QueueConfig     // Now defaults to the machine's clock
 	Monitor   MonitorConfig   // Probe, AfterFunc and Jitter default to the real ones; OnChange is called first
 }
 
 // Cloud is the core's whole view of the cloud: questions go through one queue to one
-// data plane, and one monitor watches whether it can be reached.
+// verifier, and one monitor watches whether it can be reached.
 type Cloud struct {
-	data    *DataPlane
-	queue   *Queue
-	monitor *Monitor
+	verifier Verifier
+	queue    *Queue
+	monitor  *Monitor
 
 	mu        sync.Mutex
 	listeners []func(up bool) // guarded by mu
@@ -30,27 +43,25 @@ type Cloud struct {
 
 // New starts a Cloud. Close it.
 func New(cfg Config) (*Cloud, error) {
-	c := &Cloud{}
-	// The data plane is used only after New has returned or by the monitor's first
-	// probe, which does not report outcomes; monitor is set before either can.
-	outcome := cfg.DataPlane.OnOutcome
-	cfg.DataPlane.OnOutcome = func(reached bool) {
-		c.monitor.Observe(reached)
-		if outcome != nil {
-			outcome(reached)
+	c := &Cloud{verifier: cfg.Verifier}
+	if c.verifier == nil {
+		data, err := NewDataPlane(cfg.DataPlane)
+		if err != nil {
+			return nil, err
 		}
+		c.verifier = data
 	}
-	data, err := NewDataPlane(cfg.DataPlane)
-	if err != nil {
-		return nil, err
-	}
-	c.data = data
 	if cfg.Queue.Now == nil {
 		cfg.Queue.Now = cfg.DataPlane.Now
 	}
-	if c.queue, err = NewQueue(data.Ask, cfg.Queue); err != nil {
+	if cfg.Queue.Now == nil {
+		cfg.Queue.Now = now
+	}
+	var err error
+	if c.queue, err = NewQueue(c.ask, cfg.Queue); err != nil {
 		return nil, err
 	}
+	// Nothing asks before New has returned but the monitor's first probe.
 	if c.monitor, err = NewMonitor(c.monitorConfig(cfg.Monitor)); err != nil {
 		c.queue.Close()
 		return nil, err
@@ -58,9 +69,25 @@ func New(cfg Config) (*Cloud, error) {
 	return c, nil
 }
 
+// ask is what the queue's workers do. Each answer, and each failure to get one, is news
+// about the network.
+func (c *Cloud) ask(ctx context.Context, question messages.CloudQuestion) messages.CloudAnswer {
+	answer := c.verifier.Ask(ctx, question)
+	switch {
+	case answer.Verdict != messages.CloudSilent:
+		c.monitor.Observe(true)
+	case answer.Failure == messages.FailureUnreachable, answer.Failure == messages.FailureNotService:
+		c.monitor.Observe(false)
+	case answer.Failure == messages.FailureNotAsked, answer.Failure == messages.FailureNone:
+	default:
+		c.monitor.Observe(true)
+	}
+	return answer
+}
+
 func (c *Cloud) monitorConfig(cfg MonitorConfig) MonitorConfig {
 	if cfg.Probe == nil {
-		cfg.Probe = c.data.Probe
+		cfg.Probe = c.verifier.Probe
 	}
 	if cfg.AfterFunc == nil {
 		cfg.AfterFunc = afterFunc
@@ -103,9 +130,6 @@ func (c *Cloud) NetworkUp() bool { return c.monitor.NetworkUp() }
 // Settle waits until NetworkUp is known for the first time, or ctx ends.
 func (c *Cloud) Settle(ctx context.Context) error { return c.monitor.Settle(ctx) }
 
-// SetOnline takes the word of a link to the cloud instead of probing; see Monitor.
-func (c *Cloud) SetOnline(up bool) { c.monitor.SetOnline(up) }
-
 // Tune changes the queue's size and number of workers while it runs. Values that
 // Greengrass ignores (zero and less) are ignored (client-device-auth spec 1.1).
 func (c *Cloud) Tune(queueSize, workers int) {
@@ -117,5 +141,5 @@ func (c *Cloud) Tune(queueSize, workers int) {
 func (c *Cloud) Close() {
 	c.monitor.Close()
 	c.queue.Close()
-	c.data.Close()
+	c.verifier.Close()
 }

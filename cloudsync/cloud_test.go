@@ -1,10 +1,12 @@
 package cloudsync
 
 import (
+	"context"
 	"errors"
 	"net/http"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/gatehouse-edge/gatehouse/messages"
@@ -66,10 +68,6 @@ func TestCloudAsksThroughItsQueueAndWatchesTheNetwork(t *testing.T) {
 	}
 
 	c.Tune(1, 2)
-	c.SetOnline(false)
-	if c.NetworkUp() {
-		t.Error("SetOnline was ignored")
-	}
 	c.Close()
 	if err := c.Ask(question, func(messages.CloudAnswer) { t.Error("answered after Close") }); !errors.Is(err, ErrClosed) {
 		t.Errorf("after Close: %v", err)
@@ -79,5 +77,64 @@ func TestCloudAsksThroughItsQueueAndWatchesTheNetwork(t *testing.T) {
 func TestNewCloudRefusesABadConfiguration(t *testing.T) {
 	if _, err := New(Config{}); err == nil {
 		t.Error("a cloud without anything was made")
+	}
+}
+
+// oracle is a verifier that a test tells what to say.
+type oracle struct {
+	answer messages.CloudAnswer
+	probe  error
+	probes int
+	closed bool
+}
+
+func (o *oracle) Ask(context.Context, messages.CloudQuestion) messages.CloudAnswer { return o.answer }
+func (o *oracle) Probe(context.Context) error                                      { o.probes++; return o.probe }
+func (o *oracle) Close()                                                           { o.closed = true }
+
+// Any word of the service shows that the network is up; want of one calls for a probe,
+// and what was not asked shows nothing.
+func TestEachAnswerIsNewsAboutTheNetwork(t *testing.T) {
+	for _, test := range []struct {
+		name   string
+		answer messages.CloudAnswer
+		up     bool // the network is up afterwards, though the first probe found it down
+		probes int  // beside the first
+	}{
+		{"confirmed", messages.CloudAnswer{Verdict: messages.CloudConfirmed}, true, 0},
+		{"denied", messages.CloudAnswer{Verdict: messages.CloudDenied}, true, 0},
+		{"throttled", messages.CloudAnswer{Failure: messages.FailureThrottled}, true, 0},
+		{"failed", messages.CloudAnswer{Failure: messages.FailureServer}, true, 0},
+		{"refused", messages.CloudAnswer{Failure: messages.FailureRefused}, true, 0},
+		{"not asked", messages.CloudAnswer{Failure: messages.FailureNotAsked}, false, 0},
+		{"nothing known", messages.CloudAnswer{}, false, 0},
+		{"unreachable", messages.CloudAnswer{Failure: messages.FailureUnreachable}, true, 1},
+		{"a portal", messages.CloudAnswer{Failure: messages.FailureNotService}, true, 1},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				o := &oracle{answer: test.answer}
+				if test.probes == 0 {
+					o.probe = errors.New("down")
+				}
+				never := func(time.Duration, func()) func() bool { return func() bool { return true } }
+				c, err := New(Config{Verifier: o, Monitor: MonitorConfig{AfterFunc: never}})
+				if err != nil {
+					t.Fatal(err)
+				}
+				synctest.Wait()
+				if err := c.Ask(about(1), func(messages.CloudAnswer) {}); err != nil {
+					t.Fatal(err)
+				}
+				synctest.Wait()
+				if got := o.probes - 1; got != test.probes || c.NetworkUp() != test.up {
+					t.Errorf("%d more probes, up %v, want %d and %v", got, c.NetworkUp(), test.probes, test.up)
+				}
+				c.Close()
+				if !o.closed {
+					t.Error("the verifier was not closed")
+				}
+			})
+		})
 	}
 }

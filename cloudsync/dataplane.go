@@ -16,6 +16,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/gatehouse-edge/gatehouse/cloudsync/wire"
 	"github.com/gatehouse-edge/gatehouse/messages"
 )
 
@@ -23,10 +24,7 @@ import (
 const (
 	defaultPort         = "8443" // the nucleus' greengrassDataPlanePort (cloud spec 0)
 	defaultTimeout      = 2 * time.Second
-	headerBytesMax      = 64 << 10
 	certificateBytesMax = 16 << 10 // design.md, section 8
-	idleTimeout         = 10 * time.Second
-	idleConnsMax        = 16
 )
 
 // DataPlaneConfig says how the core reaches the Greengrass data plane.
@@ -52,21 +50,16 @@ type DataPlaneConfig struct {
 	Proxy *url.URL
 	// Now is the time by which the endpoint's certificate is judged. Required.
 	Now func() time.Time
-	// OnOutcome, if set, hears after each question whether the cloud was reached. It may
-	// be called from many goroutines at once and must not block.
-	OnOutcome func(reached bool)
 }
 
 // DataPlane asks the cloud about client devices. It is safe for use by many goroutines
 // at once. It never retries a question: the caller has stored trust to fall back on
 // (client-device-auth spec 5.6).
 type DataPlane struct {
-	base      *url.URL
-	routes    Routes
-	timeout   time.Duration
-	client    *http.Client
-	transport *http.Transport
-	onOutcome func(bool)
+	base    *url.URL
+	routes  Routes
+	timeout time.Duration
+	client  *wire.Client
 }
 
 // NewDataPlane checks cfg and returns a client. It connects to nothing yet.
@@ -79,13 +72,8 @@ func NewDataPlane(cfg DataPlaneConfig) (*DataPlane, error) {
 	if err != nil {
 		return nil, fmt.Errorf("data plane: %w", err)
 	}
-	switch {
-	case len(cfg.Identity.Certificate) == 0 || cfg.Identity.PrivateKey == nil:
+	if len(cfg.Identity.Certificate) == 0 || cfg.Identity.PrivateKey == nil {
 		return nil, errors.New("data plane: the core's certificate and key are missing: AWS knows the core by them")
-	case cfg.Roots == nil:
-		return nil, errors.New("data plane: the root certificates are missing: give the file AWS or the emulator published")
-	case cfg.Now == nil:
-		return nil, errors.New("data plane: no clock given")
 	}
 	timeout := cfg.Timeout
 	if timeout <= 0 {
@@ -95,46 +83,15 @@ func NewDataPlane(cfg DataPlaneConfig) (*DataPlane, error) {
 	if serverName == "" {
 		serverName = base.Hostname()
 	}
-	transport := newTransport(cfg, serverName, timeout)
-	return &DataPlane{
-		base:      base,
-		routes:    routes,
-		timeout:   timeout,
-		transport: transport,
-		onOutcome: cfg.OnOutcome,
-		client: &http.Client{
-			Transport: transport,
-			// A redirect would carry the question, and the handshake's proof of the
-			// core's key, to a host nobody configured.
-			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-		},
-	}, nil
-}
-
-func newTransport(cfg DataPlaneConfig, serverName string, timeout time.Duration) *http.Transport {
-	dialer := &net.Dialer{Timeout: timeout}
-	transport := &http.Transport{
-		DialContext: dialer.DialContext,
-		TLSClientConfig: &tls.Config{
-			Certificates: []tls.Certificate{cfg.Identity},
-			RootCAs:      cfg.Roots,
-			ServerName:   serverName,
-			MinVersion:   tls.VersionTLS12,
-			// The nucleus offers both, whatever the port (cloud spec 0).
-			NextProtos: []string{"x-amzn-http-ca", "http/1.1"},
-			Time:       cfg.Now,
-		},
-		TLSHandshakeTimeout:    timeout,
-		MaxResponseHeaderBytes: headerBytesMax,
-		MaxIdleConnsPerHost:    idleConnsMax,
-		IdleConnTimeout:        idleTimeout,
-		DisableCompression:     true, // see parseAnswer
-		Proxy:                  nil,  // not the environment's
+	client, err := wire.NewClient(wire.Config{
+		Roots: cfg.Roots, Now: cfg.Now, Timeout: timeout, Identity: &cfg.Identity, ServerName: serverName, Proxy: cfg.Proxy,
+		// The nucleus offers both, whatever the port (cloud spec 0).
+		Protocols: []string{"x-amzn-http-ca", "http/1.1"},
+	})
+	if err != nil {
+		return nil, fmt.Errorf("data plane: %w", err)
 	}
-	if cfg.Proxy != nil {
-		transport.Proxy = http.ProxyURL(cfg.Proxy)
-	}
-	return transport
+	return &DataPlane{base: base, routes: routes, timeout: timeout, client: client}, nil
 }
 
 func parseEndpoint(s string) (*url.URL, error) {
@@ -160,45 +117,19 @@ func parseEndpoint(s string) (*url.URL, error) {
 }
 
 // Close drops idle connections. Questions under way end by their own deadline.
-func (d *DataPlane) Close() { d.transport.CloseIdleConnections() }
-
-// VerifyClientDeviceIdentity asks whether the first certificate of certificatePEM is
-// registered and active in this account.
-func (d *DataPlane) VerifyClientDeviceIdentity(ctx context.Context, certificatePEM string) messages.CloudAnswer {
-	if len(certificatePEM) > certificateBytesMax {
-		return silent("not asked: the certificate has %d bytes, at most %d are accepted", len(certificatePEM), certificateBytesMax)
-	}
-	block, _ := pem.Decode([]byte(certificatePEM))
-	if block == nil || block.Type != "CERTIFICATE" {
-		return silent("not asked: no PEM certificate")
-	}
-	return d.Ask(ctx, messages.CloudQuestion{Certificate: messages.CertificateIDOf(block.Bytes), DER: block.Bytes})
-}
-
-// VerifyClientDeviceIoTCertificateAssociation asks whether the certificate is attached
-// to the thing.
-func (d *DataPlane) VerifyClientDeviceIoTCertificateAssociation(ctx context.Context, thing messages.ThingName, certificate messages.CertificateID) messages.CloudAnswer {
-	if thing == "" {
-		return silent("not asked: no thing name")
-	}
-	return d.Ask(ctx, messages.CloudQuestion{Certificate: certificate, Thing: thing})
-}
+func (d *DataPlane) Close() { d.client.Close() }
 
 // Ask puts one question: an identity question if it names no thing, else one about an
 // association. It returns within the configured timeout, or when ctx ends.
 func (d *DataPlane) Ask(ctx context.Context, q messages.CloudQuestion) messages.CloudAnswer {
 	op, body, err := encodeQuestion(q)
 	if err != nil {
-		return silent("not asked: %v", err)
+		return wire.Silent(messages.FailureNotAsked, "not asked: %v", err)
 	}
-	ctx, cancel := context.WithTimeout(ctx, d.timeout)
-	defer cancel()
 	response, err := d.exchange(ctx, d.routes[op], body)
-	if d.onOutcome != nil && !errors.Is(err, context.Canceled) {
-		d.onOutcome(err == nil && response.fromService())
-	}
 	if err != nil {
-		return silent("%s", adviceFor(err, d.base.Host, d.timeout))
+		class, advice := wire.Explain(err, d.base.Host, d.timeout)
+		return wire.Silent(class, "%s", advice)
 	}
 	return parseAnswer(q, response.status, response.header, response.body)
 }
@@ -238,17 +169,6 @@ type response struct {
 	body   []byte
 }
 
-// fromService says whether the answer can be AWS's at all: any JSON, or an empty answer
-// that carries AWS's request id or error name. A captive portal's page is neither.
-func (r *response) fromService() bool {
-	if r.status >= 300 && r.status <= 399 {
-		return false
-	}
-	return isJSON(r.header.Get("Content-Type")) || r.header.Get("X-Amzn-RequestId") != "" || r.header.Get("X-Amzn-ErrorType") != ""
-}
-
-var errBodyTooLarge = errors.New("answer larger than 1 MiB")
-
 func (d *DataPlane) exchange(ctx context.Context, route Route, body []byte) (*response, error) {
 	target := *d.base
 	target.Path = route.Path
@@ -267,16 +187,9 @@ func (d *DataPlane) exchange(ctx context.Context, route Route, body []byte) (*re
 	if err != nil {
 		return nil, err
 	}
-	defer func() { _ = answer.Body.Close() }()
-	if answer.TLS == nil || len(answer.TLS.VerifiedChains) == 0 {
-		return nil, errors.New("the server was not verified") // cannot happen while https is forced; checked all the same
-	}
-	read, err := io.ReadAll(io.LimitReader(answer.Body, answerBytesMax+1))
+	read, err := io.ReadAll(answer.Body)
 	if err != nil {
-		return nil, fmt.Errorf("the answer broke off: %w", err)
-	}
-	if len(read) > answerBytesMax {
-		return nil, errBodyTooLarge
+		return nil, err
 	}
 	return &response{status: answer.StatusCode, header: answer.Header, body: read}, nil
 }
@@ -284,13 +197,12 @@ func (d *DataPlane) exchange(ctx context.Context, route Route, body []byte) (*re
 // Probe asks the endpoint for nothing in particular, and returns nil if the service
 // answers, whatever it says. It is what a Monitor calls.
 func (d *DataPlane) Probe(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, d.timeout)
-	defer cancel()
 	response, err := d.exchange(ctx, Route{Method: http.MethodGet, Path: "/"}, nil)
 	if err != nil {
-		return errors.New(adviceFor(err, d.base.Host, d.timeout))
+		_, advice := wire.Explain(err, d.base.Host, d.timeout)
+		return errors.New(advice)
 	}
-	if !response.fromService() {
+	if !wire.FromService(response.status, response.header) {
 		return fmt.Errorf("HTTP %d from %s is not the service: check the endpoint, and for a proxy or captive portal", response.status, d.base.Host)
 	}
 	return nil

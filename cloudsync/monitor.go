@@ -38,7 +38,7 @@ type MonitorConfig struct {
 // Monitor knows whether the network to the cloud is up: Greengrass' flag, which decides
 // whether a device that is trusted already is checked again (client-device-auth spec
 // 5.3). There it is the nucleus' MQTT link. Here it is a periodic probe, hastened by the
-// outcome of real questions, until a link reports through SetOnline.
+// outcome of real questions.
 //
 // A question that gets an answer is proof that the cloud is there. One that gets none
 // only calls for a probe at once: a single slow answer is not an outage, and the flag
@@ -55,7 +55,6 @@ type Monitor struct {
 
 	mu       sync.Mutex
 	up       bool
-	pinned   bool          // a link reports; probes and outcomes don't count
 	due      bool          // a probe is to be made now
 	interval time.Duration // last wait while down; zero while up
 	stop     func() bool   // of the running wait; nil if none
@@ -100,29 +99,11 @@ func (m *Monitor) Settle(ctx context.Context) error {
 	}
 }
 
-// SetOnline takes the word of a link to the cloud: from now on it alone decides, and
-// nothing is probed, until Auto.
-func (m *Monitor) SetOnline(up bool) {
-	m.mu.Lock()
-	m.pinned, m.up = true, up
-	m.mu.Unlock()
-	m.settledOnce.Do(func() { close(m.settled) })
-	m.nudge()
-}
-
-// Auto returns to probing.
-func (m *Monitor) Auto() {
-	m.mu.Lock()
-	m.pinned, m.due = false, true
-	m.mu.Unlock()
-	m.nudge()
-}
-
 // Observe takes the outcome of a real question: whether the cloud was reached.
 func (m *Monitor) Observe(reached bool) {
 	m.mu.Lock()
 	switch {
-	case m.pinned || reached == m.up:
+	case reached == m.up:
 		m.mu.Unlock()
 		return
 	case reached:
@@ -172,19 +153,17 @@ func (m *Monitor) run() {
 func (m *Monitor) takeDue() bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	due := m.due && !m.pinned
+	due := m.due
 	m.due = false
 	return due
 }
 
-// learn takes a probe's result, unless a link has spoken meanwhile.
+// learn takes a probe's result.
 func (m *Monitor) learn(up bool) {
 	m.mu.Lock()
-	if !m.pinned {
-		m.up = up
-		if up {
-			m.interval = 0
-		}
+	m.up = up
+	if up {
+		m.interval = 0
 	}
 	m.mu.Unlock()
 	m.settledOnce.Do(func() { close(m.settled) })
@@ -195,8 +174,8 @@ func (m *Monitor) wait() {
 	m.cancelWait()
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.pinned || m.due {
-		return // m.due: woken again already
+	if m.due {
+		return // woken again already
 	}
 	interval := m.cfg.UpInterval
 	if !m.up {

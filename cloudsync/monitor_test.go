@@ -128,58 +128,6 @@ func TestAFailedQuestionHastensAProbeAndASuccessIsProof(t *testing.T) {
 	})
 }
 
-func TestALinkDecidesAloneUntilAuto(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		s := &site{up: true}
-		m := watch(t, s)
-		defer m.Close()
-		s.want(t, 1, true)
-		m.SetOnline(false)
-		if m.NetworkUp() {
-			t.Error("SetOnline is not in force when it returns")
-		}
-		s.want(t, 0, false)
-		m.Observe(true)
-		time.Sleep(time.Hour)
-		s.want(t, 0)
-		m.SetOnline(true)
-		s.want(t, 0, true)
-		m.SetOnline(true)
-		s.want(t, 0)
-		s.set(false)
-		m.Observe(false)
-		time.Sleep(time.Hour)
-		s.want(t, 0)
-		m.Auto()
-		s.want(t, 1, false)
-	})
-}
-
-func TestALinkThatSpeaksDuringAProbeWins(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		release := make(chan error)
-		m, err := NewMonitor(MonitorConfig{
-			Probe:     func(context.Context) error { return <-release },
-			AfterFunc: func(time.Duration, func()) func() bool { return func() bool { return true } },
-			Jitter:    func() float64 { return 0 },
-		})
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer m.Close()
-		synctest.Wait()
-		m.SetOnline(true)
-		if err := m.Settle(t.Context()); err != nil {
-			t.Fatal(err)
-		}
-		release <- errors.New("unreachable")
-		synctest.Wait()
-		if !m.NetworkUp() {
-			t.Error("a probe overruled the link")
-		}
-	})
-}
-
 func TestJitterKeepsWaitsWithinHalfAndWhole(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for _, jitter := range []float64{0, 0.5, 0.999} {

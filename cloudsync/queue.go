@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/gatehouse-edge/gatehouse/cloudsync/wire"
 	"github.com/gatehouse-edge/gatehouse/messages"
 )
 
@@ -203,10 +204,10 @@ func (q *Queue) take() *request {
 
 func (q *Queue) answerTo(r *request) messages.CloudAnswer {
 	if q.ctx.Err() != nil {
-		return silent(shuttingDown)
+		return wire.Silent(messages.FailureNotAsked, shuttingDown)
 	}
 	if q.maxWait > 0 && q.now().Sub(r.since) > q.maxWait {
-		return silent(waitedTooLongText, q.maxWait)
+		return wire.Silent(messages.FailureNotAsked, waitedTooLongText, q.maxWait)
 	}
 	return q.ask(q.ctx, r.question)
 }
@@ -236,7 +237,7 @@ func (q *Queue) Close() {
 	q.mu.Unlock()
 	q.cancel()
 	for _, r := range left {
-		r.answer(silent(shuttingDown))
+		r.answer(wire.Silent(messages.FailureNotAsked, shuttingDown))
 	}
 	q.wg.Wait()
 }

@@ -32,7 +32,7 @@ func (g *gate) ask(ctx context.Context, q messages.CloudQuestion) messages.Cloud
 	case a := <-g.open:
 		return a
 	case <-ctx.Done():
-		return silent("given up")
+		return messages.CloudAnswer{Failure: messages.FailureNotAsked, Detail: "given up"}
 	}
 }
 

@@ -60,7 +60,7 @@ func routesFor(host string, given Routes) (Routes, error) {
 	}
 	for _, op := range slices.Sorted(maps.Keys(routes)) {
 		if _, set := given[op]; !set {
-			return nil, fmt.Errorf("%w: %s on %s: set its method and path, or use another endpoint", ErrUnpublishedPath, op, host)
+			return nil, fmt.Errorf("%w: %s on %s: set its method and path in cloud.operations, or ask AWS by published operations with cloud.verifier: iot", ErrUnpublishedPath, op, host)
 		}
 	}
 	return routes, nil

@@ -123,7 +123,7 @@ func TestGoingOfflineCutsRequestsUnderWay(t *testing.T) {
 	}
 	cfg := w.config(t, w.core)
 	cfg.Timeout = time.Minute
-	c := must[*cloudsync.DataPlane](t)(cloudsync.NewDataPlane(cfg))
+	c := client{must[*cloudsync.DataPlane](t)(cloudsync.NewDataPlane(cfg))}
 	defer c.Close()
 	answers := make(chan messages.CloudAnswer)
 	go func() { answers <- c.VerifyClientDeviceIdentity(context.Background(), string(w.pump.CertificatePEM)) }()

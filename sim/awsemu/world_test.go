@@ -2,6 +2,7 @@ package awsemu_test
 
 import (
 	"context"
+	"encoding/pem"
 	"testing"
 	"time"
 
@@ -78,15 +79,27 @@ func (w *world) config(t testing.TB, caller *awsemu.Identity) cloudsync.DataPlan
 	}
 }
 
-func (w *world) client(t testing.TB, caller *awsemu.Identity) *cloudsync.DataPlane {
+// client asks as the core does, under the operations' names.
+type client struct{ *cloudsync.DataPlane }
+
+func (c client) VerifyClientDeviceIdentity(ctx context.Context, certificatePEM string) messages.CloudAnswer {
+	block, _ := pem.Decode([]byte(certificatePEM))
+	return c.Ask(ctx, messages.CloudQuestion{Certificate: messages.CertificateIDOf(block.Bytes), DER: block.Bytes})
+}
+
+func (c client) VerifyClientDeviceIoTCertificateAssociation(ctx context.Context, thing messages.ThingName, certificate messages.CertificateID) messages.CloudAnswer {
+	return c.Ask(ctx, messages.CloudQuestion{Certificate: certificate, Thing: thing})
+}
+
+func (w *world) client(t testing.TB, caller *awsemu.Identity) client {
 	t.Helper()
-	client := must[*cloudsync.DataPlane](t)(cloudsync.NewDataPlane(w.config(t, caller)))
-	t.Cleanup(client.Close)
-	return client
+	c := client{must[*cloudsync.DataPlane](t)(cloudsync.NewDataPlane(w.config(t, caller)))}
+	t.Cleanup(c.Close)
+	return c
 }
 
 // wantVerdicts asks both questions about a device and compares.
-func wantVerdicts(t *testing.T, c *cloudsync.DataPlane, thing messages.ThingName, device *awsemu.Identity, identity, association messages.CloudVerdict) {
+func wantVerdicts(t *testing.T, c client, thing messages.ThingName, device *awsemu.Identity, identity, association messages.CloudVerdict) {
 	t.Helper()
 	if got := c.VerifyClientDeviceIdentity(context.Background(), string(device.CertificatePEM)); got.Verdict != identity {
 		t.Errorf("identity of %s: got %s (%s), want %s", thing, got.Verdict, got.Detail, identity)

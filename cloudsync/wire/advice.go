@@ -1,4 +1,4 @@
-package cloudsync
+package wire
 
 import (
 	"context"
@@ -12,10 +12,28 @@ import (
 	"net/url"
 	"syscall"
 	"time"
+
+	"github.com/gatehouse-edge/gatehouse/messages"
 )
 
-// adviceFor turns a failed exchange into a sentence that says what to do. host is the
-// endpoint's, timeout the bound of one question.
+// Explain says of what kind a failed exchange is, and in a sentence what to do. host is
+// the endpoint's, timeout the bound of one exchange.
+func Explain(err error, host string, timeout time.Duration) (messages.CloudFailure, string) {
+	class := messages.FailureUnreachable
+	switch {
+	case errors.Is(err, context.Canceled):
+		class = messages.FailureNotAsked
+	case errors.Is(err, ErrTooLarge), errors.Is(err, ErrHalf) && !isTimeout(err):
+		class = messages.FailureNotService
+	}
+	return class, adviceFor(err, host, timeout)
+}
+
+func isTimeout(err error) bool {
+	timedOut, ok := errors.AsType[net.Error](err)
+	return errors.Is(err, context.DeadlineExceeded) || ok && timedOut.Timeout()
+}
+
 func adviceFor(err error, host string, timeout time.Duration) string {
 	var (
 		wrapped    *url.Error
@@ -23,7 +41,6 @@ func adviceFor(err error, host string, timeout time.Duration) string {
 		op         *net.OpError
 		record     tls.RecordHeaderError
 		dns        *net.DNSError
-		timedOut   net.Error
 	)
 	if errors.As(err, &wrapped) {
 		err = wrapped.Err // drops method and URL, which the reader knows
@@ -33,10 +50,10 @@ func adviceFor(err error, host string, timeout time.Duration) string {
 		return adviceForCertificate(unverified, host)
 	case errors.Is(err, context.Canceled):
 		return "the question was given up before the cloud answered"
-	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &timedOut) && timedOut.Timeout():
+	case isTimeout(err):
 		return fmt.Sprintf("no answer of %s within %v: check the network, or raise the timeout", host, timeout)
-	case errors.Is(err, errBodyTooLarge):
-		return fmt.Sprintf("%v from %s: not the service; check the endpoint, and for a proxy or captive portal", err, host)
+	case errors.Is(err, ErrTooLarge):
+		return fmt.Sprintf("%v from %s: not the service; check the endpoint, and for a proxy or captive portal", ErrTooLarge, host)
 	case errors.As(err, &dns):
 		return fmt.Sprintf("the name of %s is not found: check the endpoint and DNS", host)
 	case errors.Is(err, syscall.ECONNREFUSED):
