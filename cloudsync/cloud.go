@@ -97,6 +97,9 @@ func (c *Cloud) monitorConfig(cfg MonitorConfig) MonitorConfig {
 	}
 	first := cfg.OnChange
 	cfg.OnChange = func(up bool) {
+		if up {
+			c.queue.Resume()
+		}
 		if first != nil {
 			first(up)
 		}
@@ -136,6 +139,9 @@ func (c *Cloud) Tune(queueSize, workers int) {
 	c.queue.Resize(queueSize)
 	c.queue.SetWorkers(workers)
 }
+
+// Waiting returns how busy the queue is.
+func (c *Cloud) Waiting() Load { return c.queue.Waiting() }
 
 // Close breaks off what is under way and returns when every goroutine has ended.
 func (c *Cloud) Close() {

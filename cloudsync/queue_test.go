@@ -178,7 +178,7 @@ func TestWorkersChangeLive(t *testing.T) {
 		asking := func(want int) {
 			t.Helper()
 			synctest.Wait()
-			if _, got := q.Waiting(); got != want {
+			if got := q.Waiting().Asking; got != want {
 				t.Errorf("%d are being asked, want %d", got, want)
 			}
 		}
@@ -241,7 +241,7 @@ func TestSizeChangesLive(t *testing.T) {
 		for range 105 {
 			g.open <- messages.CloudAnswer{}
 			synctest.Wait()
-			if waiting, _ := q.Waiting(); waiting >= 5 {
+			if waiting := q.Waiting().Known; waiting >= 5 {
 				if err := q.Submit(about(9999), answers.put); !isBusy(err) {
 					t.Fatalf("%d wait, size 5: got %v, want busy", waiting, err)
 				}
@@ -357,7 +357,7 @@ func TestQueueUnderConcurrentUse(t *testing.T) {
 		defer asking.Add(-1)
 		return messages.CloudAnswer{Verdict: messages.CloudConfirmed}
 	}
-	q, err := NewQueue(ask, QueueConfig{Size: 50, Workers: 4, Now: atNoon})
+	q, err := NewQueue(ask, QueueConfig{Size: 50, Workers: 4, Now: time.Now, RefreshRate: refreshRateMax})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -365,7 +365,9 @@ func TestQueueUnderConcurrentUse(t *testing.T) {
 	for g := range 8 {
 		group.Go(func() {
 			for i := range 500 {
-				if err := q.Submit(about(g*7+i%20), func(messages.CloudAnswer) { answered.Add(1) }); err == nil {
+				question := about(g*7 + i%20)
+				question.Background, question.Stranger, question.EndsMs = i%3 == 0, i%5 == 0, int64(i%7)
+				if err := q.Submit(question, func(messages.CloudAnswer) { answered.Add(1) }); err == nil {
 					taken.Add(1)
 				} else if !isBusy(err) {
 					t.Error(err)

@@ -124,6 +124,9 @@ func (c *Client) Do(request *http.Request) (*http.Response, error) {
 	if len(body) > BodyBytesMax {
 		return nil, ErrTooLarge
 	}
+	if err := ctx.Err(); err != nil {
+		return nil, err // net/http may still hand out what came while it hung up
+	}
 	answer.Body = io.NopCloser(bytes.NewReader(body))
 	return answer, nil
 }
