@@ -1,14 +1,11 @@
 package cloudsync
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"strings"
-	"unicode/utf8"
 
 	"github.com/gatehouse-edge/gatehouse/cloudsync/wire"
 	"github.com/gatehouse-edge/gatehouse/messages"
@@ -40,7 +37,7 @@ func judgeAnswer(q messages.CloudQuestion, status int, header http.Header, body 
 	if wire.Packed(header) {
 		return notService("HTTP %d in encoding %.20q, which was not asked for: something stands between the core and the cloud", status, header.Get("Content-Encoding"))
 	}
-	fields, err := answerFields(header, body)
+	fields, err := wire.Fields(header, body)
 	if err != nil {
 		return notService("HTTP %d is no answer of the service (%v): check the endpoint, and for a proxy or captive portal", status, err)
 	}
@@ -64,26 +61,26 @@ func notService(format string, args ...any) messages.CloudAnswer {
 
 // judgeSuccess checks that what the answer says about certificate and thing, if it says
 // it, is what was asked.
-func judgeSuccess(q messages.CloudQuestion, status int, fields []field) messages.CloudAnswer {
+func judgeSuccess(q messages.CloudQuestion, status int, fields []wire.Field) messages.CloudAnswer {
 	if fields == nil {
 		return notService("HTTP %d without a JSON body: not an answer", status)
 	}
 	for _, f := range fields {
 		want := ""
 		switch {
-		case strings.EqualFold(f.name, "clientDeviceCertificateId"):
+		case strings.EqualFold(f.Name, "clientDeviceCertificateId"):
 			want = string(q.Certificate)
-		case strings.EqualFold(f.name, "clientDeviceThingName"):
+		case strings.EqualFold(f.Name, "clientDeviceThingName"):
 			want = string(q.Thing)
 		default:
 			continue // unknown members are ignored, as AWS's own clients do
 		}
 		var got *string
-		if err := json.Unmarshal(f.value, &got); err != nil {
-			return notService("HTTP %d: %s is not a text: not an answer", status, f.name)
+		if err := json.Unmarshal(f.Value, &got); err != nil {
+			return notService("HTTP %d: %s is not a text: not an answer", status, f.Name)
 		}
 		if got != nil && *got != want {
-			return notService("HTTP %d answers for %s %.70q, not for %.70q", status, f.name, *got, want)
+			return notService("HTTP %d answers for %s %.70q, not for %.70q", status, f.Name, *got, want)
 		}
 	}
 	return messages.CloudAnswer{Verdict: messages.CloudConfirmed, Detail: fmt.Sprintf("confirmed (HTTP %d)", status)}
@@ -92,7 +89,7 @@ func judgeSuccess(q messages.CloudQuestion, status int, fields []field) messages
 // judgeError tells the service's no about the device from everything else. The two names
 // are a no with the statuses they are modelled with (400 and 404, cloud spec 1.4), either
 // with either: with another one the answer contradicts itself, and a 403 is about us.
-func judgeError(status int, errorType string, fields []field, header http.Header) messages.CloudAnswer {
+func judgeError(status int, errorType string, fields []wire.Field, header http.Header) messages.CloudAnswer {
 	message := messageOf(fields)
 	if (errorType == errValidation || errorType == errNotFound) && (status == http.StatusBadRequest || status == http.StatusNotFound) {
 		return messages.CloudAnswer{
@@ -117,54 +114,10 @@ func judgeError(status int, errorType string, fields []field, header http.Header
 	return answer
 }
 
-// field is one member of the answer's top-level object. Members are kept in order and
-// with repeats, so that no decoder's choice among them decides.
-type field struct {
-	name  string
-	value json.RawMessage
-}
-
-// answerFields reads the answer's JSON object: nil and no error for an empty body.
-func answerFields(header http.Header, body []byte) ([]field, error) {
-	if len(bytes.TrimSpace(body)) == 0 {
-		return nil, nil
-	}
-	if !wire.IsJSON(header.Get("Content-Type")) {
-		return nil, fmt.Errorf("content type %.40q, want JSON", header.Get("Content-Type"))
-	}
-	if !utf8.Valid(body) || !json.Valid(body) {
-		return nil, errors.New("malformed JSON")
-	}
-	decoder := json.NewDecoder(bytes.NewReader(body))
-	if open, err := decoder.Token(); err != nil || open != json.Delim('{') {
-		return nil, errors.New("JSON, but no object")
-	}
-	fields := []field{}
-	for decoder.More() {
-		name, err := decoder.Token()
-		if err != nil {
-			return nil, errors.New("malformed JSON")
-		}
-		var f field
-		f.name, _ = name.(string)
-		if err := decoder.Decode(&f.value); err != nil {
-			return nil, errors.New("malformed JSON")
-		}
-		fields = append(fields, f)
-	}
-	if _, err := decoder.Token(); err != nil {
-		return nil, errors.New("malformed JSON")
-	}
-	if _, err := decoder.Token(); !errors.Is(err, io.EOF) {
-		return nil, errors.New("more than one JSON value")
-	}
-	return fields, nil
-}
-
 // errorTypeOf finds the error's name where AWS's clients look for it: in the header
 // first, else in the body (cloud spec 1.4). A namespace before '#' and anything after
 // ':' are dropped.
-func errorTypeOf(header http.Header, fields []field) (string, error) {
+func errorTypeOf(header http.Header, fields []wire.Field) (string, error) {
 	if given := header.Values("X-Amzn-ErrorType"); len(given) > 0 {
 		for _, other := range given[1:] {
 			if bareErrorType(other) != bareErrorType(given[0]) {
@@ -191,7 +144,7 @@ func bareErrorType(s string) string {
 	return strings.TrimSpace(s)
 }
 
-func messageOf(fields []field) string {
+func messageOf(fields []wire.Field) string {
 	for _, name := range []string{"message", "Message", "errorMessage"} {
 		if text := textOf(fields, name); text != "" {
 			return text
@@ -200,10 +153,10 @@ func messageOf(fields []field) string {
 	return ""
 }
 
-func textOf(fields []field, name string) string {
+func textOf(fields []wire.Field, name string) string {
 	for _, f := range fields {
 		var text string
-		if f.name == name && json.Unmarshal(f.value, &text) == nil && text != "" {
+		if f.Name == name && json.Unmarshal(f.Value, &text) == nil && text != "" {
 			return text
 		}
 	}

@@ -8,7 +8,6 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
-	"log"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -20,6 +19,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/gatehouse-edge/gatehouse/cloudsync/cloudsynctest"
 	"github.com/gatehouse-edge/gatehouse/cloudsync/wire"
 	"github.com/gatehouse-edge/gatehouse/messages"
 )
@@ -34,23 +34,16 @@ type endpoint struct {
 // newEndpoint serves handler; shape, if not nil, changes the server's TLS first.
 func newEndpoint(t testing.TB, handler http.HandlerFunc, shape func(*authority, *tls.Config)) *endpoint {
 	t.Helper()
-	e := &endpoint{ca: newAuthority(t)}
-	e.server = httptest.NewUnstartedServer(handler)
-	e.server.Config.ErrorLog = log.New(io.Discard, "", 0)
-	e.server.TLS = &tls.Config{
-		Certificates: []tls.Certificate{e.ca.issue(t, "cloud.example", noon)},
-		ClientAuth:   tls.RequireAnyClientCert, Time: atNoon,
-	}
-	if shape != nil {
-		shape(e.ca, e.server.TLS)
-	}
-	own := e.server.TLS.Certificates
-	e.server.StartTLS()
-	e.server.TLS.Certificates = own // without httptest's own
-	t.Cleanup(e.server.Close)
+	e := &endpoint{}
+	e.server, e.ca = cloudsynctest.Serve(t, handler, func(ca *authority, c *tls.Config) {
+		c.ClientAuth = tls.RequireAnyClientCert
+		if shape != nil {
+			shape(ca, c)
+		}
+	})
 	e.cfg = DataPlaneConfig{
-		Endpoint: e.server.URL, ServerName: "cloud.example",
-		Identity: e.ca.issue(t, "core-1", noon), Roots: e.ca.pool(),
+		Endpoint: e.server.URL, ServerName: cloudsynctest.ServerName,
+		Identity: e.ca.Issue(t, "core-1", noon), Roots: e.ca.Pool(),
 		Now: atNoon, Timeout: 5 * time.Second,
 	}
 	return e
@@ -150,16 +143,16 @@ func TestUnverifiedServersAreSilenceAndHearNothing(t *testing.T) {
 		client func(*testing.T, *endpoint)
 		says   string
 	}{
-		"another authority": {client: func(t *testing.T, e *endpoint) { e.cfg.Roots = newAuthority(t).pool() }, says: "check the roots"},
+		"another authority": {client: func(t *testing.T, e *endpoint) { e.cfg.Roots = newAuthority(t).Pool() }, says: "check the roots"},
 		"another name":      {client: func(_ *testing.T, e *endpoint) { e.cfg.ServerName = "other.example" }, says: "another name"},
 		"expired": {shape: func(t *testing.T, e *endpoint, c *tls.Config) {
-			c.Certificates = []tls.Certificate{e.ca.issue(t, "cloud.example", noon.Add(-3*time.Hour))}
+			c.Certificates = []tls.Certificate{e.ca.Issue(t, "cloud.example", noon.Add(-3*time.Hour))}
 		}, says: "clock"},
 		"not yet valid": {shape: func(t *testing.T, e *endpoint, c *tls.Config) {
-			c.Certificates = []tls.Certificate{e.ca.issue(t, "cloud.example", noon.Add(3*time.Hour))}
+			c.Certificates = []tls.Certificate{e.ca.Issue(t, "cloud.example", noon.Add(3*time.Hour))}
 		}, says: "clock"},
 		"self-signed": {shape: func(t *testing.T, _ *endpoint, c *tls.Config) {
-			c.Certificates = []tls.Certificate{newAuthority(t).issue(t, "cloud.example", noon)}
+			c.Certificates = []tls.Certificate{newAuthority(t).Issue(t, "cloud.example", noon)}
 		}, says: "check the roots"},
 		"TLS 1.1": {shape: func(_ *testing.T, _ *endpoint, c *tls.Config) {
 			c.MinVersion, c.MaxVersion = tls.VersionTLS10, tls.VersionTLS11

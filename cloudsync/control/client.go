@@ -1,0 +1,179 @@
+package control
+
+import (
+	"bytes"
+	"context"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"regexp"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+
+	"github.com/gatehouse-edge/gatehouse/cloudsync/wire"
+)
+
+// Config says how control planes are reached.
+type Config struct {
+	// Region is AWS's name of it, such as eu-central-1. Required: signatures are for one.
+	Region string
+	// Endpoint is the base URL of an emulator or VPC endpoint. Empty: AWS's own of the
+	// region. Nothing but https is accepted.
+	Endpoint string
+	// Credentials are the role's. Required. They are kept until they expire or are refused.
+	Credentials aws.CredentialsProvider
+	// Roots are the authorities that may vouch for an endpoint. Required.
+	Roots *x509.CertPool
+	// ServerName is the name the endpoint's certificate must carry. Default: its host.
+	ServerName string
+	// Timeout bounds one exchange. Default: the client's own.
+	Timeout time.Duration
+	// Proxy is the HTTP proxy to go through; nil is none. The environment's is not used.
+	Proxy *url.URL
+	// Now is the time by which certificates are judged. Required. Signatures carry the
+	// machine's time, which the SDK corrects by the service's.
+	Now func() time.Time
+}
+
+// Client is an aws.HTTPClient, with what an SDK client needs beside it.
+type Client struct {
+	Region       string
+	BaseEndpoint *string // nil: AWS's own
+	Credentials  provider
+	Timeout      time.Duration
+	wire         *wire.Client
+}
+
+var regionPattern = regexp.MustCompile(`^[a-z]{2,8}(-[a-z]{1,12}){1,4}-[0-9]{1,2}$`)
+
+// New checks cfg and returns a client, whose exchanges take at most timeout if cfg does
+// not say. It connects to nothing yet. Close it.
+func New(cfg Config, timeout time.Duration) (*Client, error) {
+	if !regionPattern.MatchString(cfg.Region) {
+		return nil, fmt.Errorf("region %.40q: want AWS's name of it, such as eu-central-1", cfg.Region)
+	}
+	if cfg.Credentials == nil {
+		return nil, errors.New("credentials are missing: name where the role's come from")
+	}
+	cache, ok := cfg.Credentials.(*aws.CredentialsCache)
+	if !ok {
+		cache = aws.NewCredentialsCache(cfg.Credentials)
+	}
+	c := &Client{Region: cfg.Region, Credentials: provider{cache}, Timeout: cfg.Timeout}
+	if c.Timeout <= 0 {
+		c.Timeout = timeout
+	}
+	if cfg.Endpoint != "" {
+		u, err := url.Parse(cfg.Endpoint)
+		if err != nil {
+			return nil, fmt.Errorf("endpoint %.120q: %w", cfg.Endpoint, err)
+		}
+		if u.Scheme != "https" || u.Hostname() == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" || (u.Path != "" && u.Path != "/") {
+			return nil, fmt.Errorf("endpoint %.120q: want https://HOST or https://HOST:PORT and nothing else", cfg.Endpoint)
+		}
+		c.BaseEndpoint = aws.String("https://" + u.Host)
+	}
+	var err error
+	c.wire, err = wire.NewClient(wire.Config{Roots: cfg.Roots, Now: cfg.Now, Timeout: c.Timeout, ServerName: cfg.ServerName, Proxy: cfg.Proxy})
+	return c, err
+}
+
+// Close drops idle connections.
+func (c *Client) Close() { c.wire.Close() }
+
+// provider tells errors of getting credentials from those of using them.
+type provider struct{ *aws.CredentialsCache }
+
+func (p provider) Retrieve(ctx context.Context) (aws.Credentials, error) {
+	credentials, err := p.CredentialsCache.Retrieve(ctx)
+	if err != nil {
+		return credentials, &credentialsError{err}
+	}
+	return credentials, nil
+}
+
+type credentialsError struct{ error }
+
+func (e *credentialsError) Unwrap() error { return e.error }
+
+// notServiceError says that something answered that is not the service.
+type notServiceError struct{ text string }
+
+func (e *notServiceError) Error() string { return e.text }
+
+// RetryableError implements the SDK's question: the same would answer again.
+func (e *notServiceError) RetryableError() bool { return false }
+
+func notService(format string, args ...any) error {
+	return &notServiceError{fmt.Sprintf(format, args...)}
+}
+
+// Do implements aws.HTTPClient.
+func (c *Client) Do(request *http.Request) (*http.Response, error) {
+	answer, err := c.wire.Do(request)
+	if err != nil {
+		return nil, err
+	}
+	body, err := io.ReadAll(answer.Body)
+	if err != nil {
+		return nil, err
+	}
+	if err := check(answer.StatusCode, answer.Header, body); err != nil {
+		return nil, err
+	}
+	answer.Body = io.NopCloser(bytes.NewReader(body))
+	return answer, nil
+}
+
+// check lets through what the SDK can decode in one way only.
+func check(status int, header http.Header, body []byte) error {
+	switch {
+	case status >= 300 && status <= 399:
+		return notService("HTTP %d redirects to %.80q: not followed; set the endpoint to the right host, or pass the captive portal", status, header.Get("Location"))
+	case wire.Packed(header):
+		return notService("HTTP %d in encoding %.20q, which was not asked for: something stands between the core and the cloud", status, header.Get("Content-Encoding"))
+	}
+	fields, err := wire.Fields(header, body)
+	success := status >= 200 && status <= 299
+	switch {
+	case err != nil:
+		return notService("HTTP %d is no answer of the service (%v): check the endpoint, and for a proxy or captive portal", status, err)
+	case success && fields == nil:
+		return notService("HTTP %d without a JSON body: not an answer", status)
+	case success && header.Get("X-Amzn-ErrorType") != "":
+		return notService("HTTP %d with error %.60q: contradicts itself", status, header.Get("X-Amzn-ErrorType"))
+	}
+	names := make(map[string]bool, len(fields))
+	for _, f := range fields {
+		if names[f.Name] {
+			return notService("HTTP %d gives %.40q twice: not an answer of the service", status, f.Name)
+		}
+		names[f.Name] = true
+		if success && f.Name == "__type" {
+			return notService("HTTP %d with an error's name in it: contradicts itself", status)
+		}
+	}
+	return nil
+}
+
+// Probe asks url for nothing in particular, unsigned, and returns nil if the service
+// answers, whatever it says.
+func (c *Client) Probe(ctx context.Context, url string) error {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return err
+	}
+	answer, err := c.wire.Do(request)
+	if err != nil {
+		_, advice := wire.Explain(err, request.URL.Host, c.Timeout)
+		return errors.New(advice)
+	}
+	if !wire.FromService(answer.StatusCode, answer.Header) {
+		return fmt.Errorf("HTTP %d from %s is not the service: check the endpoint, and for a proxy or captive portal", answer.StatusCode, request.URL.Host)
+	}
+	return nil
+}
