@@ -22,9 +22,8 @@ import (
 
 // Bounds and defaults of the data plane's client.
 const (
-	defaultPort         = "8443" // the nucleus' greengrassDataPlanePort (cloud spec 0)
-	defaultTimeout      = 2 * time.Second
-	certificateBytesMax = 16 << 10 // design.md, section 8
+	defaultPort    = "8443" // the nucleus' greengrassDataPlanePort (cloud spec 0)
+	defaultTimeout = 2 * time.Second
 )
 
 // DataPlaneConfig says how the core reaches the Greengrass data plane.
@@ -138,24 +137,15 @@ func (d *DataPlane) Ask(ctx context.Context, q messages.CloudQuestion) messages.
 // DER, so that the cloud judges exactly the bytes whose id is recorded here, whatever
 // surrounded them in the text a broker presented.
 func encodeQuestion(q messages.CloudQuestion) (Operation, []byte, error) {
-	if _, err := messages.ParseCertificateID(string(q.Certificate)); err != nil {
+	if err := wire.CheckQuestion(q); err != nil {
 		return "", nil, err
 	}
 	if q.Thing != "" {
-		if _, err := messages.ParseThingName(string(q.Thing)); err != nil {
-			return "", nil, err
-		}
 		body, err := json.Marshal(map[string]string{
 			"clientDeviceThingName":     string(q.Thing),
 			"clientDeviceCertificateId": string(q.Certificate),
 		})
 		return OpVerifyAssociation, body, err
-	}
-	if len(q.DER) == 0 || len(q.DER) > certificateBytesMax {
-		return "", nil, fmt.Errorf("certificate of %d bytes, want 1 to %d", len(q.DER), certificateBytesMax)
-	}
-	if id := messages.CertificateIDOf(q.DER); id != q.Certificate {
-		return "", nil, fmt.Errorf("certificate id %.12s… does not belong to the certificate, whose id is %.12s…", q.Certificate, id)
 	}
 	text := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: q.DER})
 	body, err := json.Marshal(map[string]string{"clientDeviceCertificate": string(text)})

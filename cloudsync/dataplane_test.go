@@ -383,7 +383,7 @@ func TestMalformedQuestionsAreNotAsked(t *testing.T) {
 		"zero":              d.Ask(t.Context(), messages.CloudQuestion{}),
 		"id of another":     d.Ask(t.Context(), messages.CloudQuestion{Certificate: ourID, DER: q.DER}),
 		"no certificate":    d.Ask(t.Context(), messages.CloudQuestion{Certificate: q.Certificate}),
-		"large certificate": d.Ask(t.Context(), messages.CloudQuestion{Certificate: q.Certificate, DER: make([]byte, certificateBytesMax+1)}),
+		"large certificate": d.Ask(t.Context(), messages.CloudQuestion{Certificate: q.Certificate, DER: make([]byte, 16<<10+1)}),
 		"bad thing":         d.Ask(t.Context(), messages.CloudQuestion{Certificate: q.Certificate, Thing: "a/b"}),
 		"bad id":            d.Ask(t.Context(), messages.CloudQuestion{Certificate: "xyz", Thing: "pump-7"}),
 	} {

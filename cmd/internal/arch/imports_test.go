@@ -48,6 +48,7 @@ var directions = []direction{
 	{"actors/actorstest/**", []string{"messages/**", "eventlog/**", "actors", "actors/actorstest/**"}, "the host's fakes know the host"},
 	{"actors", append([]string{"messages/**", "eventlog", "actors/keys/**"}, pureDirs...), "the host runs deciders over the log; brokers, cloud and views reach it through cmd"},
 	{"projections/**", []string{"messages/**", "eventlog", "actors/policy", "actors/config", "projections/**"}, "read models are folded from the log alone and can be deleted at any time; policy and config parse the documents in it"},
+	{"cloudsync", []string{"messages/**", "cloudsync/wire"}, seams + "; and what many tests build stays clear of the SDK, which is slow to build"},
 	{"cloudsync/**", []string{"messages/**", "cloudsync/**"}, seams},
 	{"sim/**", []string{"messages/**", "eventlog/**", "actors/**", "projections/**", "cloudsync/**", "sim/**"}, "the simulator sees everything but the program's shell"},
 	{"cmd/**", []string{"messages/**", "eventlog/**", "actors/**", "projections/**", "cloudsync/**", "sim/**", "cmd/**"}, ""},
@@ -93,6 +94,7 @@ var everywhere = []string{"messages/**", "eventlog/**", "actors/**", "projection
 const (
 	oneHome  = "each third-party module has one home, so that it can be understood, bounded and replaced there"
 	testOnly = "this module serves tests and must not reach the product"
+	slow     = "it is slow to build: one package has it, away from those whose tests run often"
 	shell    = "the command line, the terminal and configuration files are the shell's alone"
 )
 
@@ -109,6 +111,9 @@ var homes = []home{
 	{"github.com/asynkron/protoactor-go", []string{"actors"}, nil, "actors is the only package that knows Proto.Actor: deciders and simulator run without it"},
 	{"github.com/nats-io", []string{"actors/brokers/**"}, []string{"sim/**", "cmd/**"}, "NATS is where brokers meet the actors, and nowhere else; tests elsewhere may play a broker"},
 	{"github.com/mochi-mqtt/server/v2", []string{"actors/brokers/mochi/**", "sim/awsemu/**"}, nil, "the embedded broker is one adapter of several; the emulator has its own for AWS IoT's MQTT"},
+	{"github.com/aws/aws-sdk-go-v2/service/iot", []string{"cloudsync/iotverifier"}, []string{"sim/**", "cmd/**"}, slow},
+	{"github.com/aws/aws-sdk-go-v2/service/greengrassv2", []string{"cloudsync/associations"}, []string{"sim/**", "cmd/**"}, slow},
+	{"github.com/aws/aws-sdk-go-v2/config", []string{"cloudsync/credentials"}, []string{"sim/**", "cmd/**"}, "the SDK reads environment and files there alone, when cmd says so"},
 	{"github.com/aws/aws-sdk-go-v2", []string{"cloudsync/**"}, []string{"sim/**", "cmd/**"}, "AWS is spoken by cloudsync alone; tests of the emulator may use the stock clients"},
 	{"github.com/aws/smithy-go", []string{"cloudsync/**"}, []string{"sim/**", "cmd/**"}, "AWS is spoken by cloudsync alone; tests of the emulator may use the stock clients"},
 	{"go.step.sm/crypto", []string{"actors/keys/**"}, nil, oneHome},
