@@ -141,6 +141,21 @@ func (o object) duration(key string, value *time.Duration) {
 	*value = d
 }
 
+// count reads a whole number from 1 to most.
+func (o object) count(key string, value *int, most int) {
+	expected := fmt.Sprintf("a whole number from 1 to %d", most)
+	n, path := o.scalar(key, expected)
+	if n == nil {
+		return
+	}
+	number, err := strconv.ParseUint(n.Value, 10, 31)
+	if err != nil || number < 1 || number > uint64(most) {
+		o.r.fail(KindValue, n, path, quoted(n)+" cannot be used", expected, "")
+		return
+	}
+	*value = int(number)
+}
+
 // both reports one of two keys that go together.
 func (o object) both(a, b string) {
 	first, firstPath := o.get(a)

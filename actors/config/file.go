@@ -57,9 +57,12 @@ type MQTT struct {
 	HostAddresses []string `json:"hostAddresses,omitempty"` // names and addresses devices dial, for the server certificate; localhost is always there
 }
 
-// Cloud says how AWS is reached. With no Endpoint Gatehouse is offline: only what it
-// already trusts is let in.
+// Cloud says how AWS is reached. If it is not Configured Gatehouse is offline: only what
+// it already trusts is let in.
 type Cloud struct {
+	// Verifier is who is asked about client devices: VerifierGreengrassData, the data plane
+	// at Endpoint, or VerifierIoT, AWS IoT's published operations.
+	Verifier       string        `json:"verifier"`
 	Endpoint       string        `json:"endpoint,omitempty"` // host or host:port of the Greengrass data plane; 8443 if no port is given
 	Region         string        `json:"region,omitempty"`
 	ThingName      string        `json:"thingName,omitempty"` // the core's own
@@ -71,8 +74,23 @@ type Cloud struct {
 	// Recheck is how often the cloud is asked about connected devices, so that a
 	// revocation is noticed; 0: only as often as their trust needs it, twice per trust
 	// duration. It costs two requests per device and interval.
-	Recheck    time.Duration `json:"-"`
-	Operations Operations    `json:"operations"`
+	Recheck time.Duration `json:"-"`
+	// RefreshRate bounds the questions that no device waits for, in requests a second.
+	RefreshRate int        `json:"refreshRate"`
+	Operations  Operations `json:"operations"`
+	Control     Control    `json:"control"`
+}
+
+// Configured says whether there is a cloud to ask.
+func (c Cloud) Configured() bool { return c.Endpoint != "" || c.Verifier == VerifierIoT }
+
+// Control says how AWS' control planes are reached, which know the core by a role. Without
+// Credentials they are not asked.
+type Control struct {
+	Credentials string `json:"credentials,omitempty"` // CredentialsDefault
+	Profile     string `json:"profile,omitempty"`     // of the shared files; empty: AWS_PROFILE, or default
+	Endpoint    string `json:"endpoint,omitempty"`    // https URL of an emulator or VPC endpoint; empty: AWS's own of the region
+	CA          string `json:"ca,omitempty"`          // PEM of the roots the endpoint is checked against; empty: those of Cloud
 }
 
 // Operations overrides the paths of the data-plane operations that AWS does not
@@ -101,7 +119,16 @@ const (
 	DefaultNATSListen     = "127.0.0.1:4222"
 	DefaultConnectTimeout = 5 * time.Second
 	DefaultRequestTimeout = 10 * time.Second
+	DefaultRefreshRate    = 10
+	refreshRateMax        = 1000
 	timeoutMax            = 5 * time.Minute
+)
+
+// The verifiers, and where a role's credentials come from.
+const (
+	VerifierGreengrassData = "greengrass-data"
+	VerifierIoT            = "iot"
+	CredentialsDefault     = "default" // the environment, shared files, or the container credentials endpoint
 )
 
 // ParseFile reads gatehouse.yaml (YAML or JSON). previous is the section in force, as
@@ -155,7 +182,7 @@ func defaultFile() File {
 	return File{
 		Dir:              DefaultDir,
 		MQTT:             MQTT{TLSMinVersion: "1.2"},
-		Cloud:            Cloud{ConnectTimeout: DefaultConnectTimeout, RequestTimeout: DefaultRequestTimeout},
+		Cloud:            Cloud{Verifier: VerifierGreengrassData, ConnectTimeout: DefaultConnectTimeout, RequestTimeout: DefaultRequestTimeout, RefreshRate: DefaultRefreshRate},
 		Log:              Log{Level: "info", Format: "text"},
 		ClientDeviceAuth: DefaultSection(),
 	}
@@ -168,7 +195,7 @@ func (r *reader) file(n *yaml.Node, previous *Section) File {
 	root.child("keys", "passphraseFile").string("passphraseFile", &f.Keys.PassphraseFile)
 	r.nats(root.child("nats", "listen", "url", "creds", "tls"), &f.NATS)
 	r.mqtt(root.child("mqtt", "listen", "tlsMinVersion", "hostAddresses"), &f.MQTT)
-	r.cloud(root.child("cloud", "endpoint", "region", "thingName", "certificate", "privateKey", "ca", "connectTimeout", "requestTimeout", "recheck", "operations"), &f.Cloud)
+	r.cloud(root.child("cloud", "verifier", "endpoint", "region", "thingName", "certificate", "privateKey", "ca", "connectTimeout", "requestTimeout", "recheck", "refreshRate", "operations", "control"), &f.Cloud)
 	http := root.child("http", "listen")
 	http.address("listen", &f.HTTP.Listen)
 	if n, path := http.get("listen"); n != nil && f.HTTP.Listen != "" && !loopback(f.HTTP.Listen) {
@@ -220,6 +247,7 @@ func (r *reader) mqtt(o object, c *MQTT) {
 }
 
 func (r *reader) cloud(o object, c *Cloud) {
+	o.choice("verifier", &c.Verifier, VerifierGreengrassData, VerifierIoT)
 	o.host("endpoint", &c.Endpoint)
 	o.string("region", &c.Region)
 	o.thing("thingName", &c.ThingName)
@@ -229,17 +257,42 @@ func (r *reader) cloud(o object, c *Cloud) {
 	o.duration("connectTimeout", &c.ConnectTimeout)
 	o.duration("requestTimeout", &c.RequestTimeout)
 	o.duration("recheck", &c.Recheck)
+	o.count("refreshRate", &c.RefreshRate, refreshRateMax)
 	operations := o.child("operations", "verifyClientDeviceIdentity", "verifyClientDeviceIoTCertificateAssociation", "putCertificateAuthorities")
 	operations.urlPath("verifyClientDeviceIdentity", &c.Operations.VerifyClientDeviceIdentity)
 	operations.urlPath("verifyClientDeviceIoTCertificateAssociation", &c.Operations.VerifyClientDeviceIoTCertificateAssociation)
 	operations.urlPath("putCertificateAuthorities", &c.Operations.PutCertificateAuthorities)
 	o.both("certificate", "privateKey")
-	if c.Endpoint == "" {
-		return
+	r.control(o.child("control", "credentials", "profile", "endpoint", "ca"), &c.Control)
+	need := func(reason, hint string, keys ...string) {
+		for _, key := range keys {
+			if n, path := o.get(key); n == nil {
+				r.fail(policy.KindMissing, o.node, path, "missing", "a value, since "+reason, hint)
+			}
+		}
 	}
-	for _, needed := range []string{"thingName", "certificate", "privateKey"} {
-		if n, path := o.get(needed); n == nil {
-			r.fail(policy.KindMissing, o.node, path, "missing", "a value, since cloud.endpoint is set", "the core speaks to the cloud with its own certificate")
+	switch {
+	case c.Verifier == VerifierIoT && c.Control.Credentials == "":
+		_, path := o.get("control")
+		r.fail(policy.KindMissing, o.node, path+".credentials", "missing", "a value, since cloud.verifier is "+VerifierIoT, "AWS IoT knows the core by a role")
+	case c.Verifier == VerifierIoT:
+		need("cloud.verifier is "+VerifierIoT, "AWS IoT is asked about the core's own certificate first, to be sure of region and account", "region", "thingName", "certificate", "privateKey")
+	case c.Control.Credentials != "":
+		need("cloud.control.credentials is set", "requests are for one core, and signed for one region", "region", "thingName")
+	}
+	if c.Endpoint != "" && c.Verifier != VerifierIoT {
+		need("cloud.endpoint is set", "the core speaks to the cloud with its own certificate", "thingName", "certificate", "privateKey")
+	}
+}
+
+func (r *reader) control(o object, c *Control) {
+	o.choice("credentials", &c.Credentials, CredentialsDefault)
+	o.string("profile", &c.Profile)
+	o.url("endpoint", &c.Endpoint, "https")
+	o.string("ca", &c.CA)
+	for _, key := range []string{"profile", "endpoint", "ca"} {
+		if n, path := o.get(key); n != nil && c.Credentials == "" {
+			r.fail(KindConflict, n, path, key+" without credentials", "credentials: "+CredentialsDefault, "the control plane is asked with a role's credentials or not at all")
 		}
 	}
 }
@@ -248,7 +301,7 @@ func (r *reader) cloud(o object, c *Cloud) {
 // the file f was read from.
 func (f File) Resolve(base string) File {
 	for _, path := range []*string{&f.Dir, &f.PolicyFile, &f.Keys.PassphraseFile, &f.NATS.Creds, &f.NATS.TLS.CA,
-		&f.NATS.TLS.Certificate, &f.NATS.TLS.PrivateKey, &f.Cloud.Certificate, &f.Cloud.PrivateKey, &f.Cloud.CA} {
+		&f.NATS.TLS.Certificate, &f.NATS.TLS.PrivateKey, &f.Cloud.Certificate, &f.Cloud.PrivateKey, &f.Cloud.CA, &f.Cloud.Control.CA} {
 		if *path != "" && !filepath.IsAbs(*path) {
 			*path = filepath.Join(base, *path)
 		}

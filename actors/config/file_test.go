@@ -30,11 +30,12 @@ func TestEveryKeyIsRead(t *testing.T) {
 		Keys: Keys{PassphraseFile: "/run/credentials/gatehouse.service/ca-pass"},
 		NATS: NATS{Listen: "0.0.0.0:4222", TLS: TLS{CA: "tls/brokers-ca.pem", Certificate: "tls/nats.pem", PrivateKey: "tls/nats-key.pem"}},
 		MQTT: MQTT{Listen: ":8883", TLSMinVersion: "1.3", HostAddresses: []string{"core.local", "192.168.1.4", "FE80::1"}},
-		Cloud: Cloud{Endpoint: "greengrass-ats.iot.eu-central-1.amazonaws.com:8443", Region: "eu-central-1", ThingName: "core-17",
+		Cloud: Cloud{Verifier: VerifierGreengrassData, Endpoint: "greengrass-ats.iot.eu-central-1.amazonaws.com:8443", Region: "eu-central-1", ThingName: "core-17",
 			Certificate: "cloud/core.pem", PrivateKey: "cloud/core-key.pem", CA: "cloud/AmazonRootCA1.pem",
-			ConnectTimeout: 5 * time.Second, RequestTimeout: 90 * time.Second, Recheck: 30 * time.Second,
+			ConnectTimeout: 5 * time.Second, RequestTimeout: 90 * time.Second, Recheck: 30 * time.Second, RefreshRate: 20,
 			Operations: Operations{VerifyClientDeviceIdentity: "/greengrass/v2/verify",
-				VerifyClientDeviceIoTCertificateAssociation: "/greengrass/v2/associated", PutCertificateAuthorities: "/greengrass/v2/authorities"}},
+				VerifyClientDeviceIoTCertificateAssociation: "/greengrass/v2/associated", PutCertificateAuthorities: "/greengrass/v2/authorities"},
+			Control: Control{Credentials: CredentialsDefault, Profile: "core", Endpoint: "https://vpce-0123.greengrass.eu-central-1.vpce.amazonaws.com", CA: "cloud/AmazonRoots.pem"}},
 		HTTP: HTTP{Listen: "127.0.0.1:8480"},
 		Log:  Log{Level: "debug", Format: "json"},
 	}
@@ -64,7 +65,7 @@ func TestEmptyFileHasDefaults(t *testing.T) {
 
 // What "config check --json" prints can be pasted back and means the same.
 func TestFileRoundTrip(t *testing.T) {
-	for _, name := range []string{"full.yaml", "policy-file.yaml", "pasted.json", "empty.yaml"} {
+	for _, name := range []string{"full.yaml", "iot.yaml", "policy-file.yaml", "pasted.json", "empty.yaml"} {
 		first, _, err := ParseFile(readExample(t, name), nil)
 		if err != nil {
 			t.Fatalf("%s: %v", name, err)
@@ -104,6 +105,20 @@ func TestFileErrors(t *testing.T) {
 		{"a number for a duration", "cloud: {requestTimeout: 5}", `line 1, column 25: cloud.requestTimeout: "5" cannot be used, want a duration with its unit, such as 5s, up to 5m0s; did you mean 5s?`},
 		{"a cloud without identity", "cloud: {endpoint: x, certificate: c, privateKey: k}",
 			"line 1, column 8: cloud.thingName: missing, want a value, since cloud.endpoint is set; the core speaks to the cloud with its own certificate"},
+		{"another verifier", "cloud: {verifier: iott}", `line 1, column 19: cloud.verifier: "iott" is not known, want one of greengrass-data, iot; did you mean iot?`},
+		{"AWS IoT without credentials", "cloud: {verifier: iot, region: r, thingName: c, certificate: c, privateKey: k}",
+			"line 1, column 8: cloud.control.credentials: missing, want a value, since cloud.verifier is iot; AWS IoT knows the core by a role"},
+		{"AWS IoT without the core's certificate", "cloud: {verifier: iot, region: r, thingName: c, control: {credentials: default}}",
+			"line 1, column 8: cloud.certificate: missing, want a value, since cloud.verifier is iot; AWS IoT is asked about the core's own certificate first, to be sure of region and account\n" +
+				"line 1, column 8: cloud.privateKey: missing, want a value, since cloud.verifier is iot; AWS IoT is asked about the core's own certificate first, to be sure of region and account"},
+		{"a control plane without region", "cloud: {thingName: c, control: {credentials: default}}",
+			"line 1, column 8: cloud.region: missing, want a value, since cloud.control.credentials is set; requests are for one core, and signed for one region"},
+		{"a profile without credentials", "cloud: {control: {profile: core}}",
+			"line 1, column 28: cloud.control.profile: profile without credentials, want credentials: default; the control plane is asked with a role's credentials or not at all"},
+		{"a control plane in the clear", "cloud: {region: r, thingName: c, control: {credentials: default, endpoint: 'http://x'}}",
+			`line 1, column 76: cloud.control.endpoint: "http://x" cannot be used, want a URL starting with https://`},
+		{"no rate", "cloud: {refreshRate: 0}", `line 1, column 22: cloud.refreshRate: "0" cannot be used, want a whole number from 1 to 1000`},
+		{"half a rate", "cloud: {refreshRate: 0.5}", `line 1, column 22: cloud.refreshRate: "0.5" cannot be used, want a whole number from 1 to 1000`},
 		{"a thing with a dot", "cloud: {thingName: a.b}", `line 1, column 20: cloud.thingName: "a.b" cannot be used, want 1 to 128 of A-Z a-z 0-9 : _ -`},
 		{"a relative operation path", "cloud: {operations: {putCertificateAuthorities: x}}", `line 1, column 49: cloud.operations.putCertificateAuthorities: "x" cannot be used, want a path starting with /`},
 		{"an unknown level", "log: {level: warning}", `line 1, column 14: log.level: "warning" is not known, want one of debug, info, warn, error; did you mean warn?`},
@@ -161,7 +176,7 @@ func TestResolveMakesPathsAbsolute(t *testing.T) {
 // FuzzParseFile holds that any document is read or refused without a panic, that an
 // accepted one has values in their bounds, and that it survives being printed.
 func FuzzParseFile(f *testing.F) {
-	for _, name := range []string{"full.yaml", "policy-file.yaml", "pasted.json", "empty.yaml"} {
+	for _, name := range []string{"full.yaml", "iot.yaml", "policy-file.yaml", "pasted.json", "empty.yaml"} {
 		f.Add(readExample(f, name))
 	}
 	f.Add([]byte("performance: {maxActiveAuthTokens: -0x1}\ncertificateAuthority: {caType: [x]}"))

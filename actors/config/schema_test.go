@@ -74,7 +74,9 @@ func TestSchemaRefusesWhatTheReaderRefuses(t *testing.T) {
 	schema := compileSchema(t)
 	for _, doc := range []string{
 		"mqtt: {lisetn: ':8883'}", "Dir: a", "dir: ''", "mqtt: {listen: localhost}", "nats: {url: 'nats://a', listen: '127.0.0.1:1'}",
-		"nats: {creds: a}", "nats: {tls: {certificate: a}}", "cloud: {requestTimeout: 5}", "cloud: {endpoint: x}", "cloud: {thingName: a.b}",
+		"nats: {creds: a}", "nats: {tls: {certificate: a}}", "cloud: {requestTimeout: 5}", "cloud: {endpoint: x}", "cloud: {verifier: x}", "cloud: {verifier: iot}",
+		"cloud: {verifier: iot, region: r, thingName: c, certificate: c, privateKey: k}", "cloud: {thingName: c, control: {credentials: default}}",
+		"cloud: {verifier: greengrass-data, endpoint: x}", "cloud: {control: {profile: x}}", "cloud: {refreshRate: 0}", "cloud: {refreshRate: 1001}", "cloud: {thingName: a.b}",
 		"cloud: {operations: {putCertificateAuthorities: x}}", "log: {level: warning}", "policyFile: p\nclientDeviceAuth: {deviceGroups: {}}",
 		"clientDeviceAuth: {certificateAuthority: {caType: rsa_2048}}", "clientDeviceAuth: {certificateAuthority: {certificateUri: /a}}",
 		"clientDeviceAuth: {certificates: []}", "clientDeviceAuth: {security: {clientDeviceTrustDurationMinutes: []}}",

@@ -130,16 +130,14 @@ func serveConfig(f config.File, logger *slog.Logger) (daemon.Config, error) {
 			return cfg, fmt.Errorf("keys.passphraseFile: %w", err)
 		}
 	}
-	if f.Cloud.Endpoint == "" {
-		logger.Warn("no cloud is configured: only devices that are trusted already are let in", "hint", "set cloud.endpoint")
+	if !f.Cloud.Configured() {
+		logger.Warn("no cloud is configured: only devices that are trusted already are let in", "hint", "set cloud.endpoint, or cloud.verifier to iot")
 		return cfg, nil
 	}
-	data, err := dataPlane(f.Cloud)
-	if err != nil {
-		return cfg, err
-	}
-	cfg.Cloud, cfg.Recheck = &cloudsync.Config{DataPlane: data}, f.Cloud.Recheck
-	return cfg, nil
+	var err error
+	cfg.Cloud, err = cloudConfig(f.Cloud)
+	cfg.Recheck = f.Cloud.Recheck
+	return cfg, err
 }
 
 // readPassphrase reads a file's first line. A blank one is no passphrase: to the key

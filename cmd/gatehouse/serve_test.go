@@ -12,6 +12,7 @@ import (
 
 	"github.com/nats-io/nats-server/v2/server"
 
+	"github.com/gatehouse-edge/gatehouse/cloudsync"
 	"github.com/gatehouse-edge/gatehouse/messages"
 	"github.com/gatehouse-edge/gatehouse/sim/awsemu"
 )
@@ -21,6 +22,7 @@ import (
 type site struct {
 	dir      string
 	emulator *awsemu.Emulator
+	cloud    string // more of the section cloud, a key a line
 }
 
 func newSite(t *testing.T) *site {
@@ -84,7 +86,7 @@ cloud:
   certificate: devices/core-1/cert.pem
   privateKey: devices/core-1/key.pem
   ca: roots.pem
-clientDeviceAuth:
+%sclientDeviceAuth:
   security: {clientDeviceTrustDurationMinutes: "60"}
   deviceGroups:
     formatVersion: 2021-03-05
@@ -92,7 +94,7 @@ clientDeviceAuth:
     policies:
       p:
         all: {operations: ["mqtt:connect", "mqtt:publish"], resources: ["mqtt:clientId:pump-7", "mqtt:topic:pumps/*"]}
-`, natsSection, d.mqtt, port)
+`, natsSection, d.mqtt, port, s.cloud)
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -164,6 +166,27 @@ func sectionIsLive(t *testing.T, s *site, d *dev) {
 		}
 	}
 	d.must(`"trustDuration": "7m0s"`, "status", "--json")
+}
+
+// With cloud.verifier: iot AWS IoT is asked, signed with the credentials that AWS's own tools
+// would find, and the data plane is not.
+func TestServeAsksAWSIoT(t *testing.T) {
+	need(t, "mosquitto_pub")
+	s := newSite(t)
+	s.cloud = strings.Join([]string{"  verifier: iot", "  region: " + awsemu.Region, "  control: {credentials: default, endpoint: " + s.emulator.ControlURL() + "}", ""}, "\n")
+	key, secret, session := s.emulator.Credentials()
+	for name, value := range map[string]string{"AWS_ACCESS_KEY_ID": key, "AWS_SECRET_ACCESS_KEY": secret, "AWS_SESSION_TOKEN": session} {
+		t.Setenv(name, value)
+	}
+	d := s.serve(t, fmt.Sprintf("{listen: %q}", freeAddr(t)))
+	pumpWorks(t, d)
+	if n := s.emulator.Calls(awsemu.OpDescribeCertificate) + s.emulator.Calls(awsemu.OpListThingPrincipals); n < 2 {
+		t.Errorf("AWS IoT was asked %d times", n)
+	}
+	if n := s.emulator.Calls(cloudsync.OpVerifyIdentity) + s.emulator.Calls(cloudsync.OpVerifyAssociation); n != 0 {
+		t.Errorf("the data plane was asked %d times", n)
+	}
+	d.end(os.Interrupt)
 }
 
 // TestServeExternalNATS: the same with a NATS server that is not ours, and that starts

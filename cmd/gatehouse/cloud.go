@@ -1,0 +1,66 @@
+package main
+
+import (
+	"context"
+	"encoding/pem"
+	"fmt"
+	"time"
+
+	"github.com/gatehouse-edge/gatehouse/actors/config"
+	"github.com/gatehouse-edge/gatehouse/cloudsync"
+	"github.com/gatehouse-edge/gatehouse/cloudsync/control"
+	"github.com/gatehouse-edge/gatehouse/cloudsync/credentials"
+	"github.com/gatehouse-edge/gatehouse/cloudsync/iotverifier"
+	"github.com/gatehouse-edge/gatehouse/messages"
+)
+
+// cloudConfig says whom the daemon asks about devices, of a file's section.
+func cloudConfig(c config.Cloud) (*cloudsync.Config, error) {
+	cfg := &cloudsync.Config{Queue: cloudsync.QueueConfig{RefreshRate: c.RefreshRate}}
+	if c.Verifier != config.VerifierIoT {
+		data, err := dataPlane(c)
+		cfg.DataPlane = data
+		return cfg, err
+	}
+	plane, err := controlPlane(c)
+	if err != nil {
+		return nil, err
+	}
+	core, err := certificateIDIn(c.Certificate)
+	if err != nil {
+		return nil, fmt.Errorf("cloud.certificate: %w", err)
+	}
+	plane.Timeout = min(c.RequestTimeout, deviceBudget)
+	cfg.Verifier, err = iotverifier.New(iotverifier.Config{Control: plane, Core: core})
+	return cfg, err
+}
+
+// controlPlane says how AWS' control planes are reached.
+func controlPlane(c config.Cloud) (control.Config, error) {
+	cfg := control.Config{Region: c.Region, Endpoint: c.Control.Endpoint, Now: time.Now}
+	var err error
+	if cfg.Credentials, err = credentials.Default(context.Background(), credentials.Options{Region: c.Region, Profile: c.Control.Profile}); err != nil {
+		return cfg, fmt.Errorf("cloud.control: %w", err)
+	}
+	ca, key := c.Control.CA, "cloud.control.ca"
+	if ca == "" {
+		ca, key = c.CA, "cloud.ca"
+	}
+	if cfg.Roots, err = rootsOf(ca); err != nil {
+		return cfg, fmt.Errorf("%s: %w", key, err)
+	}
+	return cfg, nil
+}
+
+// certificateIDIn is the id of the first certificate in a PEM file.
+func certificateIDIn(file string) (messages.CertificateID, error) {
+	text, err := readFile(file, 64<<10)
+	if err != nil {
+		return "", err
+	}
+	block, _ := pem.Decode(text)
+	if block == nil || block.Type != "CERTIFICATE" {
+		return "", fmt.Errorf("%s does not begin with a PEM certificate", file)
+	}
+	return messages.CertificateIDOf(block.Bytes), nil
+}
