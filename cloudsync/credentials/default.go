@@ -11,6 +11,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/aws-sdk-go-v2/config"
+	awscredentials "github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/feature/ec2/imds"
 )
 
@@ -21,6 +22,11 @@ const fetchTimeout = 2 * time.Second
 type Options struct {
 	Region  string // where a role is assumed, if a profile says to
 	Profile string // of the shared files; empty: AWS_PROFILE, or default
+}
+
+// Static returns the given keys, which do not change; session is empty for a user's.
+func Static(key, secret, session string) aws.CredentialsProvider {
+	return awscredentials.NewStaticCredentialsProvider(key, secret, session)
 }
 
 // Default returns the SDK's default chain: the environment's keys, the shared files' profile,

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -33,6 +34,18 @@ func leaves(c *cobra.Command) []*cobra.Command {
 		all = append(all, leaves(below)...)
 	}
 	return all
+}
+
+// cloudIsBack ends all faults of the emulated cloud and waits until it is found.
+func cloudIsBack(d *dev) {
+	d.t.Helper()
+	d.must("", "sim", "cloud", "on")
+	d.must("", "sim", "cloud", "fault", "clear")
+	for end := time.Now().Add(20 * time.Second); !answer[daemon.Status](d, "status").CloudReachable; time.Sleep(50 * time.Millisecond) {
+		if time.Now().After(end) {
+			d.t.Fatal("the cloud is not found")
+		}
+	}
 }
 
 // TestHelpExamples runs every example that the help shows, as a person pastes it, and
@@ -60,6 +73,9 @@ func TestHelpExamples(t *testing.T) {
 			if path == "device show" || path == "explain" { // there must be something to show
 				b.authorize(t, b.token(t, "sensor-1"), "mqtt:topic:sensors/sensor-2/t")
 				d.explain("--last")
+			}
+			if path == "trust refresh" { // the examples of `sim cloud` may have taken the cloud away
+				cloudIsBack(d)
 			}
 			runExample(t, here, line, func() {
 				if strings.HasPrefix(path, "sim cloud ") { // what was detached is no longer found by its thing's name

@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/gatehouse-edge/gatehouse/actors"
 	"github.com/gatehouse-edge/gatehouse/actors/config"
 	"github.com/gatehouse-edge/gatehouse/cloudsync"
+	"github.com/gatehouse-edge/gatehouse/cloudsync/associations"
 	"github.com/gatehouse-edge/gatehouse/cloudsync/control"
 	"github.com/gatehouse-edge/gatehouse/cloudsync/credentials"
 	"github.com/gatehouse-edge/gatehouse/cloudsync/iotverifier"
@@ -50,6 +52,19 @@ func controlPlane(c config.Cloud) (control.Config, error) {
 		return cfg, fmt.Errorf("%s: %w", key, err)
 	}
 	return cfg, nil
+}
+
+// associationsOf makes who lists the things associated with the core; nil if the control
+// planes are not asked.
+func associationsOf(c config.Cloud) (actors.Associations, error) {
+	if c.Control.Credentials == "" {
+		return nil, nil
+	}
+	plane, err := controlPlane(c)
+	if err != nil {
+		return nil, err
+	}
+	return associations.New(associations.Config{Control: plane, Core: messages.ThingName(c.ThingName)})
 }
 
 // certificateIDIn is the id of the first certificate in a PEM file.

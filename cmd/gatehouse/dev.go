@@ -16,6 +16,9 @@ import (
 
 	"github.com/gatehouse-edge/gatehouse/actors/ca"
 	"github.com/gatehouse-edge/gatehouse/cloudsync"
+	"github.com/gatehouse-edge/gatehouse/cloudsync/associations"
+	"github.com/gatehouse-edge/gatehouse/cloudsync/control"
+	"github.com/gatehouse-edge/gatehouse/cloudsync/credentials"
 	"github.com/gatehouse-edge/gatehouse/cmd/internal/daemon"
 	"github.com/gatehouse-edge/gatehouse/messages"
 	"github.com/gatehouse-edge/gatehouse/sim/awsemu"
@@ -114,7 +117,8 @@ func (a *app) dev(ctx context.Context, o devOptions) (err error) {
 		NATSListen: o.nats, MQTTListen: o.mqtt, MQTTHosts: []string{"localhost", "127.0.0.1"},
 		HTTPListen: o.http, Brokers: []messages.BrokerID{"demo"},
 		Cloud: &cloudsync.Config{DataPlane: cloud.client, Monitor: cloudsync.MonitorConfig{DownIntervalMax: time.Second}}, Trust: o.trust, Recheck: o.recheck,
-		CAType: ca.TypeECDSAP256, Logger: logger,
+		Associations: cloud.lister,
+		CAType:       ca.TypeECDSAP256, Logger: logger,
 		Fatal: failed.note,
 	})
 	if err != nil {
@@ -166,6 +170,7 @@ type devCloud struct {
 	emulator *awsemu.Emulator
 	control  *awsemu.Control
 	client   cloudsync.DataPlaneConfig
+	lister   *associations.Lister
 	env      string // the file with the access keys, which are good while it runs
 }
 
@@ -211,18 +216,26 @@ func startCloud(dir string, logger *slog.Logger) (*devCloud, error) {
 	if err != nil {
 		return nil, err
 	}
-	control, err := emulator.ServeControl(controlSocket(dir))
+	lister, err := associations.New(associations.Config{Core: coreThing, Control: control.Config{
+		Region: awsemu.Region, Endpoint: emulator.ControlURL(), Credentials: credentials.Static(emulator.Credentials()),
+		Roots: authority.Pool(), Now: time.Now,
+	}})
+	if err != nil {
+		emulator.Close()
+		return nil, err
+	}
+	socket, err := emulator.ServeControl(controlSocket(dir))
 	if err != nil {
 		emulator.Close()
 		return nil, err
 	}
 	env := filepath.Join(dir, "aws.env")
 	if err := daemon.WriteFile(env, awsEnv(emulator, filepath.Join(cloudDir(dir), "authority.pem")), 0o600); err != nil {
-		control.Close()
+		socket.Close()
 		emulator.Close()
 		return nil, err
 	}
-	return &devCloud{emulator: emulator, control: control, env: env, client: cloudsync.DataPlaneConfig{
+	return &devCloud{emulator: emulator, control: socket, lister: lister, env: env, client: cloudsync.DataPlaneConfig{
 		Endpoint: emulator.URL(), ServerName: awsemu.ServerName, Identity: core, Roots: authority.Pool(), Now: time.Now,
 	}}, nil
 }

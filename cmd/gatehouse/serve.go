@@ -135,8 +135,11 @@ func serveConfig(f config.File, logger *slog.Logger) (daemon.Config, error) {
 		return cfg, nil
 	}
 	var err error
-	cfg.Cloud, err = cloudConfig(f.Cloud)
+	if cfg.Cloud, err = cloudConfig(f.Cloud); err != nil {
+		return cfg, err
+	}
 	cfg.Recheck = f.Cloud.Recheck
+	cfg.Associations, err = associationsOf(f.Cloud)
 	return cfg, err
 }
 

@@ -32,15 +32,24 @@ and say how many lapse within an hour, a day and a week, and how old trust is.`,
 	}
 	due.Flags().DurationVar(&within, "within", 0, "only who lapses within this time, such as 24h (default: everyone)")
 	due.Flags().IntVar(&limit, "limit", 50, "devices to list")
+	var now bool
 	refresh := &cobra.Command{
 		Use:   "refresh",
 		Short: "Say what the refresh of stored trust did last, and when it is due",
 		Long: `Say what the daily refresh of all stored trust against the cloud did last, when the next
-is due, and how far one under way is.`,
-		Example: example("gatehouse trust refresh --dir ./gh"),
+is due, and how far one under way is. With --now one begins at once, unless one is under way.`,
+		Example: example("gatehouse trust refresh --dir ./gh", "gatehouse trust refresh --now --dir ./gh"),
 		Args:    cobra.NoArgs,
-		RunE:    func(c *cobra.Command, _ []string) error { return a.trustRefresh(c.Context()) },
+		RunE: func(c *cobra.Command, _ []string) error {
+			if now {
+				if err := a.ask(c.Context(), daemon.OpRefresh, nil, nil); err != nil {
+					return err
+				}
+			}
+			return a.trustRefresh(c.Context())
+		},
 	}
+	refresh.Flags().BoolVar(&now, "now", false, "begin one, whether it is due or not")
 	c.AddCommand(due, refresh)
 	return c
 }

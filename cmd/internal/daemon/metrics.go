@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/gatehouse-edge/gatehouse/actors/brokers"
+	"github.com/gatehouse-edge/gatehouse/cloudsync"
 	"github.com/gatehouse-edge/gatehouse/cmd/internal/metrics"
 	"github.com/gatehouse-edge/gatehouse/messages"
 	"github.com/gatehouse-edge/gatehouse/projections"
@@ -115,9 +116,8 @@ func (d *Daemon) snapshot() metrics.Snapshot {
 	}
 	if d.cfg.Cloud != nil {
 		s.Cloud = &metrics.Cloud{Reachable: d.sys.NetworkUp(), QueueSize: section.Performance.CloudRequestQueueSize, Limit: section.Performance.MaxConcurrentCloudRequests}
-		if c, ok := d.cloud.(interface{ Waiting() (waiting, asking int) }); ok {
-			s.Cloud.Waiting, s.Cloud.Asking = c.Waiting()
-			s.Cloud.KnownQueue = true
+		if c, ok := d.cloud.(*cloudsync.Cloud); ok {
+			s.Cloud.Load = c.Waiting()
 		}
 	}
 	return s

@@ -127,10 +127,11 @@ func (e exporter) cloud(c *Cloud) {
 	e.gauge(cloudReachable, truth(c.Reachable))
 	e.gauge(cloudQueueSize, float64(c.QueueSize))
 	e.gauge(cloudWorkers, float64(c.Limit))
-	if c.KnownQueue {
-		e.gauge(cloudWaiting, float64(c.Waiting))
-		e.gauge(cloudAsking, float64(c.Asking))
-	}
+	e.gauge(cloudWaiting, float64(c.Load.Known), "known")
+	e.gauge(cloudWaiting, float64(c.Load.Strangers), "strangers")
+	e.gauge(cloudWaiting, float64(c.Load.Background), "background")
+	e.gauge(cloudAsking, float64(c.Load.Asking))
+	e.gauge(cloudPaused, c.Load.Paused.Seconds())
 }
 
 func (e exporter) refresh(r projections.Refresh, nowMs int64) {
@@ -195,8 +196,9 @@ var (
 	trustReportAge = describe("trust_report_age_seconds", "Age of the numbers about trust: they are worked out now and then, since all devices are looked at.")
 
 	cloudReachable = describe("cloud_reachable", "1 if the cloud answered when it was last tried.")
-	cloudWaiting   = describe("cloud_queue_waiting", "Questions that wait for their turn at the cloud.")
+	cloudWaiting   = describe("cloud_queue_waiting", "Questions that wait for their turn at the cloud: about devices that are known here, about strangers, and of the refresh.", "about")
 	cloudAsking    = describe("cloud_requests_running", "Questions that are being asked.")
+	cloudPaused    = describe("cloud_paused_seconds", "Time until the refresh asks on, after the cloud failed; 0: it is not held up.")
 	cloudQueueSize = describe("cloud_queue_size", "performance.cloudRequestQueueSize.")
 	cloudWorkers   = describe("cloud_workers", "performance.maxConcurrentCloudRequests.")
 

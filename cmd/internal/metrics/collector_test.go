@@ -11,6 +11,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"github.com/gatehouse-edge/gatehouse/actors/brokers"
+	"github.com/gatehouse-edge/gatehouse/cloudsync"
 	"github.com/gatehouse-edge/gatehouse/eventlog"
 	"github.com/gatehouse-edge/gatehouse/messages"
 	"github.com/gatehouse-edge/gatehouse/messages/authapi"
@@ -27,7 +28,7 @@ func full() Snapshot {
 		Counts: projections.Counts{Certificates: 7, Things: 8, Sessions: 9}, SessionsLimit: 2500,
 		Trust:   projections.TrustReport{Things: 8, Trusted: 4, Hour: 1, Day: 2, Week: 3, OldestMs: 100_000, MedianMs: 50_000, SumMs: 200_000},
 		TrustAt: now.Add(-3 * time.Second),
-		Cloud:   &Cloud{Reachable: true, Waiting: 10, Asking: 11, QueueSize: 100, Limit: 12, KnownQueue: true},
+		Cloud:   &Cloud{Reachable: true, Load: cloudsync.Load{Known: 10, Strangers: 13, Background: 14, Asking: 11, Paused: 3 * time.Second}, QueueSize: 100, Limit: 12},
 		Refresh: projections.Refresh{DueMs: now.Add(time.Minute).UnixMilli(), GoodMs: now.Add(-time.Hour).UnixMilli(),
 			Last: &projections.RefreshRun{Failed: "x", Listed: 1, Renewed: 2, Removed: 3, Denied: 4, Unanswered: 5}},
 		ClockUncertain: true, Log: eventlog.Stat{Head: eventlog.Head{Seq: 13}, JournalUsed: 14, FreeBytes: 15, Low: true, Repaired: 16, Failed: errors.New("x")}, LogBytes: 17,
@@ -70,7 +71,10 @@ func TestMetrics(t *testing.T) {
 		gatehouse_trust_age_seconds_sum 200
 		gatehouse_trust_report_age_seconds 3
 		gatehouse_cloud_reachable 1
-		gatehouse_cloud_queue_waiting 10
+		gatehouse_cloud_queue_waiting{about="known"} 10
+		gatehouse_cloud_queue_waiting{about="strangers"} 13
+		gatehouse_cloud_queue_waiting{about="background"} 14
+		gatehouse_cloud_paused_seconds 3
 		gatehouse_cloud_requests_running 11
 		gatehouse_cloud_workers 12
 		gatehouse_refresh_last_failed 1

@@ -3,6 +3,8 @@ package metrics
 import (
 	"time"
 
+	"github.com/gatehouse-edge/gatehouse/cloudsync"
+
 	"github.com/gatehouse-edge/gatehouse/actors/brokers"
 	"github.com/gatehouse-edge/gatehouse/eventlog"
 	"github.com/gatehouse-edge/gatehouse/messages"
@@ -42,7 +44,6 @@ type Snapshot struct {
 // Cloud is the state of the way to the cloud.
 type Cloud struct {
 	Reachable        bool
-	Waiting, Asking  int  // questions
-	QueueSize, Limit int  // how many may wait; how many may be asked at once
-	KnownQueue       bool // Waiting and Asking are known
+	Load             cloudsync.Load
+	QueueSize, Limit int // how many may wait; how many may be asked at once
 }
