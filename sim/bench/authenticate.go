@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/gatehouse-edge/gatehouse/actors"
 	"github.com/gatehouse-edge/gatehouse/messages/authapi"
 )
 
@@ -28,7 +29,7 @@ type house struct {
 
 // openHouse starts a core on disk, with a policy of so many statements for every device,
 // and makes n devices known to it.
-func openHouse(ctx context.Context, b *bench, n, statementsMax int) (*house, error) {
+func openHouse(ctx context.Context, b *bench, n, statementsMax int, cloud actors.Cloud) (*house, error) {
 	dir, err := b.folder("house")
 	if err != nil {
 		return nil, err
@@ -48,7 +49,7 @@ func openHouse(ctx context.Context, b *bench, n, statementsMax int) (*house, err
 		}
 		h.bodies = append(h.bodies, body)
 	}
-	if h.core, err = startCore(ctx, dir, policy); err != nil {
+	if h.core, err = startCore(ctx, dir, policy, cloud); err != nil {
 		return nil, err
 	}
 	tokens, err := h.openAll(ctx)
@@ -123,7 +124,7 @@ func (h *house) closeAll(ctx context.Context, tokens []string) error {
 
 // authenticate measures connecting known devices beside an echo.
 func authenticate(ctx context.Context, b *bench) (rows []Row, err error) {
-	h, err := openHouse(ctx, b, fleetCount, grantStatements)
+	h, err := openHouse(ctx, b, fleetCount, grantStatements, kindCloud{})
 	if err != nil {
 		return nil, err
 	}

@@ -15,7 +15,7 @@ const deviceCount = 1000
 
 // authorize measures decisions over NATS beside an echo.
 func authorize(ctx context.Context, b *bench) (rows []Row, err error) {
-	h, err := openHouse(ctx, b, deviceCount, statementCount)
+	h, err := openHouse(ctx, b, deviceCount, statementCount, kindCloud{})
 	if err != nil {
 		return nil, err
 	}

@@ -21,7 +21,7 @@ import (
 // tiny is a bench whose rounds are there to be right, not to be believed.
 func tiny(t *testing.T) *bench {
 	t.Helper()
-	return &bench{plan: plan{rounds: 2, round: 20 * time.Millisecond, warmup: 5 * time.Millisecond, records: 500}, scratch: t.TempDir()}
+	return &bench{plan: plan{rounds: 2, round: 20 * time.Millisecond, warmup: 5 * time.Millisecond, records: 500, devices: 40, refreshRate: 1000}, scratch: t.TempDir()}
 }
 
 // Each comparison runs from end to end, checks its own answers, and says what section 13
@@ -34,6 +34,7 @@ func TestEveryComparisonGivesItsRows(t *testing.T) {
 		"append":       {"append/raw-file >= 0.4 >= 0.9", "append/badger >= 8 -", "append/p99 - -"},
 		"replay":       {"replay >= 0.4 >= 0.9", "replay/start - -"},
 		"cache":        {"cache - -", "cache/allocations - -"},
+		"refresh":      {"refresh/authenticate-p99 <= 1.5 -", "refresh/rate - -"},
 	}
 	for _, c := range comparisons {
 		t.Run(c.name, func(t *testing.T) {
@@ -88,7 +89,7 @@ func TestEnginesThatDisagreeAreNotCompared(t *testing.T) {
 // the directory, taken while the log is open, holds every session.
 func TestAuthenticateAnswersAreDurable(t *testing.T) {
 	b := tiny(t)
-	h, err := openHouse(t.Context(), b, 20, grantStatements)
+	h, err := openHouse(t.Context(), b, 20, grantStatements, kindCloud{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -142,7 +143,7 @@ func sessionsIn(t *testing.T, dir string) map[messages.TokenDigest]messages.Stre
 
 // A wrong answer ends the run instead of being counted.
 func TestWrongAnswersAreNotCounted(t *testing.T) {
-	h, err := openHouse(t.Context(), tiny(t), 5, statementCount)
+	h, err := openHouse(t.Context(), tiny(t), 5, statementCount, kindCloud{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -13,7 +13,7 @@ import (
 // cacheDecision measures what a broker's client costs for each message, while its copy of
 // the permissions is good. For information: design.md holds nothing about it.
 func cacheDecision(ctx context.Context, b *bench) (rows []Row, err error) {
-	h, err := openHouse(ctx, b, 1, grantStatements)
+	h, err := openHouse(ctx, b, 1, grantStatements, kindCloud{})
 	if err != nil {
 		return nil, err
 	}

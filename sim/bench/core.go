@@ -34,14 +34,15 @@ const patience = 10 * time.Second
 // A core is Gatehouse from the log to the desk, put together as the daemon does, with a
 // cloud that vouches for everyone while it can be reached; and the echo beside it.
 type core struct {
-	log    eventlog.Log
-	views  *projections.Views
-	clock  *actors.TrustClock
-	sys    *actors.System
-	server *brokers.Server
-	desk   *brokers.Desk
-	pusher *brokers.Pusher
-	creds  []byte // of the broker
+	log     eventlog.Log
+	views   *projections.Views
+	machine actors.Clock
+	clock   *actors.TrustClock
+	sys     *actors.System
+	server  *brokers.Server
+	desk    *brokers.Desk
+	pusher  *brokers.Pusher
+	creds   []byte // of the broker
 
 	broker *nats.Conn // asks the desk
 	asker  *nats.Conn // asks the echo
@@ -59,7 +60,7 @@ func (kindCloud) Ask(_ messages.CloudQuestion, done func(messages.CloudAnswer)) 
 }
 
 // startCore opens a log in dir and everything above it, with policy in force. Close it.
-func startCore(ctx context.Context, dir string, policy []byte) (c *core, err error) {
+func startCore(ctx context.Context, dir string, policy []byte, cloud actors.Cloud) (c *core, err error) {
 	c = &core{}
 	defer func() {
 		if err != nil {
@@ -68,7 +69,7 @@ func startCore(ctx context.Context, dir string, policy []byte) (c *core, err err
 		}
 	}()
 	logger := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
-	if err := c.openCore(ctx, dir, policy, logger); err != nil {
+	if err := c.openCore(ctx, dir, policy, cloud, logger); err != nil {
 		return c, fmt.Errorf("start core: %w", err)
 	}
 	if err := c.openDesk(ctx, logger); err != nil {
@@ -91,7 +92,7 @@ func (c *core) close() error {
 	return errors.Join(errs...)
 }
 
-func (c *core) openCore(ctx context.Context, dir string, policy []byte, logger *slog.Logger) error {
+func (c *core) openCore(ctx context.Context, dir string, policy []byte, cloud actors.Cloud, logger *slog.Logger) error {
 	c.views = projections.New(logger)
 	var err error
 	if c.log, err = openLog(dir, c.views.Apply, logger); err != nil {
@@ -102,8 +103,9 @@ func (c *core) openCore(ctx context.Context, dir string, policy []byte, logger *
 	if err != nil {
 		return err
 	}
+	c.machine = clock
 	c.clock = actors.NewTrustClock(clock, actors.Anchor{})
-	c.sys, err = actors.New(actors.Config{Log: c.log, Views: c.views, Cloud: kindCloud{}, Clock: c.clock, Logger: logger})
+	c.sys, err = actors.New(actors.Config{Log: c.log, Views: c.views, Cloud: cloud, Clock: c.clock, Logger: logger})
 	if err != nil {
 		return err
 	}
@@ -113,8 +115,9 @@ func (c *core) openCore(ctx context.Context, dir string, policy []byte, logger *
 		return c.sys.Close(ctx)
 	})
 	c.views.Live(projections.Hooks{})
-	// A million sessions, so that none is evicted within a round: eviction is not measured.
-	if err := c.replace(ctx, messages.ReplaceConfig{Document: []byte(`{"performance": {"maxActiveAuthTokens": 1000000}}`), Origin: "bench"}); err != nil {
+	// A million sessions, so that none is evicted within a round, and a day of trust, so that
+	// none lapses: neither is measured.
+	if err := c.replace(ctx, messages.ReplaceConfig{Document: []byte(`{"performance": {"maxActiveAuthTokens": 1000000}, "security": {"clientDeviceTrustDurationMinutes": 1440}}`), Origin: "bench"}); err != nil {
 		return err
 	}
 	return c.replace(ctx, messages.ReplacePolicy{Document: policy, Origin: "bench"})

@@ -25,6 +25,9 @@ type plan struct {
 	round   time.Duration // of each side
 	warmup  time.Duration // of each side, not counted
 	records int           // in the log that is replayed
+
+	devices     int // whose trust is refreshed
+	refreshRate int // questions a second
 }
 
 // makeScratch makes the directory that all logs go to.
