@@ -27,117 +27,160 @@ type Clock interface {
 // clock follows it (reliability spec 2.4).
 const forwardSlackMs = 2000
 
-// gapMaxMs is how far the wall clock may have been behind trust time at the last mark
-// for the time it shows after a start of the machine to be of use. Further behind it was
-// not set, or was set back.
-const gapMaxMs = 24 * 60 * 60 * 1000
-
-// TrustClock is the clock by which trust is judged: it never runs backwards. It goes on
-// from the log's last record by elapsed boot time, and moves forward to a synchronised
-// wall clock. Safe for concurrent use.
+// TrustClock is the clock by which trust is judged (reliability spec 2.4). It goes on
+// from the log's last record by elapsed boot time, follows a synchronised wall clock
+// forward, and follows the cloud's own time either way (Hear). It goes back nowhere but
+// in a re-anchoring. Safe for concurrent use.
+//
+// Who judges trust asks for Trust first and reads the clock after that: the clock moves
+// forward before a doubt ends, and whoever sees the doubt ended must see the clock moved.
 type TrustClock struct {
-	clock Clock
-	// offsetMs is trust time minus boot time; it only grows.
+	clock  Clock
+	budget bool
+	// offsetMs is trust time minus boot time.
 	offsetMs atomic.Int64
-	mu       sync.Mutex // serialises Step
-	// uncertainMs: trust from before this moment does not count, because the machine
-	// started anew and nobody knows how long it was off; 0: nothing is in doubt.
-	uncertainMs atomic.Int64
+	// sinceMs: trust from before this moment does not count, because nobody knows how long
+	// the machine was off; 0: nothing is in doubt.
+	sinceMs atomic.Int64
+	// chargedMs is what budget mode takes off the trust duration instead; 0: nothing.
+	chargedMs atomic.Int64
+	// downs counts the re-anchorings.
+	downs atomic.Uint64
+
+	startedMs int64 // trust time at the start of the process
+
+	mu        sync.Mutex // guards what follows, and serialises changes of what is above
+	dueMs     int64      // the charge that is in force once it is on record
+	suspectMs int64      // how far the wall clock, not synchronised, moved trust time at the start
+	agreedMs  int64      // trust time when the cloud's time last agreed with it; 0: never
+	heard     *cloudTime // the cloud's last word about the time, in this process
+	disputed  *cloudTime // one that nobody has confirmed yet
+	former    anchorage  // before the last re-anchoring
+	refuted   *int64     // wall less boot time as the cloud refuted it; nil: it did not
 }
 
-// Anchor is where the trust clock stood, from the log. Make it with Fold.
-type Anchor struct {
-	TrustMs, WallMs int64 // the latest trust time of all records, the last one's wall time
-	// The last mark: its trust and wall time, the boot time, and the boot's id. An empty
-	// id says that the time was not known then.
-	MarkTrustMs, MarkWallMs, BootMs int64
-	BootID                          string
-}
-
-// Fold takes the next record of the log into a.
-func (a *Anchor) Fold(rec *messages.Record) {
-	a.TrustMs, a.WallMs = max(a.TrustMs, rec.At.TrustMs), rec.At.WallMs
-	if rec.Kind != messages.KindClockMarked {
-		return
-	}
-	e, err := messages.DecodeEvent(rec)
-	if mark, ok := e.(*messages.ClockMarked); err == nil && ok {
-		a.MarkTrustMs, a.MarkWallMs, a.BootMs, a.BootID = rec.At.TrustMs, rec.At.WallMs, mark.BootMs, mark.BootId
-	}
-}
-
-// NewTrustClock resumes the trust clock from the log's anchor; the zero Anchor starts
-// one. Same boot: the time since the last mark has passed, whatever the wall clock
-// says. Another boot: how long the machine was off is known only if the wall clock is
-// synchronised, or went on from what it showed at the last mark; otherwise no stored
-// trust counts until it is renewed or the clock is synchronised (strict mode of
-// reliability spec 2.4).
-func NewTrustClock(c Clock, last Anchor) *TrustClock {
-	t := &TrustClock{clock: c}
-	bootMs, wallMs := c.Boot().Milliseconds(), c.Wall().UnixMilli()
-	synced := c.Synced() // asked once: a clock that loses its source between two answers must not end the doubt
-	nowMs := max(last.TrustMs, last.MarkTrustMs, 0)
-	switch sameBoot := last.BootID != "" && last.BootID == c.BootID() && bootMs >= last.BootMs; {
-	case last == (Anchor{}):
-		nowMs = wallMs
-	case sameBoot:
-		nowMs = max(nowMs, last.MarkTrustMs+bootMs-last.BootMs)
-	case synced: // the wall clock tells: see below
-	case last.wentOn(wallMs):
-		nowMs = max(nowMs, wallMs, last.MarkTrustMs+wallMs-last.MarkWallMs)
-	default:
-		nowMs++ // past the last record, so that nothing from before it counts
-		t.uncertainMs.Store(nowMs)
-	}
-	if synced {
-		nowMs = max(nowMs, wallMs)
-	}
-	t.offsetMs.Store(nowMs - bootMs)
-	return t
-}
-
-// wentOn reports whether a wall clock that shows wallMs after a start of the machine,
-// and is not synchronised, tells how long the machine was off: it counted on from the
-// last mark, when the time was known. One that had been set back by more than a day has
-// lost that credit; less is made good by counting from trust time.
-func (a *Anchor) wentOn(wallMs int64) bool {
-	return a.BootID != "" && wallMs >= a.MarkWallMs && a.MarkTrustMs-a.MarkWallMs <= gapMaxMs
-}
+// anchorage is what a re-anchoring replaces.
+type anchorage struct{ offsetMs, sinceMs, chargedMs int64 }
 
 // NowMs is the trust time in milliseconds since the Unix epoch.
-func (t *TrustClock) NowMs() int64 { return t.offsetMs.Load() + t.clock.Boot().Milliseconds() }
+func (t *TrustClock) NowMs() int64 { return t.offsetMs.Load() + t.bootMs() }
+
+func (t *TrustClock) bootMs() int64 { return t.clock.Boot().Milliseconds() }
 
 // Now stamps a moment.
 func (t *TrustClock) Now() messages.Instant {
 	return messages.Instant{TrustMs: t.NowMs(), WallMs: t.clock.Wall().UnixMilli()}
 }
 
-// SinceMs is the moment before which no trust counts because the clock was lost; 0 if
-// it was not, or the time is known again. Read it before NowMs: the clock moves forward
-// before the doubt ends, and whoever sees the doubt ended must see the clock moved.
-func (t *TrustClock) SinceMs() int64 { return t.uncertainMs.Load() }
+// Trust is the rule of the moment by which stored answers count: a trust duration of
+// durationMs, nothing from before voidedMs, and what the clock itself takes away.
+func (t *TrustClock) Trust(durationMs, voidedMs int64) messages.Trust {
+	sinceMs := t.sinceMs.Load() // before the charge, which is in force before the doubt ends
+	chargedMs := t.chargedMs.Load()
+	if chargedMs >= durationMs && chargedMs != 0 { // the budget is used up
+		sinceMs, chargedMs = max(sinceMs, t.startedMs), 0
+	}
+	return messages.Trust{DurationMs: durationMs - chargedMs, SinceMs: max(voidedMs, sinceMs)}
+}
+
+// SinceMs is the moment before which no trust counts because the clock was lost; 0 if it
+// was not, or the time is known again.
+func (t *TrustClock) SinceMs() int64 { return t.sinceMs.Load() }
+
+// known reports whether nothing is in doubt.
+func (t *TrustClock) known() bool { return t.sinceMs.Load() == 0 && t.chargedMs.Load() == 0 }
 
 // Step follows the wall clock forward, if it is synchronised and ahead, and ends the
 // doubt about the time. Call it now and then: every second is right.
 func (t *TrustClock) Step() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if !t.clock.Synced() {
+	wallMs, bootMs := t.clock.Wall().UnixMilli(), t.bootMs()
+	if !t.clock.Synced() || t.isRefuted(wallMs-bootMs) {
 		return
 	}
-	ahead := t.clock.Wall().UnixMilli() - t.NowMs()
-	if ahead > forwardSlackMs || ahead > 0 && t.uncertainMs.Load() != 0 {
+	ahead := wallMs - bootMs - t.offsetMs.Load()
+	if ahead > forwardSlackMs || ahead > 0 && !t.known() {
 		t.offsetMs.Add(ahead)
 	}
-	t.uncertainMs.Store(0)
+	t.settle()
 }
 
-// Mark is the event that lets the next start go on from here. While the time is not
-// known it names no boot: a start after it must not take the doubt for settled.
+// settle ends the doubt; mu is held, and the clock has moved.
+func (t *TrustClock) settle() {
+	t.sinceMs.Store(0)
+	t.chargedMs.Store(0)
+	t.dueMs, t.suspectMs = 0, 0
+}
+
+// Mark is the event that lets the next start go on from here. While it is not known how
+// long the machine was off it names no boot: a start after it must not take the doubt
+// for settled.
 func (t *TrustClock) Mark() *messages.ClockMarked {
-	m := &messages.ClockMarked{BootMs: t.clock.Boot().Milliseconds(), Synced: t.clock.Synced()}
-	if t.SinceMs() == 0 {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.mark()
+}
+
+// mark is Mark; mu is held.
+func (t *TrustClock) mark() *messages.ClockMarked {
+	m := &messages.ClockMarked{BootMs: t.bootMs(), Synced: t.clock.Synced(), AgreedMs: t.agreedMs}
+	if t.known() {
 		m.BootId = t.clock.BootID()
+		return m
 	}
+	m.DoubtedBootId, m.ChargedMs, m.SuspectMs = t.clock.BootID(), t.dueMs, t.suspectMs
 	return m
+}
+
+// Recorded says that m, made by Mark, is durable: a charge is in force once it is in the
+// log, or a machine that starts again and again would never pay.
+func (t *TrustClock) Recorded(m *messages.ClockMarked) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.budget && t.dueMs > 0 && m.ChargedMs == t.dueMs && t.chargedMs.Load() == 0 {
+		t.chargedMs.Store(t.dueMs)
+		t.sinceMs.Store(0)
+	}
+}
+
+// ClockState says how well the time is known.
+type ClockState string
+
+// The states.
+const (
+	ClockCertain   ClockState = "certain"
+	ClockUncertain ClockState = "uncertain" // nothing from before the start of the machine counts
+	ClockBudget    ClockState = "budget"    // it counts, for a shorter time
+)
+
+// ClockStatus describes the clock for people.
+type ClockStatus struct {
+	State     ClockState
+	NowMs     int64
+	ChargedMs int64 // taken off the trust duration
+	SuspectMs int64 // how far the wall clock, not synchronised, moved it at the start
+	AgreedMs  int64 // when the cloud's time last agreed; 0: never
+}
+
+// State says how well the time is known.
+func (t *TrustClock) State() ClockState {
+	switch {
+	case t.sinceMs.Load() != 0:
+		return ClockUncertain
+	case t.chargedMs.Load() != 0:
+		return ClockBudget
+	}
+	return ClockCertain
+}
+
+// Status describes the clock, with a trust duration of durationMs.
+func (t *TrustClock) Status(durationMs int64) ClockStatus {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	s := ClockStatus{State: t.State(), NowMs: t.NowMs(), ChargedMs: t.chargedMs.Load(), SuspectMs: t.suspectMs, AgreedMs: t.agreedMs}
+	if s.State == ClockBudget && s.ChargedMs >= durationMs { // used up
+		s.State = ClockUncertain
+	}
+	return s
 }

@@ -26,6 +26,7 @@ type (
 		env      *envelope
 		answered messages.CloudAnswered
 		question uint64
+		downs    uint64
 	}
 	passivate struct{} // leave if you are idle
 	resume    struct{} // after a panic: go on with what waits
@@ -89,7 +90,7 @@ func (e *entity) Receive(c actor.Context) {
 		e.settle(c, m)
 	case *cloudAnswer:
 		e.asking--
-		m.env.command, m.env.question = m.answered, m.question
+		m.env.command, m.env.question, m.env.downs = m.answered, m.question, m.downs
 		if m.answered.Answer.Verdict == messages.CloudDenied {
 			e.denied = e.questions // a yes to any of them may be old news
 		}
@@ -203,36 +204,62 @@ func (e *entity) decideCurrent(c actor.Context, env *envelope) {
 		env.answer(r)
 		return
 	}
-	trust := e.sys.Trust() // before the clock is read: see TrustClock.SinceMs
+	f, err := e.stamped(c, env)
+	switch {
+	case err != nil:
+		e.sys.logger.Error("nothing was decided", "stream", e.stream, "error", err)
+		env.answer(messages.Refuse(messages.RefusedService, "%v", err))
+	case len(f.decision.Events) == 0:
+		e.act(c, f, 0)
+	}
+}
+
+// stamped decides env and hands its events to the log. Meanwhile the clock is not set
+// back, or nobody else's stamp is on its way if this is the order to do so: then it
+// happens here, after what becomes void by it is (deny early).
+func (e *entity) stamped(c actor.Context, env *envelope) (*flight, error) {
+	order, lowers := env.command.(messages.ReanchorClock)
+	if lowers {
+		e.sys.stamps.Lock()
+		defer e.sys.stamps.Unlock()
+	} else {
+		e.sys.stamps.RLock()
+		defer e.sys.stamps.RUnlock()
+	}
+	trust := e.sys.Trust() // before the clock is read: see TrustClock
 	in := messages.Input{Command: env.command, At: e.sys.clock.Now(), Cause: env.cause}
+	if lowers {
+		if order, lowers = e.sys.clock.reanchoring(order, trust); lowers {
+			in.Command, in.At.TrustMs = order, order.AuthenticatedMs
+		}
+	}
 	e.sys.random(in.Nonce[:])
 	d, err := e.judge(in, trust)
 	if err != nil {
-		e.sys.logger.Error("decider failed", "stream", e.stream, "error", err)
-		env.answer(messages.Refuse(messages.RefusedService, "%v", err))
-		return
+		return nil, err
 	}
 	f := &flight{env: env, at: in.At, decision: d}
 	if len(d.Events) == 0 {
-		e.act(c, f, 0)
-		return
+		return f, nil
 	}
 	batch, err := e.batch(in, d.Events)
 	if err != nil {
-		e.sys.logger.Error("events cannot be encoded", "stream", e.stream, "error", err)
-		env.answer(messages.Refuse(messages.RefusedService, "%v", err))
-		return
+		return nil, fmt.Errorf("events cannot be encoded: %w", err)
 	}
 	for _, event := range d.Events {
-		if batch.Class == eventlog.Restricts || event.Kind() == messages.KindPolicyReplaced {
+		if batch.Class == eventlog.Restricts || event.Kind() == messages.KindPolicyReplaced || lowers {
 			e.sys.views.Restrict(e.stream, event, in.At) // deny early
 		}
+	}
+	if lowers {
+		e.sys.clock.lower(order)
 	}
 	e.flight = f
 	root, self := c.ActorSystem().Root, c.Self()
 	e.sys.log.Append(batch, func(records []messages.Record, err error) {
 		root.Send(self, &appended{records: records, err: err})
 	})
+	return f, nil
 }
 
 // refusal says why env is not even decided.
@@ -261,7 +288,7 @@ func (e *entity) judge(in messages.Input, trust messages.Trust) (d messages.Deci
 	}()
 	f := e.sys.facts(in.Command, trust)
 	// Asked now, not when the answer came: a no goes before a yes that waited with it.
-	f.Overtaken = e.current.question != 0 && e.current.question <= e.denied
+	f.Overtaken = e.current.question != 0 && (e.current.question <= e.denied || e.current.downs != e.sys.clock.downs.Load())
 	return e.family.decide(e.stream, e.state, f, in)
 }
 
@@ -276,7 +303,7 @@ func (e *entity) panicked(nowMs int64) {
 func (e *entity) recentPanics(nowMs int64) []int64 {
 	recent := e.panicsMs[:0]
 	for _, ms := range e.panicsMs {
-		if nowMs-ms < panicWindowMs {
+		if ms <= nowMs && nowMs-ms < panicWindowMs {
 			recent = append(recent, ms)
 		}
 	}
@@ -363,6 +390,9 @@ func (e *entity) failed(f *flight, err error) {
 func (e *entity) abandon(f *flight, r *messages.Refusal) {
 	for _, event := range f.decision.Events {
 		e.sys.views.Abandon(e.stream, event)
+		if event.Kind() == messages.KindClockReanchored {
+			e.sys.clock.raise()
+		}
 	}
 	f.env.answer(r)
 }

@@ -16,6 +16,7 @@ type envelope struct {
 	command  messages.Command // becomes CloudAnswered when the cloud was asked; owned by whoever holds the envelope
 	cause    messages.Cause
 	question uint64        // the entity's number of the question that command answers; 0: none
+	downs    uint64        // how often the clock had been set back when that question was asked
 	lane     messages.Lane // in which it is counted
 	slot     *slot         // whose load it is counted in; nil until it is delivered
 	reply    func(messages.Reply)

@@ -96,6 +96,23 @@ func (s *System) familyOf(stream messages.StreamID) (family, error) {
 	return family{}, fmt.Errorf("stream %q belongs to no family", stream)
 }
 
+// asksAbout is the certificate whose confirmation the decider of c judges by.
+func asksAbout(c messages.Command) (messages.CertificateID, bool) {
+	switch c := c.(type) {
+	case messages.VerifyCertificate:
+		return c.Certificate, true
+	case messages.RecheckCertificate:
+		return c.Certificate, true
+	case messages.DropCertificate:
+		return c.Certificate, true
+	case messages.OpenSession:
+		return c.Certificate, true
+	case messages.RecheckAttachment:
+		return c.Certificate, true
+	}
+	return "", false
+}
+
 // facts gathers what the decider of c may know beyond its own stream.
 func (s *System) facts(c messages.Command, trust messages.Trust) device.Facts {
 	f := device.Facts{
@@ -106,6 +123,9 @@ func (s *System) facts(c messages.Command, trust messages.Trust) device.Facts {
 	answered, isAnswer := c.(messages.CloudAnswered)
 	if isAnswer {
 		c = answered.Then
+	}
+	if id, ok := asksAbout(c); ok {
+		f.Voided = s.views.Voided(c.Target(), id)
 	}
 	switch c := c.(type) {
 	case messages.VerifyCertificate:

@@ -27,11 +27,11 @@ type Keeper struct {
 	tick    time.Duration
 	logger  *slog.Logger
 
-	mu      sync.Mutex  // held while a step runs
-	closed  bool        // guarded by mu, as the next three
-	stop    func() bool // the next tick
-	marked  int64       // boot ms of the last mark; -1: none yet
-	doubted bool        // the last mark was made in doubt
+	mu     sync.Mutex  // held while a step runs
+	closed bool        // guarded by mu, as the next three
+	stop   func() bool // the next tick
+	marked int64       // boot ms of the last mark; -1: none yet
+	as     ClockState  // in which the last mark was made
 
 	outMu sync.Mutex
 	out   map[messages.StreamID]struct{} // rechecks under way, by what they are about; guarded by outMu
@@ -86,7 +86,7 @@ func (k *Keeper) Step() {
 
 func (k *Keeper) step() {
 	k.sys.clock.Step()
-	trust := k.sys.Trust() // before the clock is read: see TrustClock.SinceMs
+	trust := k.sys.Trust() // before the clock is read: see TrustClock
 	now := k.sys.clock.NowMs()
 	up, room := k.sys.NetworkUp(), 0
 	if up {
@@ -149,15 +149,21 @@ func keyOf(c messages.Command) messages.StreamID {
 }
 
 // mark notes the clock every minute while sessions are live or not: the next start must
-// know how far trust time had come. That the time became known is noted at once.
+// know how far trust time had come. That the time became known is noted at once; that it
+// is not, and what this costs, before it is in force.
 func (k *Keeper) mark() {
 	boot := k.clock.Boot().Milliseconds()
-	doubt := k.sys.clock.SinceMs() != 0
-	if k.marked >= 0 && boot-k.marked < markEvery.Milliseconds() && doubt == k.doubted {
+	state := k.sys.clock.State()
+	if k.marked >= 0 && boot-k.marked < markEvery.Milliseconds() && state == k.as {
 		return
 	}
-	k.marked, k.doubted = boot, doubt
-	k.sys.tell(messages.MarkClock{Mark: k.sys.clock.Mark()}, messages.Cause{Request: "keeper"})
+	k.marked, k.as = boot, state
+	mark := k.sys.clock.Mark()
+	k.sys.Submit(context.Background(), messages.MarkClock{Mark: mark}, messages.Cause{Request: "keeper"}, func(r messages.Reply) {
+		if _, ok := r.(messages.Done); ok {
+			k.sys.clock.Recorded(mark)
+		}
+	})
 }
 
 // Close stops the keeper and returns when no step runs any more.

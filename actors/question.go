@@ -27,11 +27,11 @@ const (
 func (e *entity) askCloud(c actor.Context, f *flight, ask messages.AskCloud) {
 	root, self, env := c.ActorSystem().Root, c.Self(), f.env
 	e.questions++
-	question := e.questions
+	question, downs := e.questions, e.sys.clock.downs.Load()
 	var state atomic.Int32
 	var timer atomic.Pointer[func() bool]
 	bring := func(a messages.CloudAnswer) {
-		root.Send(self, &cloudAnswer{env: env, answered: messages.CloudAnswered{Answer: a, AskedMs: f.at.TrustMs, Then: ask.Then}, question: question})
+		root.Send(self, &cloudAnswer{env: env, answered: messages.CloudAnswered{Answer: a, AskedMs: f.at.TrustMs, Then: ask.Then}, question: question, downs: downs})
 	}
 	back := func(a messages.CloudAnswer) {
 		switch {
@@ -44,7 +44,7 @@ func (e *entity) askCloud(c actor.Context, f *flight, ask messages.AskCloud) {
 			e.sys.tell(ask.Late, env.cause)
 		}
 	}
-	if err := e.sys.cloud.Ask(ask.Question, back); err != nil && state.CompareAndSwap(questionOut, questionAnswered) {
+	if err := e.sys.ask(ask.Question, back); err != nil && state.CompareAndSwap(questionOut, questionAnswered) {
 		r, ok := errors.AsType[*messages.Refusal](err)
 		busy := ok && r.Code == messages.RefusedBusy
 		switch {

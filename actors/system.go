@@ -47,6 +47,9 @@ type Views interface {
 	CloseOnRevoke() bool
 	// VoidedMs is the moment before which no trust counts; 0: none was voided.
 	VoidedMs() int64
+	// Voided reports whether the last confirmation of a certificate, or of its attachment
+	// to a thing, was stamped by a clock that was wrong: stream is the entity that holds it.
+	Voided(stream messages.StreamID, id messages.CertificateID) bool
 }
 
 // Cloud is what the host needs of the cloud. Safe for concurrent use.
@@ -102,6 +105,10 @@ type System struct {
 	inLane  [messages.Lanes]atomic.Int64
 	network atomic.Bool
 	failed  atomic.Bool
+	// stamps is held for reading from the moment a decision is stamped until its events
+	// are in the log's queue, and for writing while the clock is set back: so the log has
+	// every stamp of the wrong clock before the ClockReanchored that voids it.
+	stamps  sync.RWMutex
 	failing sync.Once
 	panics  atomic.Int64
 
@@ -228,10 +235,7 @@ func (s *System) tell(c messages.Command, cause messages.Cause) {
 
 // Trust is the rule of the moment by which stored answers count.
 func (s *System) Trust() messages.Trust {
-	return messages.Trust{
-		DurationMs: s.views.TrustDurationMs(),
-		SinceMs:    max(s.views.VoidedMs(), s.clock.SinceMs()),
-	}
+	return s.clock.Trust(s.views.TrustDurationMs(), s.views.VoidedMs())
 }
 
 // NetworkUp reports the state of the core's link to the cloud, as last set. A new

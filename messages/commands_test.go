@@ -40,6 +40,7 @@ var commands = []struct {
 	{ReplaceConfig{}, StreamConfig, LaneRestrict},
 	{RejectConfig{}, StreamConfig, LaneRestrict},
 	{MarkClock{}, StreamClock, LaneRestrict},
+	{ReanchorClock{}, StreamClock, LaneRestrict},
 	{Note{Stream: StreamLifecycle, Event: &Started{}}, StreamLifecycle, LaneRestrict},
 }
 
@@ -54,7 +55,7 @@ func TestCommandsNameTargetAndLane(t *testing.T) {
 			t.Errorf("%T is in lane %d, want %d", c.command, got, c.lane)
 		}
 	}
-	for _, path := range []string{"commands.go", "refresh.go"} {
+	for _, path := range []string{"commands.go", "refresh.go", "clock.go"} {
 		for _, name := range typesWithMethod(t, path, "Target") {
 			if !tested[name] {
 				t.Errorf("command %s is missing in this test", name)

@@ -1923,9 +1923,13 @@ func (x *AssociationChanged) GetAssociated() bool {
 // ClockMarked: the clock entity: where the trust clock stood. Records.
 type ClockMarked struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	BootMs        int64                  `protobuf:"varint,1,opt,name=boot_ms,json=bootMs,proto3" json:"boot_ms,omitempty"` // time since boot, suspend included
-	BootId        string                 `protobuf:"bytes,2,opt,name=boot_id,json=bootId,proto3" json:"boot_id,omitempty"`
-	Synced        bool                   `protobuf:"varint,3,opt,name=synced,proto3" json:"synced,omitempty"` // the wall clock was synchronised
+	BootMs        int64                  `protobuf:"varint,1,opt,name=boot_ms,json=bootMs,proto3" json:"boot_ms,omitempty"`                       // time since boot, suspend included
+	BootId        string                 `protobuf:"bytes,2,opt,name=boot_id,json=bootId,proto3" json:"boot_id,omitempty"`                        // empty: nobody knows how long the machine was off before this boot
+	Synced        bool                   `protobuf:"varint,3,opt,name=synced,proto3" json:"synced,omitempty"`                                     // the wall clock was synchronised
+	DoubtedBootId string                 `protobuf:"bytes,4,opt,name=doubted_boot_id,json=doubtedBootId,proto3" json:"doubted_boot_id,omitempty"` // the boot, where boot_id is empty
+	ChargedMs     int64                  `protobuf:"varint,5,opt,name=charged_ms,json=chargedMs,proto3" json:"charged_ms,omitempty"`              // budget mode: what such boots have taken off the trust duration so far
+	SuspectMs     int64                  `protobuf:"varint,6,opt,name=suspect_ms,json=suspectMs,proto3" json:"suspect_ms,omitempty"`              // how far the wall clock, not synchronised, moved trust time at the start of this boot
+	AgreedMs      int64                  `protobuf:"varint,7,opt,name=agreed_ms,json=agreedMs,proto3" json:"agreed_ms,omitempty"`                 // trust time when the cloud's own time last agreed with it; 0: never
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1981,12 +1985,42 @@ func (x *ClockMarked) GetSynced() bool {
 	return false
 }
 
-// ClockReanchored: the clock entity, on an authenticated time. Grants.
+func (x *ClockMarked) GetDoubtedBootId() string {
+	if x != nil {
+		return x.DoubtedBootId
+	}
+	return ""
+}
+
+func (x *ClockMarked) GetChargedMs() int64 {
+	if x != nil {
+		return x.ChargedMs
+	}
+	return 0
+}
+
+func (x *ClockMarked) GetSuspectMs() int64 {
+	if x != nil {
+		return x.SuspectMs
+	}
+	return 0
+}
+
+func (x *ClockMarked) GetAgreedMs() int64 {
+	if x != nil {
+		return x.AgreedMs
+	}
+	return 0
+}
+
+// ClockReanchored: the clock entity, on an authenticated time: trust time was ahead and
+// is set back to it. Grants.
 type ClockReanchored struct {
 	state           protoimpl.MessageState `protogen:"open.v1"`
 	FormerTrustMs   int64                  `protobuf:"varint,1,opt,name=former_trust_ms,json=formerTrustMs,proto3" json:"former_trust_ms,omitempty"`
 	AuthenticatedMs int64                  `protobuf:"varint,2,opt,name=authenticated_ms,json=authenticatedMs,proto3" json:"authenticated_ms,omitempty"`
 	Authority       string                 `protobuf:"bytes,3,opt,name=authority,proto3" json:"authority,omitempty"`
+	VoidAfterMs     int64                  `protobuf:"varint,4,opt,name=void_after_ms,json=voidAfterMs,proto3" json:"void_after_ms,omitempty"` // trust on record that was stamped later than this is void
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
 }
@@ -2040,6 +2074,13 @@ func (x *ClockReanchored) GetAuthority() string {
 		return x.Authority
 	}
 	return ""
+}
+
+func (x *ClockReanchored) GetVoidAfterMs() int64 {
+	if x != nil {
+		return x.VoidAfterMs
+	}
+	return 0
 }
 
 // TrustVoided: the clock entity, or an operator: no trust from before counts.
@@ -2413,15 +2454,22 @@ const file_events_proto_rawDesc = "" +
 	"\x05thing\x18\x01 \x01(\tR\x05thing\x12\x1e\n" +
 	"\n" +
 	"associated\x18\x02 \x01(\bR\n" +
-	"associated\"W\n" +
+	"associated\"\xda\x01\n" +
 	"\vClockMarked\x12\x17\n" +
 	"\aboot_ms\x18\x01 \x01(\x03R\x06bootMs\x12\x17\n" +
 	"\aboot_id\x18\x02 \x01(\tR\x06bootId\x12\x16\n" +
-	"\x06synced\x18\x03 \x01(\bR\x06synced\"\x82\x01\n" +
+	"\x06synced\x18\x03 \x01(\bR\x06synced\x12&\n" +
+	"\x0fdoubted_boot_id\x18\x04 \x01(\tR\rdoubtedBootId\x12\x1d\n" +
+	"\n" +
+	"charged_ms\x18\x05 \x01(\x03R\tchargedMs\x12\x1d\n" +
+	"\n" +
+	"suspect_ms\x18\x06 \x01(\x03R\tsuspectMs\x12\x1b\n" +
+	"\tagreed_ms\x18\a \x01(\x03R\bagreedMs\"\xa6\x01\n" +
 	"\x0fClockReanchored\x12&\n" +
 	"\x0fformer_trust_ms\x18\x01 \x01(\x03R\rformerTrustMs\x12)\n" +
 	"\x10authenticated_ms\x18\x02 \x01(\x03R\x0fauthenticatedMs\x12\x1c\n" +
-	"\tauthority\x18\x03 \x01(\tR\tauthority\"B\n" +
+	"\tauthority\x18\x03 \x01(\tR\tauthority\x12\"\n" +
+	"\rvoid_after_ms\x18\x04 \x01(\x03R\vvoidAfterMs\"B\n" +
 	"\vTrustVoided\x12\x1b\n" +
 	"\tbefore_ms\x18\x01 \x01(\x03R\bbeforeMs\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\"\x91\x01\n" +

@@ -1556,6 +1556,28 @@ func (m *ClockMarked) MarshalToSizedBufferVT(dAtA []byte) (int, error) {
 		i -= len(m.unknownFields)
 		copy(dAtA[i:], m.unknownFields)
 	}
+	if m.AgreedMs != 0 {
+		i = protohelpers.EncodeVarint(dAtA, i, uint64(m.AgreedMs))
+		i--
+		dAtA[i] = 0x38
+	}
+	if m.SuspectMs != 0 {
+		i = protohelpers.EncodeVarint(dAtA, i, uint64(m.SuspectMs))
+		i--
+		dAtA[i] = 0x30
+	}
+	if m.ChargedMs != 0 {
+		i = protohelpers.EncodeVarint(dAtA, i, uint64(m.ChargedMs))
+		i--
+		dAtA[i] = 0x28
+	}
+	if len(m.DoubtedBootId) > 0 {
+		i -= len(m.DoubtedBootId)
+		copy(dAtA[i:], m.DoubtedBootId)
+		i = protohelpers.EncodeVarint(dAtA, i, uint64(len(m.DoubtedBootId)))
+		i--
+		dAtA[i] = 0x22
+	}
 	if m.Synced {
 		i--
 		if m.Synced {
@@ -1610,6 +1632,11 @@ func (m *ClockReanchored) MarshalToSizedBufferVT(dAtA []byte) (int, error) {
 	if m.unknownFields != nil {
 		i -= len(m.unknownFields)
 		copy(dAtA[i:], m.unknownFields)
+	}
+	if m.VoidAfterMs != 0 {
+		i = protohelpers.EncodeVarint(dAtA, i, uint64(m.VoidAfterMs))
+		i--
+		dAtA[i] = 0x20
 	}
 	if len(m.Authority) > 0 {
 		i -= len(m.Authority)
@@ -2465,6 +2492,19 @@ func (m *ClockMarked) SizeVT() (n int) {
 	if m.Synced {
 		n += 2
 	}
+	l = len(m.DoubtedBootId)
+	if l > 0 {
+		n += 1 + l + protohelpers.SizeOfVarint(uint64(l))
+	}
+	if m.ChargedMs != 0 {
+		n += 1 + protohelpers.SizeOfVarint(uint64(m.ChargedMs))
+	}
+	if m.SuspectMs != 0 {
+		n += 1 + protohelpers.SizeOfVarint(uint64(m.SuspectMs))
+	}
+	if m.AgreedMs != 0 {
+		n += 1 + protohelpers.SizeOfVarint(uint64(m.AgreedMs))
+	}
 	n += len(m.unknownFields)
 	return n
 }
@@ -2484,6 +2524,9 @@ func (m *ClockReanchored) SizeVT() (n int) {
 	l = len(m.Authority)
 	if l > 0 {
 		n += 1 + l + protohelpers.SizeOfVarint(uint64(l))
+	}
+	if m.VoidAfterMs != 0 {
+		n += 1 + protohelpers.SizeOfVarint(uint64(m.VoidAfterMs))
 	}
 	n += len(m.unknownFields)
 	return n
@@ -6563,6 +6606,95 @@ func (m *ClockMarked) UnmarshalVT(dAtA []byte) error {
 				}
 			}
 			m.Synced = bool(v != 0)
+		case 4:
+			if wireType != 2 {
+				return fmt.Errorf("proto: wrong wireType = %d for field DoubtedBootId", wireType)
+			}
+			var stringLen uint64
+			for shift := uint(0); ; shift += 7 {
+				if shift >= 64 {
+					return protohelpers.ErrIntOverflow
+				}
+				if iNdEx >= l {
+					return io.ErrUnexpectedEOF
+				}
+				b := dAtA[iNdEx]
+				iNdEx++
+				stringLen |= uint64(b&0x7F) << shift
+				if b < 0x80 {
+					break
+				}
+			}
+			intStringLen := int(stringLen)
+			if intStringLen < 0 {
+				return protohelpers.ErrInvalidLength
+			}
+			postIndex := iNdEx + intStringLen
+			if postIndex < 0 {
+				return protohelpers.ErrInvalidLength
+			}
+			if postIndex > l {
+				return io.ErrUnexpectedEOF
+			}
+			m.DoubtedBootId = string(dAtA[iNdEx:postIndex])
+			iNdEx = postIndex
+		case 5:
+			if wireType != 0 {
+				return fmt.Errorf("proto: wrong wireType = %d for field ChargedMs", wireType)
+			}
+			m.ChargedMs = 0
+			for shift := uint(0); ; shift += 7 {
+				if shift >= 64 {
+					return protohelpers.ErrIntOverflow
+				}
+				if iNdEx >= l {
+					return io.ErrUnexpectedEOF
+				}
+				b := dAtA[iNdEx]
+				iNdEx++
+				m.ChargedMs |= int64(b&0x7F) << shift
+				if b < 0x80 {
+					break
+				}
+			}
+		case 6:
+			if wireType != 0 {
+				return fmt.Errorf("proto: wrong wireType = %d for field SuspectMs", wireType)
+			}
+			m.SuspectMs = 0
+			for shift := uint(0); ; shift += 7 {
+				if shift >= 64 {
+					return protohelpers.ErrIntOverflow
+				}
+				if iNdEx >= l {
+					return io.ErrUnexpectedEOF
+				}
+				b := dAtA[iNdEx]
+				iNdEx++
+				m.SuspectMs |= int64(b&0x7F) << shift
+				if b < 0x80 {
+					break
+				}
+			}
+		case 7:
+			if wireType != 0 {
+				return fmt.Errorf("proto: wrong wireType = %d for field AgreedMs", wireType)
+			}
+			m.AgreedMs = 0
+			for shift := uint(0); ; shift += 7 {
+				if shift >= 64 {
+					return protohelpers.ErrIntOverflow
+				}
+				if iNdEx >= l {
+					return io.ErrUnexpectedEOF
+				}
+				b := dAtA[iNdEx]
+				iNdEx++
+				m.AgreedMs |= int64(b&0x7F) << shift
+				if b < 0x80 {
+					break
+				}
+			}
 		default:
 			iNdEx = preIndex
 			skippy, err := protohelpers.Skip(dAtA[iNdEx:])
@@ -6684,6 +6816,25 @@ func (m *ClockReanchored) UnmarshalVT(dAtA []byte) error {
 			}
 			m.Authority = string(dAtA[iNdEx:postIndex])
 			iNdEx = postIndex
+		case 4:
+			if wireType != 0 {
+				return fmt.Errorf("proto: wrong wireType = %d for field VoidAfterMs", wireType)
+			}
+			m.VoidAfterMs = 0
+			for shift := uint(0); ; shift += 7 {
+				if shift >= 64 {
+					return protohelpers.ErrIntOverflow
+				}
+				if iNdEx >= l {
+					return io.ErrUnexpectedEOF
+				}
+				b := dAtA[iNdEx]
+				iNdEx++
+				m.VoidAfterMs |= int64(b&0x7F) << shift
+				if b < 0x80 {
+					break
+				}
+			}
 		default:
 			iNdEx = preIndex
 			skippy, err := protohelpers.Skip(dAtA[iNdEx:])

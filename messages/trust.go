@@ -9,6 +9,9 @@ type CertificateTrust struct {
 	NotAfterMs  int64
 }
 
+// VoidMs is when a yes was given whose stamp is void: never counts.
+const VoidMs = -1
+
 // Trust is the rule by which a stored yes counts or not (client-device-auth spec 5,
 // design.md section 6). It is a value: the moment is passed in.
 type Trust struct {
@@ -21,13 +24,14 @@ type Trust struct {
 
 // futureSlackMs is how far ahead of the clock a stored yes may be: the clock was set back
 // by a re-anchoring. One from further ahead counts for nothing, or it would count for as
-// long as the clock was wrong.
+// long as the clock was wrong. (What the re-anchoring voided is VoidMs, and does not come
+// to count when the clock gets there: see ClockReanchored.)
 const futureSlackMs = 60 * 1000
 
 // Holds reports whether a yes from verifiedMs still counts at nowMs. At exactly the
 // limit it no longer does.
 func (t Trust) Holds(verifiedMs, nowMs int64) bool {
-	return verifiedMs >= t.SinceMs && verifiedMs+t.DurationMs > nowMs && verifiedMs <= nowMs+futureSlackMs
+	return verifiedMs > VoidMs && verifiedMs >= t.SinceMs && verifiedMs+t.DurationMs > nowMs && verifiedMs <= nowMs+futureSlackMs
 }
 
 // Trusted reports whether c is vouched for at nowMs and valid in time.

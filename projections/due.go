@@ -52,6 +52,7 @@ type watch struct {
 // trust ends. Guarded by Views.mu.
 type agenda struct {
 	rules                           rules
+	nowMs                           int64 // of the last Due
 	certificates, attachments, ends queue[watch]
 }
 
@@ -108,6 +109,15 @@ func (a *agenda) use(r rules) {
 	heap.Init(&a.ends)
 }
 
+// forgetTimes forgets when things were handed out, in a time that is still to come: what
+// is due would wait for it.
+func (a *agenda) forgetTimes() {
+	for _, e := range a.ends {
+		e.of.askedMs, e.of.toldMs = never, never
+	}
+	a.rules = rules{} // so that use works all moments out again
+}
+
 func (a *agenda) renewals(w *watch) *queue[watch] {
 	if w.thing == "" {
 		return &a.certificates
@@ -156,6 +166,10 @@ func (v *Views) Due(trust messages.Trust, nowMs, ageMs int64, limit int) message
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	a := &v.agenda
+	if nowMs < a.nowMs {
+		a.forgetTimes() // the clock was set back
+	}
+	a.nowMs = nowMs
 	a.use(rules{trust: trust, ageMs: ageMs, closeOnRevoke: v.CloseOnRevoke()})
 	var due messages.DueWork
 	for _, w := range a.ask(&a.certificates, nowMs, limit) {

@@ -63,12 +63,13 @@ type Views struct {
 	thingsVersion uint64
 	names         atomic.Pointer[names] // what Things listed last
 
-	policy     atomic.Pointer[policyState]
-	section    atomic.Pointer[config.Section]
-	override   atomic.Pointer[int64] // trust duration set by hand, ms (dev, simulator)
-	voidedMs   atomic.Int64
-	configured atomic.Bool
-	seq        atomic.Uint64
+	policy       atomic.Pointer[policyState]
+	section      atomic.Pointer[config.Section]
+	override     atomic.Pointer[int64] // trust duration set by hand, ms (dev, simulator)
+	voidedMs     atomic.Int64
+	configured   atomic.Bool
+	clockSetBack atomic.Bool // ever
+	seq          atomic.Uint64
 }
 
 // policyState is the policy in force and, between the decision to replace it and its
@@ -127,7 +128,8 @@ func (v *Views) Apply(records []messages.Record) {
 		if err := v.fold(rec); err != nil {
 			v.logger.Error("record cannot be folded; its entity is refused", "seq", rec.Seq, "stream", rec.Stream, "error", err)
 			v.Quarantine(rec.Stream)
-			if rec.Stream == messages.StreamClock { // it may have voided trust
+			if rec.Stream == messages.StreamClock { // it may have voided trust, also what is stamped later
+				v.reanchored(&messages.ClockReanchored{AuthenticatedMs: rec.At.TrustMs})
 				v.voidBefore(rec.At.TrustMs)
 			}
 		}
@@ -180,8 +182,6 @@ func (v *Views) apply(rec *messages.Record, e messages.Event) {
 		v.Restrict(rec.Stream, e, rec.At)
 	case *messages.AssociationChanged:
 		v.associationChanged(messages.ThingName(e.Thing), e.Associated)
-	case *messages.ClockReanchored:
-		v.voidBefore(rec.At.TrustMs)
 	default:
 		v.Restrict(rec.Stream, e, rec.At)
 	}
@@ -215,6 +215,8 @@ func (v *Views) Restrict(stream messages.StreamID, e messages.Event, at messages
 		}
 	case *messages.TrustVoided:
 		v.voidBefore(e.BeforeMs)
+	case *messages.ClockReanchored:
+		v.reanchored(e)
 	case *messages.PolicyReplaced:
 		v.policyDecided(e)
 	}
@@ -228,6 +230,53 @@ func (v *Views) voidBefore(ms int64) {
 			return
 		}
 	}
+}
+
+// reanchored voids what was stamped while the clock was wrong, wherever it stands now: it
+// must not come to count when the clock gets to its stamp. Nothing is void any more for
+// being stamped before a moment that is still to come: that would hit what is confirmed
+// from now on.
+func (v *Views) reanchored(e *messages.ClockReanchored) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	for _, c := range v.certificates {
+		v.void(&c.basis, e.VoidAfterMs)
+		for s := range c.sessions {
+			v.void(s.attached, e.VoidAfterMs)
+		}
+	}
+	for _, t := range v.things {
+		for _, at := range t.attachments {
+			v.void(at, e.VoidAfterMs)
+		}
+	}
+	v.voidedMs.Store(min(v.voidedMs.Load(), e.AuthenticatedMs))
+	v.clockSetBack.Store(true)
+}
+
+func (v *Views) void(b *basis, afterMs int64) {
+	if ms := b.confirmedMs.Load(); ms != never && ms > afterMs {
+		b.confirmedMs.Store(messages.VoidMs)
+		v.agenda.changed(b)
+	}
+}
+
+// Voided reports whether the last confirmation of a certificate, or with a device's
+// stream of its attachment, was stamped by a clock that was wrong.
+func (v *Views) Voided(stream messages.StreamID, id messages.CertificateID) bool {
+	if !v.clockSetBack.Load() {
+		return false
+	}
+	v.mu.RLock()
+	defer v.mu.RUnlock()
+	if name, ok := stream.Device(); ok {
+		if t := v.things[name]; t != nil && t.attachments[id] != nil {
+			return t.attachments[id].confirmedMs.Load() == messages.VoidMs
+		}
+		return false
+	}
+	c := v.certificates[id]
+	return c != nil && c.confirmedMs.Load() == messages.VoidMs
 }
 
 // Quarantine refuses everything about the entity of stream until the next start. A

@@ -35,6 +35,8 @@ func DecideJournal(stream messages.StreamID, _ Journal, in messages.Input) (mess
 		event = c.Mark
 	case messages.RecordDenial:
 		event = c.Denial
+	case messages.ReanchorClock:
+		return reanchor(stream, c)
 	default:
 		return messages.Decision{}, fmt.Errorf("%s: unexpected command %T", stream, c)
 	}
@@ -47,6 +49,29 @@ func DecideJournal(stream messages.StreamID, _ Journal, in messages.Input) (mess
 		}
 	}
 	return messages.Decision{}, fmt.Errorf("%s: %s does not belong here", stream, event.Kind())
+}
+
+// reanchor records that trust time goes back, what becomes void by it, and where the
+// next start goes on from: all or none.
+func reanchor(stream messages.StreamID, c messages.ReanchorClock) (messages.Decision, error) {
+	if stream != messages.StreamClock {
+		return messages.Decision{}, fmt.Errorf("%s: %T does not belong here", stream, c)
+	}
+	d := messages.Decision{Reply: messages.Done{}}
+	if c.FormerMs <= c.AuthenticatedMs { // nothing to set back
+		return d, nil
+	}
+	if c.Mark == nil || c.VoidAfterMs > c.AuthenticatedMs || c.LapsedMs > c.AuthenticatedMs {
+		return messages.Decision{}, fmt.Errorf("%s: incomplete %+v", stream, c)
+	}
+	d.Events = []messages.Event{&messages.ClockReanchored{
+		FormerTrustMs: c.FormerMs, AuthenticatedMs: c.AuthenticatedMs, Authority: c.Authority, VoidAfterMs: c.VoidAfterMs,
+	}}
+	if c.LapsedMs > 0 {
+		d.Events = append(d.Events, &messages.TrustVoided{BeforeMs: c.LapsedMs, Reason: "lapsed before the clock was set back"})
+	}
+	d.Events = append(d.Events, c.Mark)
+	return d, nil
 }
 
 // EvolveJournal folds one event.

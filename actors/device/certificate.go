@@ -27,9 +27,13 @@ type Facts struct {
 	ConnectAllowed bool
 	// PolicyRevision names that policy.
 	PolicyRevision string
-	// Overtaken: the cloud said no to this entity, also where that left no event, after
-	// the question was asked that is answered now. Only with CloudAnswered.
+	// Overtaken: the cloud said no to this entity, also where that left no event, or the
+	// clock was set back, after the question was asked that is answered now. Only with
+	// CloudAnswered.
 	Overtaken bool
+	// Voided: what the entity holds about the certificate was stamped by a clock that was
+	// wrong, and does not count (ClockReanchored).
+	Voided bool
 }
 
 // Certificate is the state of a certificate entity. The zero value is a certificate
@@ -43,6 +47,9 @@ type Certificate struct {
 
 // DecideCertificate judges one command about a certificate. id is the certificate.
 func DecideCertificate(id messages.CertificateID, s Certificate, f Facts, in messages.Input) (messages.Decision, error) {
+	if f.Voided {
+		s.Trust.VerifiedMs = messages.VoidMs
+	}
 	switch c := in.Command.(type) {
 	case messages.VerifyCertificate:
 		return verify(s, f, c, in.At), nil
@@ -94,7 +101,7 @@ func verifyAnswered(id messages.CertificateID, s Certificate, f Facts, a message
 	}
 	switch a.Answer.Verdict {
 	case messages.CloudConfirmed:
-		if stale(f, a, s.RefusedMs) {
+		if stale(f, a, s.RefusedMs, at) {
 			return askCertificate(s, f, c, at)
 		}
 		d := valid(messages.Source_SOURCE_CLOUD, "the cloud vouches for the certificate")
@@ -153,7 +160,7 @@ func recheckAnswered(id messages.CertificateID, s Certificate, f Facts, a messag
 	switch {
 	case s.DER == nil: // refused meanwhile
 		return messages.Decision{Reply: messages.Rechecked{}}
-	case a.Answer.Verdict == messages.CloudConfirmed && stale(f, a, s.RefusedMs):
+	case a.Answer.Verdict == messages.CloudConfirmed && stale(f, a, s.RefusedMs, at):
 		return askAgain(id, s, f, c, at)
 	case a.Answer.Verdict == messages.CloudConfirmed:
 		d := messages.Decision{Reply: r}
@@ -239,12 +246,13 @@ func ask(q messages.CloudQuestion, then messages.Command) messages.Decision {
 
 // stale reports whether a yes may be overtaken news: the cloud said no after the
 // question was asked, or trust was taken back since. Within the same millisecond the
-// host knows the order.
-func stale(f Facts, a messages.CloudAnswered, deniedMs int64) bool {
-	return f.Overtaken || a.AskedMs < deniedMs
+// host knows the order. A no from the future was said before the clock was set back; the
+// host knows which questions are older than that.
+func stale(f Facts, a messages.CloudAnswered, deniedMs int64, at messages.Instant) bool {
+	return f.Overtaken || a.AskedMs < deniedMs && deniedMs <= at.TrustMs
 }
 
 // renewDue reports whether a repeated yes is worth an event.
 func renewDue(t messages.Trust, verifiedMs, nowMs int64) bool {
-	return verifiedMs < t.SinceMs || nowMs-verifiedMs >= t.DurationMs/4
+	return verifiedMs <= messages.VoidMs || verifiedMs < t.SinceMs || nowMs-verifiedMs >= t.DurationMs/4
 }

@@ -33,6 +33,15 @@ type Device struct {
 	Quarantined string // why; empty: it is not
 }
 
+// confirmed is when an attachment was last confirmed, and whether it is held at all.
+func (s *Device) confirmed(f Facts, id messages.CertificateID) (ms int64, held bool) {
+	ms, held = s.Attachments[id]
+	if held && f.Voided {
+		ms = messages.VoidMs
+	}
+	return ms, held
+}
+
 // DecideDevice judges one command about a device.
 func DecideDevice(thing messages.ThingName, s Device, f Facts, in messages.Input) (messages.Decision, error) {
 	switch c := in.Command.(type) {
@@ -81,7 +90,7 @@ func open(s Device, f Facts, c messages.OpenSession, in messages.Input) messages
 // will do, if it counts. Who has one good certificate can claim any number of things with
 // it: they are strangers.
 func askAttachment(s Device, f Facts, c messages.OpenSession, at messages.Instant) messages.Decision {
-	confirmedMs, held := s.Attachments[c.Certificate]
+	confirmedMs, held := s.confirmed(f, c.Certificate)
 	q := messages.AskCloud{Question: messages.CloudQuestion{Certificate: c.Certificate, Thing: c.Thing, Stranger: !held}, Then: c}
 	if held && f.Trust.Holds(confirmedMs, at.TrustMs) {
 		q.Late = messages.RecheckAttachment{Thing: c.Thing, Certificate: c.Certificate}
@@ -110,7 +119,7 @@ func openAnswered(s Device, f Facts, a messages.CloudAnswered, c messages.OpenSe
 	}
 	switch a.Answer.Verdict {
 	case messages.CloudConfirmed:
-		if stale(f, a, s.WithdrawnMs) {
+		if stale(f, a, s.WithdrawnMs, in.At) {
 			return askAttachment(s, f, c, in.At)
 		}
 		d := grant(s, f, c, in, messages.Source_SOURCE_CLOUD)
@@ -129,7 +138,7 @@ func openAnswered(s Device, f Facts, a messages.CloudAnswered, c messages.OpenSe
 
 // openLocally decides by the stored attachment alone.
 func openLocally(s Device, f Facts, c messages.OpenSession, in messages.Input, why string) messages.Decision {
-	confirmedMs, held := s.Attachments[c.Certificate]
+	confirmedMs, held := s.confirmed(f, c.Certificate)
 	switch {
 	case !held:
 		return messages.Decision{Reply: messages.Refuse(messages.RefusedInvalidCredential,
@@ -179,7 +188,7 @@ func withdraw(s Device, f Facts, id messages.CertificateID, reason string) messa
 }
 
 func recheckAttachment(s Device, f Facts, c messages.RecheckAttachment, at messages.Instant) messages.Decision {
-	confirmedMs, held := s.Attachments[c.Certificate]
+	confirmedMs, held := s.confirmed(f, c.Certificate)
 	if !held {
 		return messages.Decision{Reply: messages.Rechecked{}}
 	}
@@ -192,14 +201,14 @@ func recheckAttachment(s Device, f Facts, c messages.RecheckAttachment, at messa
 
 // recheckAttachmentAnswered settles a recheck; see recheckAnswered.
 func recheckAttachmentAnswered(s Device, f Facts, a messages.CloudAnswered, c messages.RecheckAttachment, at messages.Instant) messages.Decision {
-	confirmedMs, held := s.Attachments[c.Certificate]
+	confirmedMs, held := s.confirmed(f, c.Certificate)
 	if !held {
 		return messages.Decision{Reply: messages.Rechecked{}}
 	}
 	d := messages.Decision{}
 	switch a.Answer.Verdict {
 	case messages.CloudConfirmed:
-		if stale(f, a, s.WithdrawnMs) {
+		if stale(f, a, s.WithdrawnMs, at) {
 			return recheckAttachment(s, f, c, at)
 		}
 		if c.Refresh || renewDue(f.Trust, confirmedMs, at.TrustMs) {

@@ -44,7 +44,7 @@ func OpenStored(ctx context.Context, dir string) (*Stored, error) {
 	}
 	trust := actors.NewTrustClock(clock, anchor)
 	s.NowMs = trust.NowMs()
-	s.Trust = messages.Trust{DurationMs: s.Views.TrustDurationMs(), SinceMs: max(s.Views.VoidedMs(), trust.SinceMs())}
+	s.Trust = trust.Trust(s.Views.TrustDurationMs(), s.Views.VoidedMs())
 	return s, nil
 }
 
