@@ -70,9 +70,13 @@ func (t *TrustClock) Hear(date time.Time, asked time.Duration) (h Hearing, offse
 	return HeardAgreed, 0
 }
 
-// agree notes that the clock is right by word; mu is held.
+// agree notes that the clock is right by word, and a wall clock that says something else
+// is not; mu is held.
 func (t *TrustClock) agree(word *cloudTime) {
-	t.agreedMs, t.heard, t.disputed = t.NowMs(), word, nil
+	t.agreedMs, t.heard, t.disputed, t.refuted = t.NowMs(), word, nil, nil
+	if wall := t.clock.Wall().UnixMilli() - word.gotMs; wall > word.highMs+agreeMs {
+		t.refuted = &wall
+	}
 }
 
 // reanchoring completes an order to set the clock back, as of now; not ok: there is
@@ -107,10 +111,6 @@ func (t *TrustClock) lower(order messages.ReanchorClock) {
 	t.offsetMs.Store(order.OffsetMs)
 	t.settle()
 	t.agree(&cloudTime{lowMs: order.OffsetMs, highMs: order.OffsetMs, gotMs: t.bootMs()})
-	t.refuted = nil
-	if wall := t.clock.Wall().UnixMilli() - t.bootMs(); wall > order.OffsetMs+agreeMs {
-		t.refuted = &wall
-	}
 }
 
 // sameLieMs is how much a wall clock that the cloud refuted may have changed and still
