@@ -50,7 +50,9 @@ type rig struct {
 	denials *Denials
 	access  *Access
 	fails   atomic.Int32
-	closed  chan string // sessions that ended, as the brokers hear of it
+	// budgetMs is the trust duration for a restart in budget mode; 0: strict.
+	budgetMs int64
+	closed   chan string // sessions that ended, as the brokers hear of it
 }
 
 func newRig(t testing.TB, change ...func(*Config)) *rig {
@@ -105,7 +107,11 @@ func (r *rig) restart(change ...func(*Config)) {
 		anchor.Fold(&rec)
 		views.Apply([]messages.Record{rec})
 	}
-	r.log, r.views, r.trust = actorstest.WrapLog(memory), views, NewTrustClock(r.clock, anchor)
+	var options []ClockOption
+	if r.budgetMs != 0 {
+		options = append(options, Budget(r.budgetMs))
+	}
+	r.log, r.views, r.trust = actorstest.WrapLog(memory), views, NewTrustClock(r.clock, anchor, options...)
 	r.start(change...)
 }
 

@@ -26,6 +26,7 @@ type Cloud struct {
 	asked    []messages.CloudQuestion
 	twice    bool
 	answers  []messages.CloudVerdict // scripted: they go first
+	date     func() time.Time        // nil: answers do not say
 }
 
 type attachment struct {
@@ -111,6 +112,13 @@ func (c *Cloud) Script(verdicts ...messages.CloudVerdict) {
 	c.answers = append(c.answers, verdicts...)
 }
 
+// SetTime gives answers a date; nil: none.
+func (c *Cloud) SetTime(now func() time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.date = now
+}
+
 // Hold keeps answers back until Release. They are judged when they are asked.
 func (c *Cloud) Hold() {
 	c.mu.Lock()
@@ -167,6 +175,9 @@ func (c *Cloud) Ask(q messages.CloudQuestion, done func(messages.CloudAnswer)) e
 	}
 	c.asked = append(c.asked, q)
 	a, twice := c.judge(q), c.twice
+	if c.date != nil {
+		a.Date = c.date().Truncate(time.Second)
+	}
 	answer := func() {
 		done(a)
 		if twice {
