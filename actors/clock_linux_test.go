@@ -1,6 +1,11 @@
 package actors
 
 import (
+	"fmt"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -37,5 +42,41 @@ func TestSystemClockFollowsBootTime(t *testing.T) {
 	}
 	if boot := c.Boot(); boot < time.Duration(ts.Nano())-time.Second {
 		t.Errorf("boot %v after a suspend, the kernel says %v", boot, time.Duration(ts.Nano()))
+	}
+}
+
+// TestBootClockOfANamespace (reliability spec, B4): in a time namespace whose boot clock
+// is eight hours ahead and whose monotonic clock is not, as after a suspend, the machine
+// is eight hours older.
+func TestBootClockOfANamespace(t *testing.T) {
+	if os.Getenv("GATEHOUSE_TEST_BOOT") != "" {
+		c, err := NewSystemClock()
+		if err != nil {
+			t.Fatal(err)
+		}
+		fmt.Printf("boot=%d\n", c.Boot())
+		return
+	}
+	cmd := exec.CommandContext(t.Context(), "unshare", "--time", "--boottime", "28800", "--fork", os.Args[0], "-test.run=^TestBootClockOfANamespace$")
+	cmd.Env = append(os.Environ(), "GATEHOUSE_TEST_BOOT=1")
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		if os.Getenv("GATEHOUSE_E2E") == "1" {
+			t.Fatalf("unshare --time (util-linux, as root): %v\n%s", err, out)
+		}
+		t.Skipf("no time namespace here (GATEHOUSE_E2E=1 fails): %v", err)
+	}
+	c, err := NewSystemClock()
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, number, found := strings.Cut(string(out), "boot=")
+	number, _, _ = strings.Cut(number, "\n")
+	boot, err := strconv.ParseInt(number, 10, 64)
+	if !found || err != nil {
+		t.Fatalf("the child said %q", out)
+	}
+	if off := time.Duration(boot) + time.Minute - c.Boot() - 8*time.Hour; off < 0 || off > time.Minute {
+		t.Errorf("there it is %v since the start, here %v", time.Duration(boot), c.Boot())
 	}
 }

@@ -135,16 +135,20 @@ func TestTLSTime(t *testing.T) {
 }
 
 // timed is a rig whose cloud tells the time, with a trust duration of ten hours and three
-// devices: pump was confirmed while the clock was right. Then a source of time lied by an
-// hour, and an answer without a date confirmed valve.
+// devices: pump was confirmed while the clock was right, as was gate's certificate. Then a
+// source of time lied by an hour, and answers without a date confirmed valve, and that
+// gate's certificate is its own.
 type timed struct {
 	*rig
-	pump, valve           identity
+	pump, valve, gate     identity
 	pumpToken, valveToken messages.Token
 	truly                 func() time.Time
 }
 
-const lie = time.Hour
+const (
+	lie  = time.Hour
+	gate = messages.ThingName("gate-1")
+)
 
 func newTimed(t *testing.T) *timed {
 	r := &timed{rig: newRig(t)}
@@ -154,6 +158,10 @@ func newTimed(t *testing.T) *timed {
 	r.cloud.SetTime(r.truly)
 	r.policy()
 	r.pump, r.pumpToken = r.join(pump)
+	r.gate = r.another(gate)
+	if got := code(r.do(verifyOf(r.gate))); got != "valid" {
+		t.Fatalf("gate: %s", got)
+	}
 	r.clock.Advance(time.Minute)
 	r.cloud.SetTime(nil)
 	r.clock.SetWall(r.truly().Add(lie))
@@ -162,6 +170,9 @@ func newTimed(t *testing.T) *timed {
 		t.Fatalf("the clock is off by %v", off)
 	}
 	r.valve, r.valveToken = r.join(valve)
+	if got := code(r.do(messages.OpenSession{Thing: gate, Certificate: r.gate.id, Broker: broker})); got != "session" {
+		t.Fatalf("gate: %s", got)
+	}
 	r.clock.Advance(time.Second)
 	r.cloud.SetTime(r.truly)
 	return r
@@ -212,8 +223,11 @@ func TestTheCloudSetsTheClockBack(t *testing.T) {
 	r.clock.Advance(lie) // now its stamp is no longer in the future
 	check("an hour later")
 	r.cloud.SetSilent(true)
-	if got, _ := r.connect(valve, r.valve); got == "ok" {
-		t.Error("it opens a session")
+	if got := code(r.do(messages.OpenSession{Thing: gate, Certificate: r.gate.id, Broker: broker})); got == "session" {
+		t.Error("an attachment that the wrong clock stamped opens a session")
+	}
+	if got := code(r.do(verifyOf(r.valve))); got != "invalid" {
+		t.Errorf("a certificate that the wrong clock stamped is %s", got)
 	}
 	if got, _ := r.connect(pump, r.pump); got != "ok" {
 		t.Errorf("pump: %s", got)

@@ -13,6 +13,9 @@ func TestTrustHolds(t *testing.T) {
 		{1_000, 1_000, true}, {1_000, 60_999, true}, {1_000, 61_000, false}, {999, 1_000, false},
 		{10_000, 9_000, true}, {70_000, 10_000, true}, {70_001, 10_000, false},
 	} {
+		if (Trust{DurationMs: 1 << 60}).Holds(VoidMs, c.nowMs) {
+			t.Error("what is void counts")
+		}
 		if got := trust.Holds(c.verifiedMs, c.nowMs); got != c.want {
 			t.Errorf("verified at %d, now %d: %v, want %v", c.verifiedMs, c.nowMs, got, c.want)
 		}

@@ -77,6 +77,23 @@ func TestVoidedTrustIsRenewedAtOnce(t *testing.T) {
 	}
 }
 
+// TestDueAfterTheClockWasSetBack: what was handed out in a time that is still to come is
+// handed out again, to be asked about and to be closed.
+func TestDueAfterTheClockWasSetBack(t *testing.T) {
+	v := folded(connected())
+	const ahead = 100 * duration
+	if got := due(v, ahead, 8); len(got.Certificates) != 1 || len(got.Attachments) != 1 || len(got.Lapsed) == 0 {
+		t.Fatalf("due %s", spellDue(got))
+	}
+	if got := due(v, ahead+1, 8); spellDue(got) != spellDue(messages.DueWork{}) {
+		t.Fatalf("due again %s", spellDue(got))
+	}
+	v.Restrict(messages.StreamClock, &messages.ClockReanchored{FormerTrustMs: t0 + ahead + 1, AuthenticatedMs: t0 + 5}, messages.Instant{TrustMs: t0 + 5})
+	if got := due(v, 5, 8); len(got.Certificates) != 1 || len(got.Attachments) != 1 || len(got.Lapsed) == 0 {
+		t.Errorf("the clock was set back, and due is %s", spellDue(got))
+	}
+}
+
 // TestDueTakesTurns: what was handed out waits before it is handed out again, so that a
 // few that get no answer do not keep the others from being asked about.
 func TestDueTakesTurns(t *testing.T) {

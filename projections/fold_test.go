@@ -16,7 +16,7 @@ func drawEvent(t *rapid.T, h *history, ms int64) {
 	id := rapid.SampledFrom([]messages.CertificateID{certA, certB}).Draw(t, "certificate")
 	n := rapid.IntRange(1, 6).Draw(t, "session")
 	stream := messages.DeviceStream(thing)
-	switch rapid.IntRange(0, 15).Draw(t, "event") {
+	switch rapid.IntRange(0, 16).Draw(t, "event") {
 	case 0, 1:
 		h.verified(id, ms)
 	case 2:
@@ -39,6 +39,11 @@ func drawEvent(t *rapid.T, h *history, ms int64) {
 		h.policy(allow(string(thing), "a"), ms)
 	case 14:
 		h.add(messages.StreamClock, ms, &messages.TrustVoided{BeforeMs: t0 + ms - 5})
+	case 16:
+		back := rapid.Int64Range(0, duration).Draw(t, "ahead")
+		h.add(messages.StreamClock, ms-back, &messages.ClockReanchored{
+			FormerTrustMs: t0 + ms, AuthenticatedMs: t0 + ms - back, VoidAfterMs: t0 + ms - back - rapid.Int64Range(0, duration).Draw(t, "stamped wrongly"),
+		})
 	case 15:
 		h.config(rapid.SampledFrom([]string{`{"sessions":{"closeOnRevoke":false}}`, `{}`}).Draw(t, "config"), ms)
 	}
@@ -81,7 +86,7 @@ func TestReplayIsLive(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if early := rec.Kind.Class() == messages.Restricts || rec.Kind == messages.KindPolicyReplaced; early && rapid.Bool().Draw(t, "early") {
+			if early := rec.Kind.Class() == messages.Restricts || rec.Kind == messages.KindPolicyReplaced || rec.Kind == messages.KindClockReanchored; early && rapid.Bool().Draw(t, "early") {
 				live.Restrict(rec.Stream, e, rec.At)
 			}
 			live.Apply(h.records[i : i+1])

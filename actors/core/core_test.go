@@ -226,6 +226,37 @@ func TestJournalsTakeTheirKinds(t *testing.T) {
 	}
 }
 
+// TestReanchor: that trust time goes back, what becomes void by it and where the next
+// start goes on from are recorded together, or nothing is.
+func TestReanchor(t *testing.T) {
+	mark := &messages.ClockMarked{BootMs: 1, BootId: "b"}
+	for _, c := range []struct {
+		name    string
+		stream  messages.StreamID
+		command messages.ReanchorClock
+		kinds   string
+		ok      bool
+	}{
+		{"back", messages.StreamClock, messages.ReanchorClock{FormerMs: 9, AuthenticatedMs: 5, VoidAfterMs: 4, LapsedMs: 3, Mark: mark}, "ClockReanchored TrustVoided ClockMarked", true},
+		{"back, and nothing had lapsed", messages.StreamClock, messages.ReanchorClock{FormerMs: 9, AuthenticatedMs: 5, LapsedMs: -3, Mark: mark}, "ClockReanchored ClockMarked", true},
+		{"nothing to set back any more", messages.StreamClock, messages.ReanchorClock{FormerMs: 5, AuthenticatedMs: 5, Mark: mark}, "", true},
+		{"an order that was not completed", messages.StreamClock, messages.ReanchorClock{OffsetMs: 5}, "", true},
+		{"what is confirmed from now on would be void", messages.StreamClock, messages.ReanchorClock{FormerMs: 9, AuthenticatedMs: 5, LapsedMs: 6, Mark: mark}, "", false},
+		{"what is in the future would not be void", messages.StreamClock, messages.ReanchorClock{FormerMs: 9, AuthenticatedMs: 5, VoidAfterMs: 6, Mark: mark}, "", false},
+		{"no mark", messages.StreamClock, messages.ReanchorClock{FormerMs: 9, AuthenticatedMs: 5}, "", false},
+		{"another journal", messages.StreamLifecycle, messages.ReanchorClock{FormerMs: 9, AuthenticatedMs: 5, Mark: mark}, "", false},
+	} {
+		d, err := DecideJournal(c.stream, Journal{}, messages.Input{Command: c.command})
+		if got := kindsOf(d); got != c.kinds || (err == nil) != c.ok {
+			t.Errorf("%s: decided %q (%v), want %q", c.name, got, err, c.kinds)
+		}
+	}
+	d, _ := DecideJournal(messages.StreamClock, Journal{}, messages.Input{Command: messages.ReanchorClock{FormerMs: 9, AuthenticatedMs: 5, VoidAfterMs: 4, LapsedMs: 3, Authority: "cloud", Mark: mark}})
+	if got := spell(t, d.Events); got != `[{"former_trust_ms":9,"authenticated_ms":5,"authority":"cloud","void_after_ms":4},{"before_ms":3,"reason":"lapsed before the clock was set back"},{"boot_ms":1,"boot_id":"b"}]` {
+		t.Errorf("recorded %s", got)
+	}
+}
+
 func TestJournalCommands(t *testing.T) {
 	mark, denial := &messages.ClockMarked{BootMs: 1}, &messages.AccessDenied{Thing: "x"}
 	for _, c := range []struct {
