@@ -19,6 +19,7 @@ type File struct {
 	MQTT  MQTT   `json:"mqtt"`
 	Cloud Cloud  `json:"cloud"`
 	HTTP  HTTP   `json:"http"`
+	Trust Trust  `json:"trust"`
 	Log   Log    `json:"log"`
 
 	// PolicyFile names a file that holds only the device groups and is reloaded when
@@ -107,6 +108,20 @@ type HTTP struct {
 	Listen string `json:"listen,omitempty"`
 }
 
+// Trust says what stored trust is worth when its age is not known.
+type Trust struct {
+	// UnknownOffTime is what happens after a start of the machine whose clock is not
+	// synchronised, so that nobody knows how long it was off: OffTimeStrict lets no stored
+	// trust count until the time is known, OffTimeBudget lets it count for a shorter time.
+	UnknownOffTime string `json:"unknownOffTime"`
+}
+
+// The values of Trust.UnknownOffTime.
+const (
+	OffTimeStrict = "strict"
+	OffTimeBudget = "budget"
+)
+
 // Log is the operator's log, not the event log.
 type Log struct {
 	Level  string `json:"level"`  // debug, info, warn or error
@@ -183,6 +198,7 @@ func defaultFile() File {
 		Dir:              DefaultDir,
 		MQTT:             MQTT{TLSMinVersion: "1.2"},
 		Cloud:            Cloud{Verifier: VerifierGreengrassData, ConnectTimeout: DefaultConnectTimeout, RequestTimeout: DefaultRequestTimeout, RefreshRate: DefaultRefreshRate},
+		Trust:            Trust{UnknownOffTime: OffTimeStrict},
 		Log:              Log{Level: "info", Format: "text"},
 		ClientDeviceAuth: DefaultSection(),
 	}
@@ -190,7 +206,7 @@ func defaultFile() File {
 
 func (r *reader) file(n *yaml.Node, previous *Section) File {
 	f := defaultFile()
-	root := r.object(n, "", strict, "dir", "keys", "nats", "mqtt", "cloud", "http", "log", "policyFile", "clientDeviceAuth")
+	root := r.object(n, "", strict, "dir", "keys", "nats", "mqtt", "cloud", "http", "trust", "log", "policyFile", "clientDeviceAuth")
 	root.string("dir", &f.Dir)
 	root.child("keys", "passphraseFile").string("passphraseFile", &f.Keys.PassphraseFile)
 	r.nats(root.child("nats", "listen", "url", "creds", "tls"), &f.NATS)
@@ -201,6 +217,7 @@ func (r *reader) file(n *yaml.Node, previous *Section) File {
 	if n, path := http.get("listen"); n != nil && f.HTTP.Listen != "" && !loopback(f.HTTP.Listen) {
 		r.fail(KindValue, n, path, fmt.Sprintf("%q is not on this machine alone", f.HTTP.Listen), "a loopback address, such as 127.0.0.1:8480", "the status page knows no users")
 	}
+	root.child("trust", "unknownOffTime").choice("unknownOffTime", &f.Trust.UnknownOffTime, OffTimeStrict, OffTimeBudget)
 	log := root.child("log", "level", "format")
 	log.choice("level", &f.Log.Level, "debug", "info", "warn", "error")
 	log.choice("format", &f.Log.Format, "text", "json")

@@ -36,8 +36,9 @@ func TestEveryKeyIsRead(t *testing.T) {
 			Operations: Operations{VerifyClientDeviceIdentity: "/greengrass/v2/verify",
 				VerifyClientDeviceIoTCertificateAssociation: "/greengrass/v2/associated", PutCertificateAuthorities: "/greengrass/v2/authorities"},
 			Control: Control{Credentials: CredentialsDefault, Profile: "core", Endpoint: "https://vpce-0123.greengrass.eu-central-1.vpce.amazonaws.com", CA: "cloud/AmazonRoots.pem"}},
-		HTTP: HTTP{Listen: "127.0.0.1:8480"},
-		Log:  Log{Level: "debug", Format: "json"},
+		HTTP:  HTTP{Listen: "127.0.0.1:8480"},
+		Trust: Trust{UnknownOffTime: OffTimeBudget},
+		Log:   Log{Level: "debug", Format: "json"},
 	}
 	want.ClientDeviceAuth = got.ClientDeviceAuth // its own tests
 	if !reflect.DeepEqual(got, want) {
@@ -122,6 +123,8 @@ func TestFileErrors(t *testing.T) {
 		{"a thing with a dot", "cloud: {thingName: a.b}", `line 1, column 20: cloud.thingName: "a.b" cannot be used, want 1 to 128 of A-Z a-z 0-9 : _ -`},
 		{"a relative operation path", "cloud: {operations: {putCertificateAuthorities: x}}", `line 1, column 49: cloud.operations.putCertificateAuthorities: "x" cannot be used, want a path starting with /`},
 		{"an unknown level", "log: {level: warning}", `line 1, column 14: log.level: "warning" is not known, want one of debug, info, warn, error; did you mean warn?`},
+		{"an unknown way to bridge an unknown off time", "trust: {unknownOffTime: bugdet}", `line 1, column 25: trust.unknownOffTime: "bugdet" is not known, want one of strict, budget; did you mean budget?`},
+		{"a misspelt key of trust", "trust: {unknownOfTime: budget}", "line 1, column 9: trust.unknownOfTime: unknown key; did you mean unknownOffTime?"},
 		{"groups twice", "policyFile: p.yaml\nclientDeviceAuth: {DeviceGroups: {}}",
 			"line 1, column 13: policyFile: the device groups are given twice: here and in clientDeviceAuth.deviceGroups, want one of the two; remove policyFile, or move deviceGroups into that file"},
 		{"an error in the section", "clientDeviceAuth:\n  certificateAuthority: {caType: EC}",

@@ -16,15 +16,16 @@ import (
 	"github.com/gatehouse-edge/gatehouse/messages"
 )
 
-// cloudConfig says whom the daemon asks about devices, of a file's section.
-func cloudConfig(c config.Cloud) (*cloudsync.Config, error) {
+// cloudConfig says whom the daemon asks about devices, of a file's section. now is the time
+// by which servers' certificates are judged.
+func cloudConfig(c config.Cloud, now func() time.Time) (*cloudsync.Config, error) {
 	cfg := &cloudsync.Config{Queue: cloudsync.QueueConfig{RefreshRate: c.RefreshRate}}
 	if c.Verifier != config.VerifierIoT {
-		data, err := dataPlane(c)
+		data, err := dataPlane(c, now)
 		cfg.DataPlane = data
 		return cfg, err
 	}
-	plane, err := controlPlane(c)
+	plane, err := controlPlane(c, now)
 	if err != nil {
 		return nil, err
 	}
@@ -38,8 +39,8 @@ func cloudConfig(c config.Cloud) (*cloudsync.Config, error) {
 }
 
 // controlPlane says how AWS' control planes are reached.
-func controlPlane(c config.Cloud) (control.Config, error) {
-	cfg := control.Config{Region: c.Region, Endpoint: c.Control.Endpoint, Now: time.Now}
+func controlPlane(c config.Cloud, now func() time.Time) (control.Config, error) {
+	cfg := control.Config{Region: c.Region, Endpoint: c.Control.Endpoint, Now: now}
 	var err error
 	if cfg.Credentials, err = credentials.Default(context.Background(), credentials.Options{Region: c.Region, Profile: c.Control.Profile}); err != nil {
 		return cfg, fmt.Errorf("cloud.control: %w", err)
@@ -56,11 +57,11 @@ func controlPlane(c config.Cloud) (control.Config, error) {
 
 // associationsOf makes who lists the things associated with the core; nil if the control
 // planes are not asked.
-func associationsOf(c config.Cloud) (actors.Associations, error) {
+func associationsOf(c config.Cloud, now func() time.Time) (actors.Associations, error) {
 	if c.Control.Credentials == "" {
 		return nil, nil
 	}
-	plane, err := controlPlane(c)
+	plane, err := controlPlane(c, now)
 	if err != nil {
 		return nil, err
 	}

@@ -116,7 +116,8 @@ func serveConfig(f config.File, logger *slog.Logger) (daemon.Config, error) {
 	cfg := daemon.Config{
 		Dir: f.Dir, Mode: "serve", Policy: f.PolicyFile,
 		NATSListen: f.NATS.Listen, MQTTListen: f.MQTT.Listen, MQTTHosts: f.MQTT.HostAddresses, HTTPListen: f.HTTP.Listen,
-		Logger: logger,
+		BudgetOffTime: f.Trust.UnknownOffTime == config.OffTimeBudget,
+		Logger:        logger,
 	}
 	if f.MQTT.TLSMinVersion == "1.3" {
 		cfg.MQTTMinTLS = tls.VersionTLS13
@@ -135,11 +136,12 @@ func serveConfig(f config.File, logger *slog.Logger) (daemon.Config, error) {
 		return cfg, nil
 	}
 	var err error
-	if cfg.Cloud, err = cloudConfig(f.Cloud); err != nil {
+	cfg.CloudTime = &daemon.CloudTime{}
+	if cfg.Cloud, err = cloudConfig(f.Cloud, cfg.CloudTime.Now); err != nil {
 		return cfg, err
 	}
 	cfg.Recheck = f.Cloud.Recheck
-	cfg.Associations, err = associationsOf(f.Cloud)
+	cfg.Associations, err = associationsOf(f.Cloud, cfg.CloudTime.Now)
 	return cfg, err
 }
 
@@ -190,7 +192,7 @@ func natsConfig(n config.NATS, cfg *daemon.Config) error {
 }
 
 // dataPlane makes the cloud client's configuration of a file's.
-func dataPlane(c config.Cloud) (cloudsync.DataPlaneConfig, error) {
+func dataPlane(c config.Cloud, now func() time.Time) (cloudsync.DataPlaneConfig, error) {
 	identity, err := tls.LoadX509KeyPair(c.Certificate, c.PrivateKey)
 	if err != nil {
 		return cloudsync.DataPlaneConfig{}, fmt.Errorf("cloud.certificate, cloud.privateKey: %w", err)
@@ -209,7 +211,7 @@ func dataPlane(c config.Cloud) (cloudsync.DataPlaneConfig, error) {
 		}
 	}
 	return cloudsync.DataPlaneConfig{
-		Endpoint: c.Endpoint, Identity: identity, Roots: roots, Routes: routes, Timeout: min(c.RequestTimeout, deviceBudget), Now: time.Now,
+		Endpoint: c.Endpoint, Identity: identity, Roots: roots, Routes: routes, Timeout: min(c.RequestTimeout, deviceBudget), Now: now,
 	}, nil
 }
 

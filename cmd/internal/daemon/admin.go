@@ -49,6 +49,7 @@ type Status struct {
 	Refresh        *RefreshReport         `json:"refresh,omitempty"`
 	Documents      []DocumentReport       `json:"documents,omitempty"`
 	RestartFor     []string               `json:"restartFor,omitempty"`
+	Clock          ClockReport            `json:"clock"`
 	NATS           string                 `json:"nats"`
 	MQTT           string                 `json:"mqtt,omitempty"`
 	Certificate    map[string]string      `json:"certificate,omitempty"` // of the embedded broker
@@ -217,6 +218,7 @@ func (d *Daemon) status(ctx context.Context, _ struct{}) (Status, error) {
 		TrustDuration:  durationText(d.views.TrustDurationMs()),
 		PolicyRevision: d.views.Policy().Revision(), Documents: documentsOf(d.views, &d.documents), RestartFor: d.documents.restartFor(),
 		NATS: d.NATSURL(), MQTT: d.MQTTAddr(),
+		Clock: clockReport(d.trust.Status(d.views.TrustDurationMs())),
 		Log: map[string]json.Number{
 			"stored": number(stat.Stored), "repaired": number(stat.Repaired),
 			"journalUsed": number(stat.JournalUsed), "journalBytes": number(stat.JournalBytes), "freeBytes": number(stat.FreeBytes),

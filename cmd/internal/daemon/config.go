@@ -44,9 +44,15 @@ type Config struct {
 
 	// Cloud says how the cloud is reached; nil: never, and only stored trust counts.
 	Cloud *cloudsync.Config
+	// CloudTime, if set, tells the time by which the cloud's certificate is judged, from the
+	// moment that the daemon knows it: for those who reach the cloud beside Cloud.DataPlane.
+	CloudTime *CloudTime
 	// Associations lists the things associated with this core; nil: stored trust is not
 	// refreshed.
 	Associations actors.Associations
+	// BudgetOffTime: stored trust counts, for a shorter time, when nobody knows how long
+	// the machine was off (trust.unknownOffTime: budget). Default: it does not.
+	BudgetOffTime bool
 	// Trust overrides the configured trust duration, whose unit is the minute. 0: not.
 	Trust time.Duration
 	// Recheck is how often the cloud is asked about connected devices, beyond what keeps

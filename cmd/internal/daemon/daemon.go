@@ -37,6 +37,7 @@ type Daemon struct {
 	log     eventlog.Log
 	views   *projections.Views
 	trust   *actors.TrustClock
+	tlsTime func() time.Time // by which the cloud's certificate is judged
 	cloud   actors.Cloud
 	sys     *actors.System
 	denials *actors.Denials
@@ -169,10 +170,10 @@ func (d *Daemon) openCore(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	d.trust = actors.NewTrustClock(d.clock, anchor)
 	if d.cfg.Trust > 0 {
 		d.views.SetTrustDurationMs(d.cfg.Trust.Milliseconds())
 	}
+	d.startClock(anchor)
 	if err := d.startCloud(); err != nil {
 		return err
 	}
@@ -243,6 +244,10 @@ func (d *Daemon) startCloud() error {
 	}
 	cfg := *d.cfg.Cloud
 	performance := d.views.Section().Performance
+	cfg.DataPlane.Now = d.tlsTime
+	if cfg.Queue.Now == nil {
+		cfg.Queue.Now = time.Now // it measures waiting, which no jump of the wall clock changes
+	}
 	cfg.Queue.Size, cfg.Queue.Workers = performance.CloudRequestQueueSize, performance.MaxConcurrentCloudRequests
 	c, err := cloudsync.New(cfg)
 	if err != nil {
