@@ -121,10 +121,7 @@ func TestDoubtEndsWithTheTimeKnown(t *testing.T) {
 }
 
 // marks is a log of marks alone.
-type marks struct {
-	t testing.TB
-	a Anchor
-}
+type marks struct{ a Anchor }
 
 func (l *marks) mark(tc *TrustClock) {
 	m := tc.Mark()

@@ -35,9 +35,9 @@ func (s *System) askAt(q messages.CloudQuestion, done func(messages.CloudAnswer,
 	asked := s.clock.clock.Boot()
 	return s.cloud.Ask(q, func(a messages.CloudAnswer) {
 		h, offsetMs := s.clock.Hear(a.Date, asked)
-		if h == HeardDispute {
+		if h == HeardDispute && s.clock.State() == ClockCertain { // in doubt the first word always is
 			s.logger.Warn("the cloud's time and this core's differ; a second answer is needed to follow it",
-				"cloud", a.Date.UTC().Format(time.RFC3339), "core", s.clock.Now().Trust().Format(time.RFC3339), "clock", s.clock.State())
+				"cloud", a.Date.UTC().Format(time.RFC3339), "core", s.clock.Now().Trust().Format(time.RFC3339))
 		}
 		done(a, h, offsetMs)
 	})

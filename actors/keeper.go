@@ -157,6 +157,9 @@ func (k *Keeper) mark() {
 	if k.marked >= 0 && boot-k.marked < markEvery.Milliseconds() && state == k.as {
 		return
 	}
+	if k.marked >= 0 && state != k.as {
+		k.logger.Info("it has changed how well the time is known", "clock", state)
+	}
 	k.marked, k.as = boot, state
 	mark := k.sys.clock.Mark()
 	k.sys.Submit(context.Background(), messages.MarkClock{Mark: mark}, messages.Cause{Request: "keeper"}, func(r messages.Reply) {

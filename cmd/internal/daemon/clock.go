@@ -51,7 +51,9 @@ func offTimeText(budget bool) string {
 }
 
 // CloudTime is a daemon's TrustClock.TLSTime, for those who are made before the daemon.
-type CloudTime struct{ now atomic.Pointer[func() time.Time] }
+type CloudTime struct {
+	now atomic.Pointer[func() time.Time]
+}
 
 // Now is the time by which the cloud's certificate is judged.
 func (c *CloudTime) Now() time.Time {
