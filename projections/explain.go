@@ -220,6 +220,8 @@ func (x *Explainer) certificate(id messages.CertificateID) string {
 		return fmt.Sprintf("certificate %.12s… is not vouched for", id)
 	case !messages.ValidAt(t.NotBeforeMs, t.NotAfterMs, now):
 		return fmt.Sprintf("certificate %.12s… is valid from %s to %s only", id, stamp(t.NotBeforeMs), stamp(t.NotAfterMs))
+	case t.VerifiedMs == messages.VoidMs:
+		return fmt.Sprintf("trust in certificate %.12s…", id) + voidWords
 	case !trust.Holds(t.VerifiedMs, now):
 		return fmt.Sprintf("certificate %.12s… was last vouched for at %s; trust has lapsed", id, stamp(t.VerifiedMs))
 	}
@@ -227,6 +229,9 @@ func (x *Explainer) certificate(id messages.CertificateID) string {
 }
 
 func (x *Explainer) attachment(name messages.ThingName, a Attachment) string {
+	if a.ConfirmedMs == messages.VoidMs {
+		return fmt.Sprintf("that it belongs to %s", name) + voidWords
+	}
 	if now, trust := x.NowMs(), x.Trust(); !trust.Holds(a.ConfirmedMs, now) {
 		return fmt.Sprintf("that it belongs to %s was last confirmed at %s; trust has lapsed", name, stamp(a.ConfirmedMs))
 	}

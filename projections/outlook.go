@@ -99,9 +99,14 @@ func (a Attachment) SinceMs() int64 {
 	return min(a.ConfirmedMs, a.Trust.VerifiedMs)
 }
 
+// voidWords say what became of a yes that a re-anchoring voided.
+const voidWords = " is void: it was given while the clock was wrong, and the cloud has to confirm it again"
+
 // lapsed says why a yes from verifiedMs does not count.
 func lapsed(what string, verifiedMs int64, trust messages.Trust, nowMs int64) string {
 	switch {
+	case verifiedMs == messages.VoidMs:
+		return what + voidWords
 	case verifiedMs < trust.SinceMs:
 		return fmt.Sprintf("%s does not count: it is from %s, and how much time has passed since is not known, or it was voided", what, stamp(verifiedMs))
 	case verifiedMs+trust.DurationMs <= nowMs:
