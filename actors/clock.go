@@ -18,6 +18,10 @@ type Clock interface {
 	BootID() string
 	// Synced reports whether the wall clock is synchronised with a time source.
 	Synced() bool
+	// Battery reports whether the wall clock shows, within a minute, the time of a hardware
+	// clock that it was set from at the machine's start and that counts on while the machine
+	// is off.
+	Battery() bool
 	// AfterFunc runs f once after d, in a goroutine of the clock's; stop keeps it from
 	// running if it has not started.
 	AfterFunc(d time.Duration, f func()) (stop func() bool)
@@ -124,7 +128,7 @@ func (t *TrustClock) Mark() *messages.ClockMarked {
 
 // mark is Mark; mu is held.
 func (t *TrustClock) mark() *messages.ClockMarked {
-	m := &messages.ClockMarked{BootMs: t.bootMs(), Synced: t.clock.Synced(), AgreedMs: t.agreedMs}
+	m := &messages.ClockMarked{BootMs: t.bootMs(), Synced: t.clock.Synced(), AgreedMs: t.agreedMs, Battery: t.clock.Battery()}
 	if t.known() {
 		m.BootId = t.clock.BootID()
 		return m

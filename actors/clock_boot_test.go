@@ -38,7 +38,6 @@ var bootCases = []bootCase{
 	{"same boot, wall goes on", true, time.Hour, false, false, nil, time.Hour, ClockCertain, true, 22 * time.Hour},
 	{"same boot, wall set back: no trust is won", true, -1000 * time.Hour, false, false, nil, time.Hour, ClockCertain, true, 22 * time.Hour},
 	{"same boot, wall set forward, not synchronised: ignored", true, 1000 * time.Hour, false, false, nil, time.Hour, ClockCertain, true, 22 * time.Hour},
-	{"same boot, wall just where it was: the boot clock counts", true, 0, false, true, nil, time.Hour, ClockCertain, true, 22 * time.Hour},
 	{"same boot, synchronised, behind: never back", true, -1000 * time.Hour, true, false, nil, time.Hour, ClockCertain, true, 22 * time.Hour},
 	{"same boot, synchronised, ahead: followed", true, 10 * time.Hour, true, false, nil, 10 * time.Hour, ClockCertain, true, 13 * time.Hour},
 	{"same boot, records after the mark: the last record counts", true, time.Hour, false, false,
@@ -52,6 +51,9 @@ var bootCases = []bootCase{
 	{"reboot, synchronised", false, 10 * time.Hour, true, false, nil, 10 * time.Hour, ClockCertain, true, 13 * time.Hour},
 	{"reboot, synchronised, behind: never back", false, -10 * time.Hour, true, false, nil, 0, ClockCertain, true, 23 * time.Hour},
 	{"reboot, synchronised, after a doubt: known again, charges are over", false, 10 * time.Hour, true, true, doubted(9 * tenth), 10 * time.Hour, ClockCertain, true, 13 * time.Hour},
+
+	// Another boot, and the wall clock is a battery's, then as now: it tells as well.
+	{"reboot, battery: off for as long as it shows", false, 10 * time.Hour, false, false, battery, 10 * time.Hour, ClockCertain, true, 13 * time.Hour},
 
 	// Another boot, not synchronised, strict: nothing from before counts.
 	{"reboot, wall unset, strict", false, unset, false, false, nil, eps, ClockUncertain, false, 0},
@@ -69,6 +71,9 @@ var bootCases = []bootCase{
 	{"reboot, the eighth of its kind, budget: charges add up", false, unset, false, true, doubted(7 * tenth), eps, ClockBudget, true, 23*time.Hour - 8*tenth},
 	{"reboot, the tenth of its kind, budget: used up", false, unset, false, true, doubted(9 * tenth), eps, ClockUncertain, false, 0},
 }
+
+// battery makes the last mark one by a hardware clock with a battery, and the clock too.
+func battery(a *Anchor) { a.Battery = true }
 
 // doubted makes the last mark one in doubt, with so much charged.
 func doubted(charged time.Duration) func(*Anchor) {
@@ -97,6 +102,7 @@ func TestBootCases(t *testing.T) {
 				c.anchor(&l.a)
 			}
 			last := l.a
+			clock.SetBattery(last.Battery)
 			var options []ClockOption
 			if c.budget {
 				options = append(options, Budget(dayMs))
@@ -128,6 +134,46 @@ func TestBootCases(t *testing.T) {
 			}
 			if id := tc.Mark().BootId; (id != "") != (tc.State() == ClockCertain) {
 				t.Errorf("marked for boot %q, and the clock is %s", id, tc.State())
+			}
+		})
+	}
+}
+
+// TestBatteryClocks: only a hardware clock that was shown before and is shown now, and went
+// on, tells how long the machine was off.
+func TestBatteryClocks(t *testing.T) {
+	for _, c := range []struct {
+		name        string
+		marked, now bool
+		wall        time.Duration
+		anchor      func(*Anchor)
+		state       ClockState
+	}{
+		{"then and now", true, true, time.Hour, nil, ClockCertain},
+		{"years later", true, true, absurd, nil, ClockCertain}, // and all trust has lapsed
+		{"not now: the battery is empty", true, false, time.Hour, nil, ClockUncertain},
+		{"not then: the wall clock was set by hand", false, true, time.Hour, nil, ClockUncertain},
+		{"it went back", true, true, -time.Millisecond, nil, ClockUncertain},
+		{"the time was not known then", true, true, time.Hour, doubted(0), ClockUncertain},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			clock := actorstest.NewClock(noon)
+			clock.Reboot(noon.Add(c.wall))
+			clock.SetBattery(c.now)
+			l := &marks{a: marked()}
+			l.a.Battery = c.marked
+			if c.anchor != nil {
+				c.anchor(&l.a)
+			}
+			tc := NewTrustClock(clock, l.a)
+			if tc.State() != c.state {
+				t.Errorf("the clock is %s, want %s", tc.State(), c.state)
+			}
+			if c.state == ClockCertain && sinceNoon(tc) != c.wall {
+				t.Errorf("trust time begins %v after noon, want %v", sinceNoon(tc), c.wall)
+			}
+			if m := tc.Mark(); m.Battery != c.now {
+				t.Errorf("marked %v", m)
 			}
 		})
 	}

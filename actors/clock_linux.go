@@ -3,6 +3,8 @@ package actors
 import (
 	"math"
 	"os"
+	"path/filepath"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -74,6 +76,35 @@ func (*SystemClock) Synced() bool {
 	var tx unix.Timex
 	state, err := unix.Adjtimex(&tx)
 	return err == nil && state != unix.TIME_ERROR && tx.Status&unix.STA_UNSYNC == 0
+}
+
+// Battery implements Clock: the kernel set the wall clock from a hardware clock at the
+// start (hctosys), and the two still agree. After the battery's end they do not: something
+// else set the wall clock, such as a date that was saved at the shutdown.
+func (c *SystemClock) Battery() bool { return batteryIn("/sys/class/rtc", c.Wall()) }
+
+// rtcSlack is how far wall clock and hardware clock may be apart.
+const rtcSlack = time.Minute
+
+func batteryIn(dir string, wall time.Time) bool {
+	clocks, err := filepath.Glob(filepath.Join(dir, "*", "hctosys"))
+	if err != nil {
+		return false
+	}
+	for _, file := range clocks {
+		if set, err := os.ReadFile(file); err != nil || strings.TrimSpace(string(set)) != "1" {
+			continue
+		}
+		text, err := os.ReadFile(filepath.Join(filepath.Dir(file), "since_epoch"))
+		if err != nil {
+			continue
+		}
+		seconds, err := strconv.ParseInt(strings.TrimSpace(string(text)), 10, 64)
+		if apart := wall.Sub(time.Unix(seconds, 0)); err == nil && apart.Abs() <= rtcSlack {
+			return true
+		}
+	}
+	return false
 }
 
 // AfterFunc implements Clock.

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
@@ -78,5 +79,48 @@ func TestBootClockOfANamespace(t *testing.T) {
 	}
 	if off := time.Duration(boot) + time.Minute - c.Boot() - 8*time.Hour; off < 0 || off > time.Minute {
 		t.Errorf("there it is %v since the start, here %v", time.Duration(boot), c.Boot())
+	}
+}
+
+// TestBatteryIn: the wall clock was set from a hardware clock at the start of the machine,
+// and still agrees with it.
+func TestBatteryIn(t *testing.T) {
+	at := time.Unix(1_800_000_000, 0)
+	for _, c := range []struct {
+		name, set, epoch string
+		wall             time.Time
+		want             bool
+	}{
+		{"agrees", "1\n", "1800000000\n", at, true},
+		{"a minute apart", "1", "1800000060", at, true},
+		{"more than a minute ahead", "1", "1799999939", at, false},
+		{"more than a minute behind", "1", "1800000061", at, false},
+		{"not what the clock was set from", "0", "1800000000", at, false},
+		{"the battery is empty", "1", "946684800", at, false},
+		{"unreadable", "1", "soon", at, false},
+		{"no such file", "1", "", at, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			dir := t.TempDir()
+			write := func(name, text string) {
+				path := filepath.Join(dir, "rtc1", name)
+				if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+					t.Fatal(err)
+				}
+				if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			write("hctosys", c.set)
+			if c.epoch != "" {
+				write("since_epoch", c.epoch)
+			}
+			if got := batteryIn(dir, c.wall); got != c.want {
+				t.Errorf("%v, want %v", got, c.want)
+			}
+		})
+	}
+	if batteryIn(filepath.Join(t.TempDir(), "none"), at) {
+		t.Error("a machine without hardware clock has one")
 	}
 }

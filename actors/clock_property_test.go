@@ -27,6 +27,10 @@ type life struct {
 	marked  time.Duration // boot time of the last mark
 	lie     time.Duration // by which a source of time is ahead
 
+	rtc   time.Duration // by which a hardware clock with a battery is ahead of true time
+	set   bool          // the wall clock was set from it at the start of the machine
+	slack int64         // what starts by it may have hidden, ms
+
 	durationMs int64
 	given      []given
 	topMs      int64 // the latest trust time on record since the last re-anchoring
@@ -38,6 +42,7 @@ type life struct {
 type given struct {
 	id      messages.CertificateID
 	trulyMs int64
+	slack   int64
 }
 
 // markSlackMs is the promise of reliability spec T1 in strict mode: the interval of marks.
@@ -46,14 +51,22 @@ const markSlackMs = 60_000
 func newLife(t *rapid.T) *life {
 	l := &life{
 		t: t, clock: actorstest.NewClock(noon), trulyMs: noon.UnixMilli(), budget: rapid.Bool().Draw(t, "budget"),
+		rtc:        rapid.SampledFrom([]time.Duration{0, 40 * time.Second, -40 * time.Second, -5 * time.Hour, 5 * time.Hour}).Draw(t, "hardware clock"),
 		durationMs: rapid.SampledFrom([]int64{60_000, 3_600_000, 10 * dayMs, 400 * dayMs}).Draw(t, "duration"),
 	}
 	l.start()
 	return l
 }
 
+// battery tells the clock whether its wall clock still shows the hardware clock's time.
+func (l *life) battery() {
+	apart := l.clock.Wall().Sub(time.UnixMilli(l.trulyMs).Add(l.rtc))
+	l.clock.SetBattery(l.set && apart.Abs() <= rtcSlack)
+}
+
 // start is a start of the process: all is folded from the log.
 func (l *life) start() {
+	l.battery()
 	l.views = projections.New(nil)
 	l.views.Apply(l.log)
 	var a Anchor
@@ -92,6 +105,7 @@ func (l *life) append(stream messages.StreamID, at messages.Instant, events ...m
 }
 
 func (l *life) mark() {
+	l.battery()
 	m := l.tc.Mark()
 	l.append(messages.StreamClock, l.tc.Now(), m)
 	l.tc.Recorded(m)
@@ -193,7 +207,7 @@ func (l *life) verify() {
 	if !l.ask(0) {
 		return
 	}
-	g := given{id: messages.CertificateID(fmt.Sprintf("%064x", len(l.given))), trulyMs: l.trulyMs}
+	g := given{id: messages.CertificateID(fmt.Sprintf("%064x", len(l.given))), trulyMs: l.trulyMs, slack: l.slack}
 	l.append(messages.CertificateStream(g.id), l.tc.Now(), &messages.CertificateVerified{Source: messages.Source_SOURCE_CLOUD, NotAfterMs: 1 << 60})
 	l.given = append(l.given, g)
 }
@@ -209,7 +223,8 @@ func (l *life) reboot() {
 	truly, saved := time.UnixMilli(l.trulyMs), l.clock.Wall()
 	var wall time.Time
 	synced := false
-	switch rapid.SampledFrom([]string{"goes on", "saved", "unset", "any", "right", "synced"}).Draw(l.t, "wall") {
+	l.set = false
+	switch rapid.SampledFrom([]string{"goes on", "saved", "unset", "any", "right", "synced", "battery", "battery"}).Draw(l.t, "wall") {
 	case "goes on":
 		wall = saved.Add(off)
 	case "saved": // by the shutdown: it goes on from there
@@ -222,6 +237,9 @@ func (l *life) reboot() {
 		wall = truly
 	case "synced":
 		wall, synced = truly.Add(l.lie), true
+	case "battery": // within a minute of what the wall clock was at the last mark
+		wall, l.set = truly.Add(l.rtc), true
+		l.slack += rtcSlack.Milliseconds()
 	}
 	l.clock.Reboot(wall)
 	l.clock.SetSynced(synced)
@@ -274,7 +292,7 @@ func (l *life) noOverTrust(act string) {
 		if !rule.Holds(l.views.CertificateTrust(g.id).VerifiedMs, nowMs) {
 			continue
 		}
-		age, bound := l.trulyMs-g.trulyMs, l.durationMs
+		age, bound := l.trulyMs-g.trulyMs, l.durationMs+l.slack-g.slack
 		if l.tc.State() == ClockBudget {
 			// What nobody knows is not counted, and each start that hid it has its price: all
 			// that is trusted was confirmed when the time was known.

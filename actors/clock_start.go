@@ -26,6 +26,7 @@ type Anchor struct {
 	MarkTrustMs, MarkWallMs, BootMs int64
 	BootID, DoubtedBootID           string
 	ChargedMs, SuspectMs, AgreedMs  int64 // as marked
+	Battery                         bool  // as marked
 }
 
 // Fold takes the next record of the log into a.
@@ -42,7 +43,7 @@ func (a *Anchor) Fold(rec *messages.Record) {
 	case *messages.ClockMarked:
 		a.MarkTrustMs, a.MarkWallMs, a.BootMs = rec.At.TrustMs, rec.At.WallMs, e.BootMs
 		a.BootID, a.DoubtedBootID = e.BootId, e.DoubtedBootId
-		a.ChargedMs, a.SuspectMs, a.AgreedMs = e.ChargedMs, e.SuspectMs, e.AgreedMs
+		a.ChargedMs, a.SuspectMs, a.AgreedMs, a.Battery = e.ChargedMs, e.SuspectMs, e.AgreedMs, e.Battery
 	case *messages.ClockReanchored:
 		// The one place where trust time goes back. A mark follows in the same batch; what
 		// was marked before it was ahead.
@@ -71,6 +72,7 @@ func Budget(durationMs int64) ClockOption {
 // start is what a TrustClock begins with.
 type start struct {
 	budget     bool
+	battery    bool
 	durationMs int64
 
 	last   Anchor
@@ -82,14 +84,15 @@ type start struct {
 // NewTrustClock resumes the trust clock from the log's anchor; the zero Anchor starts
 // one. Same boot: the time since the last mark has passed, whatever the wall clock
 // says. Another boot: how long the machine was off is known only if the wall clock is
-// synchronised. One that is not may count on from where it was saved at the shutdown,
+// synchronised, or shows a hardware clock's time (Clock.Battery). Another may count on from where it was saved at the shutdown,
 // however long ago that is, so it never ends the doubt; it only moves trust time forward,
 // by a day at most. In doubt no stored trust counts, or less of it (Budget), until the
 // clock is synchronised or the cloud tells the time.
 func NewTrustClock(c Clock, last Anchor, options ...ClockOption) *TrustClock {
 	s := start{
 		last: last, bootMs: c.Boot().Milliseconds(), wallMs: c.Wall().UnixMilli(),
-		synced: c.Synced(), // asked once: a clock that loses its source between two answers must not end the doubt
+		battery: c.Battery(),
+		synced:  c.Synced(), // asked once: a clock that loses its source between two answers must not end the doubt
 	}
 	for _, o := range options {
 		o(&s)
@@ -106,6 +109,8 @@ func NewTrustClock(c Clock, last Anchor, options ...ClockOption) *TrustClock {
 	case s.synced:
 		nowMs = max(nowMs, s.wallMs)
 	case same && last.BootID != "":
+	case s.tells():
+		nowMs = max(nowMs, last.MarkTrustMs+s.wallMs-last.MarkWallMs)
 	default:
 		nowMs++ // past the last record, so that nothing from before it counts
 		t.suspectMs = last.SuspectMs
@@ -123,6 +128,12 @@ func NewTrustClock(c Clock, last Anchor, options ...ClockOption) *TrustClock {
 	t.startedMs = nowMs
 	t.offsetMs.Store(nowMs - s.bootMs)
 	return t
+}
+
+// tells reports whether the wall clock, not synchronised, tells how long the machine was
+// off: it is a battery's, now as at the last mark, and the time was known then.
+func (s *start) tells() bool {
+	return s.battery && s.last.Battery && s.last.BootID != "" && s.wallMs >= s.last.MarkWallMs
 }
 
 // suspect is how far a wall clock that is not synchronised moves trust time from nowMs:

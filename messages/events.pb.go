@@ -1930,6 +1930,7 @@ type ClockMarked struct {
 	ChargedMs     int64                  `protobuf:"varint,5,opt,name=charged_ms,json=chargedMs,proto3" json:"charged_ms,omitempty"`              // budget mode: what such boots have taken off the trust duration so far
 	SuspectMs     int64                  `protobuf:"varint,6,opt,name=suspect_ms,json=suspectMs,proto3" json:"suspect_ms,omitempty"`              // how far the wall clock, not synchronised, moved trust time at the start of this boot
 	AgreedMs      int64                  `protobuf:"varint,7,opt,name=agreed_ms,json=agreedMs,proto3" json:"agreed_ms,omitempty"`                 // trust time when the cloud's own time last agreed with it; 0: never
+	Battery       bool                   `protobuf:"varint,8,opt,name=battery,proto3" json:"battery,omitempty"`                                   // the wall clock showed the time of a hardware clock that counts on while the machine is off
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2011,6 +2012,13 @@ func (x *ClockMarked) GetAgreedMs() int64 {
 		return x.AgreedMs
 	}
 	return 0
+}
+
+func (x *ClockMarked) GetBattery() bool {
+	if x != nil {
+		return x.Battery
+	}
+	return false
 }
 
 // ClockReanchored: the clock entity, on an authenticated time: trust time was ahead and
@@ -2454,7 +2462,7 @@ const file_events_proto_rawDesc = "" +
 	"\x05thing\x18\x01 \x01(\tR\x05thing\x12\x1e\n" +
 	"\n" +
 	"associated\x18\x02 \x01(\bR\n" +
-	"associated\"\xda\x01\n" +
+	"associated\"\xf4\x01\n" +
 	"\vClockMarked\x12\x17\n" +
 	"\aboot_ms\x18\x01 \x01(\x03R\x06bootMs\x12\x17\n" +
 	"\aboot_id\x18\x02 \x01(\tR\x06bootId\x12\x16\n" +
@@ -2464,7 +2472,8 @@ const file_events_proto_rawDesc = "" +
 	"charged_ms\x18\x05 \x01(\x03R\tchargedMs\x12\x1d\n" +
 	"\n" +
 	"suspect_ms\x18\x06 \x01(\x03R\tsuspectMs\x12\x1b\n" +
-	"\tagreed_ms\x18\a \x01(\x03R\bagreedMs\"\xa6\x01\n" +
+	"\tagreed_ms\x18\a \x01(\x03R\bagreedMs\x12\x18\n" +
+	"\abattery\x18\b \x01(\bR\abattery\"\xa6\x01\n" +
 	"\x0fClockReanchored\x12&\n" +
 	"\x0fformer_trust_ms\x18\x01 \x01(\x03R\rformerTrustMs\x12)\n" +
 	"\x10authenticated_ms\x18\x02 \x01(\x03R\x0fauthenticatedMs\x12\x1c\n" +

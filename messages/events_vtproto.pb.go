@@ -1556,6 +1556,16 @@ func (m *ClockMarked) MarshalToSizedBufferVT(dAtA []byte) (int, error) {
 		i -= len(m.unknownFields)
 		copy(dAtA[i:], m.unknownFields)
 	}
+	if m.Battery {
+		i--
+		if m.Battery {
+			dAtA[i] = 1
+		} else {
+			dAtA[i] = 0
+		}
+		i--
+		dAtA[i] = 0x40
+	}
 	if m.AgreedMs != 0 {
 		i = protohelpers.EncodeVarint(dAtA, i, uint64(m.AgreedMs))
 		i--
@@ -2504,6 +2514,9 @@ func (m *ClockMarked) SizeVT() (n int) {
 	}
 	if m.AgreedMs != 0 {
 		n += 1 + protohelpers.SizeOfVarint(uint64(m.AgreedMs))
+	}
+	if m.Battery {
+		n += 2
 	}
 	n += len(m.unknownFields)
 	return n
@@ -6695,6 +6708,26 @@ func (m *ClockMarked) UnmarshalVT(dAtA []byte) error {
 					break
 				}
 			}
+		case 8:
+			if wireType != 0 {
+				return fmt.Errorf("proto: wrong wireType = %d for field Battery", wireType)
+			}
+			var v int
+			for shift := uint(0); ; shift += 7 {
+				if shift >= 64 {
+					return protohelpers.ErrIntOverflow
+				}
+				if iNdEx >= l {
+					return io.ErrUnexpectedEOF
+				}
+				b := dAtA[iNdEx]
+				iNdEx++
+				v |= int(b&0x7F) << shift
+				if b < 0x80 {
+					break
+				}
+			}
+			m.Battery = bool(v != 0)
 		default:
 			iNdEx = preIndex
 			skippy, err := protohelpers.Skip(dAtA[iNdEx:])

@@ -18,8 +18,10 @@ type Clock struct {
 	boot   time.Duration
 	boots  int
 	synced bool
-	timers []*timer // by time, then by age
-	timer  uint64
+	// battery: the wall clock is a hardware clock's
+	battery bool
+	timers  []*timer // by time, then by age
+	timer   uint64
 }
 
 type timer struct {
@@ -120,6 +122,20 @@ func (c *Clock) SetWall(wall time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.wall = wall
+}
+
+// Battery tells whether the wall clock is a hardware clock's.
+func (c *Clock) Battery() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.battery
+}
+
+// SetBattery says whether the wall clock is a hardware clock's.
+func (c *Clock) SetBattery(battery bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.battery = battery
 }
 
 // SetSynced says whether the wall clock is synchronised with a time source.
