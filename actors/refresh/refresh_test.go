@@ -152,6 +152,8 @@ func TestListed(t *testing.T) {
 		{"not reached: soon again", running, true, messages.AssociationsListed{Of: of, List: messages.AssociationList{Failure: messages.FailureUnreachable}, Held: ten}, "failed, next 1000000, broken off false"},
 		{"of a refresh that has ended", nil, true, messages.AssociationsListed{Of: of, List: complete(nil), Held: ten}, ""},
 		{"of another refresh", running, true, messages.AssociationsListed{Of: messages.ListAssociations{StartedMs: 5}, List: complete(nil), Held: ten}, ""},
+		{"one is not, and the last page is full: it may have been cut short", running, true, messages.AssociationsListed{Of: of, List: complete(append([]messages.ThingName{"a-thing"}, manyNames[:99]...)), Held: messages.Held{Things: many.Things[:100]}},
+			"planned 400000; list of 100000 after 5m0s, former [t099]"},
 		{"60 of 300: a fifth is not more than a fifth", running, true, messages.AssociationsListed{Of: of, List: complete(manyNames[60:]), Held: messages.Held{Things: many.Things}},
 			"reverify of 100000: forget " + fmt.Sprint(manyNames[:60]) + ", drop 0, ask 240"},
 		{"61 of 300", running, true, messages.AssociationsListed{Of: of, List: complete(manyNames[61:]), Held: messages.Held{Things: many.Things}},

@@ -126,14 +126,16 @@ func listed(s State, f Facts, c messages.AssociationsListed, nowMs int64) messag
 
 // The mass-removal guard (design.md, section 6; reliability spec, D4c).
 const (
-	guardThings  = 50 // fewer removals are taken at their word …
-	guardPercent = 20 // … and so is this share of what is held
+	guardThings  = 50  // fewer removals are taken at their word …
+	guardPercent = 20  // … and so is this share of what is held
+	pageThings   = 100 // on a full page of the listing
 )
 
-// doubtful reports whether a listing would remove so much that a second must say the
-// same: everything, or many and a good part.
+// doubtful reports whether a second listing must say the same before anything is removed:
+// one would remove many and a good part; or it ends with a full page, or is empty, as one
+// that was cut short would.
 func doubtful(held, removals, listed int) bool {
-	return listed == 0 && removals > 0 || removals > guardThings && removals*100 > held*guardPercent
+	return removals > 0 && listed%pageThings == 0 || removals > guardThings && removals*100 > held*guardPercent
 }
 
 // confirmed makes the plan anew of two listings in doubt: what only one of them lacks
