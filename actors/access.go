@@ -35,46 +35,63 @@ const (
 // ErrCertificate is wrapped when a certificate cannot be taken at all.
 var ErrCertificate = errors.New("certificate cannot be read")
 
-// readCertificate reads what verification needs of a certificate. A parser that panics
-// on what a stranger sent has refused it.
-func readCertificate(der []byte) (c messages.VerifyCertificate, err error) {
+// readCertificate reads a certificate that a stranger sent. A parser that panics on it
+// has refused it.
+func readCertificate(der []byte) (cert *x509.Certificate, err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			err = fmt.Errorf("%w: its parser failed: %v", ErrCertificate, p)
+			cert, err = nil, fmt.Errorf("%w: its parser failed: %v", ErrCertificate, p)
 		}
 	}()
 	if len(der) > derMaxBytes {
-		return c, fmt.Errorf("%w: %d bytes, at most %d", ErrCertificate, len(der), derMaxBytes)
+		return nil, fmt.Errorf("%w: %d bytes, at most %d", ErrCertificate, len(der), derMaxBytes)
 	}
-	cert, err := x509.ParseCertificate(der)
+	cert, err = x509.ParseCertificate(der)
 	if err != nil {
-		return c, fmt.Errorf("%w: %w", ErrCertificate, err)
+		return nil, fmt.Errorf("%w: %w", ErrCertificate, err)
 	}
 	switch key := cert.PublicKey.(type) {
 	case *rsa.PublicKey:
 		if key.N.BitLen() > rsaBitsMax {
-			return c, fmt.Errorf("%w: RSA key of %d bits, at most %d", ErrCertificate, key.N.BitLen(), rsaBitsMax)
+			return nil, fmt.Errorf("%w: RSA key of %d bits, at most %d", ErrCertificate, key.N.BitLen(), rsaBitsMax)
 		}
 	case *ecdsa.PublicKey, ed25519.PublicKey:
 	default:
-		return c, fmt.Errorf("%w: unknown type of key", ErrCertificate)
+		return nil, fmt.Errorf("%w: unknown type of key", ErrCertificate)
 	}
-	return messages.VerifyCertificate{
-		Certificate: messages.CertificateIDOf(der), DER: der,
-		NotBefore: cert.NotBefore, NotAfter: cert.NotAfter,
-		Subject: clip(cert.Subject.String(), subjectBytes),
-	}, nil
+	return cert, nil
 }
 
-// read is readCertificate, but for one that is trusted: those bytes, named by their
-// digest, were read before they were verified.
-func (a *Access) read(id messages.CertificateID, der []byte) (messages.VerifyCertificate, error) {
+// read reads what verification needs of a certificate. One that is trusted is not parsed,
+// and leaf is nil: those bytes, named by their digest, were read before they were verified.
+func (a *Access) read(id messages.CertificateID, der []byte) (c messages.VerifyCertificate, leaf *x509.Certificate, err error) {
 	if t := a.sys.views.CertificateTrust(id); t.Verified {
 		return messages.VerifyCertificate{
 			Certificate: id, DER: der, NotBefore: time.UnixMilli(t.NotBeforeMs), NotAfter: time.UnixMilli(t.NotAfterMs),
-		}, nil
+		}, nil, nil
 	}
-	return readCertificate(der)
+	if leaf, err = readCertificate(der); err != nil {
+		return c, nil, err
+	}
+	return verification(leaf), leaf, nil
+}
+
+// verification is the order to verify a certificate that was read.
+func verification(leaf *x509.Certificate) messages.VerifyCertificate {
+	return messages.VerifyCertificate{
+		Certificate: messages.CertificateIDOf(leaf.Raw), DER: leaf.Raw,
+		NotBefore: leaf.NotBefore, NotAfter: leaf.NotAfter, Subject: clip(leaf.Subject.String(), subjectBytes),
+	}
+}
+
+// component names the internal component that presents leaf. Nobody is one whose
+// certificate the cloud vouches for, nor without an authority of our own.
+func (a *Access) component(leaf *x509.Certificate) (messages.ComponentName, bool) {
+	issuer := a.sys.issuer.Load()
+	if issuer == nil || leaf == nil {
+		return "", false
+	}
+	return issuer.component(leaf)
 }
 
 // trustedHere reports whether verify would say yes without asking anybody
@@ -86,10 +103,17 @@ func (a *Access) trustedHere(id messages.CertificateID) bool {
 // Verify says whether der is a good certificate. A bad one is an answer, not an error.
 func (a *Access) Verify(ctx context.Context, cause messages.Cause, der []byte, reply func(messages.Verified, error)) {
 	id := messages.CertificateIDOf(der)
-	c, err := a.read(id, der)
+	c, leaf, err := a.read(id, der)
 	if err != nil {
 		a.denials.Note(Denial{Certificate: id, Broker: cause.Broker, Operation: "verify", Reason: err.Error()}, cause)
 		reply(messages.Verified{Source: messages.Source_SOURCE_LOCAL, Reason: err.Error()}, nil)
+		return
+	}
+	if name, ok := a.component(leaf); ok { // spec 5.1, step 1
+		reply(messages.Verified{
+			Valid: true, Source: messages.Source_SOURCE_LOCAL, Component: name,
+			Reason: "a client certificate that the local authority issued to component " + string(name),
+		}, nil)
 		return
 	}
 	a.sys.Submit(ctx, c, cause, func(r messages.Reply) {
@@ -106,8 +130,15 @@ func (a *Access) Verify(ctx context.Context, cause messages.Cause, der []byte, r
 }
 
 // Open opens a session for the client that presented der, which must have been
-// verified before (spec 5.2): the cloud is not asked about the certificate here.
+// verified before (spec 5.2): the cloud is not asked about the certificate here. An
+// internal component may call itself what it likes (spec 4).
 func (a *Access) Open(ctx context.Context, cause messages.Cause, clientID string, der []byte, reply func(messages.SessionReady, error)) {
+	if c, leaf, err := a.read(messages.CertificateIDOf(der), der); err == nil {
+		if name, ok := a.component(leaf); ok {
+			a.openComponent(ctx, cause, name, c, reply)
+			return
+		}
+	}
 	thing, err := a.clientID(clientID)
 	if err != nil {
 		a.denied(cause, clientID, messages.CertificateIDOf(der), err)
@@ -120,9 +151,21 @@ func (a *Access) Open(ctx context.Context, cause messages.Cause, clientID string
 	})
 }
 
-// Authenticate is verify, the connect decision and a session in one. reply gets
-// ok = false without an error when the device is who it says and the policy does not
-// let it connect.
+func (a *Access) openComponent(ctx context.Context, cause messages.Cause, name messages.ComponentName, c messages.VerifyCertificate, reply func(messages.SessionReady, error)) {
+	a.sys.Submit(ctx, messages.OpenComponent{
+		Component: name, Certificate: c.Certificate, NotBefore: c.NotBefore, NotAfter: c.NotAfter, Broker: cause.Broker,
+	}, cause, func(r messages.Reply) {
+		if s, ok := r.(messages.SessionReady); ok {
+			reply(s, nil)
+			return
+		}
+		reply(messages.SessionReady{}, refusalOf(r))
+	})
+}
+
+// Authenticate is verify, the connect decision and a session in one, for devices: an
+// internal component is none, and asks with Verify and Open. reply gets ok = false without
+// an error when the device is who it says and the policy does not let it connect.
 func (a *Access) Authenticate(ctx context.Context, cause messages.Cause, clientID string, der []byte, reply func(s messages.SessionReady, ok bool, err error)) {
 	id := messages.CertificateIDOf(der)
 	refuse := func(err error) {
@@ -139,7 +182,7 @@ func (a *Access) Authenticate(ctx context.Context, cause messages.Cause, clientI
 		refuse(err)
 		return
 	}
-	c, err := a.read(id, der)
+	c, _, err := a.read(id, der)
 	if err != nil {
 		refuse(&messages.Refusal{Code: messages.RefusedInvalidCredential, Reason: err.Error()})
 		return
@@ -220,9 +263,12 @@ func (a *Access) connectDenied(cause messages.Cause, thing messages.ThingName, i
 	}, cause)
 }
 
-// Close ends a session.
-func (a *Access) Close(ctx context.Context, cause messages.Cause, thing messages.ThingName, session messages.TokenDigest, reply func(error)) {
-	c := messages.CloseSession{Thing: thing, Session: session, Reason: messages.CloseReason_CLOSE_BY_BROKER, Detail: "closed by broker " + string(cause.Broker)}
+// Close ends a session of thing, or of component.
+func (a *Access) Close(ctx context.Context, cause messages.Cause, thing messages.ThingName, component messages.ComponentName, session messages.TokenDigest, reply func(error)) {
+	c := messages.CloseSession{
+		Thing: thing, Component: component, Session: session,
+		Reason: messages.CloseReason_CLOSE_BY_BROKER, Detail: "closed by broker " + string(cause.Broker),
+	}
 	a.sys.Submit(ctx, c, cause, func(r messages.Reply) {
 		if _, ok := r.(messages.Done); ok {
 			reply(nil)

@@ -92,7 +92,7 @@ func TestTheMainJob(t *testing.T) {
 		t.Fatalf("open: %v", err)
 	}
 	closed := make(chan error, 1)
-	r.access.Close(t.Context(), messages.Cause{Broker: broker}, pump, token.Digest(), func(err error) { closed <- err })
+	r.access.Close(t.Context(), messages.Cause{Broker: broker}, pump, "", token.Digest(), func(err error) { closed <- err })
 	if err := <-closed; err != nil || r.allowed(token) {
 		t.Errorf("close: %v, allowed %v", err, r.allowed(token))
 	}
@@ -287,13 +287,14 @@ func FuzzReadCertificate(f *testing.F) {
 	f.Add(c.der[:40])
 	f.Add([]byte{})
 	f.Fuzz(func(t *testing.T, der []byte) {
-		got, err := readCertificate(der)
+		leaf, err := readCertificate(der)
 		if err != nil {
 			if !errors.Is(err, ErrCertificate) {
 				t.Errorf("error %v", err)
 			}
 			return
 		}
+		got := verification(leaf)
 		if got.Certificate != messages.CertificateIDOf(der) || len(der) > derMaxBytes || len(got.Subject) > subjectBytes || !utf8.ValidString(got.Subject) {
 			t.Errorf("read %+v", got)
 		}

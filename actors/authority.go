@@ -80,6 +80,7 @@ func StartAuthority(ctx context.Context, cfg AuthorityConfig) (*Authority, error
 	if err := a.rotate(ctx, "start"); err != nil {
 		return nil, fmt.Errorf("issue the broker's certificate: %w", err)
 	}
+	cfg.System.issuer.Store(a)
 	return a, nil
 }
 
@@ -155,7 +156,7 @@ func (a *Authority) create(ctx context.Context) error {
 	return err
 }
 
-// rotate issues a certificate and puts it in place, and plans the next.
+// rotate issues the broker's certificate and puts it in place, and plans the next.
 func (a *Authority) rotate(ctx context.Context, reason string) error {
 	key, err := a.cfg.Keys.NewServerKey()
 	if err != nil {
@@ -165,29 +166,8 @@ func (a *Authority) rotate(ctx context.Context, reason string) error {
 	if err != nil {
 		return err
 	}
-	prepared, err := ca.Prepare(profile, ca.Request{
-		Issuer: a.issuer, Subscriber: a.cfg.Name, Hosts: a.cfg.Hosts, PublicKey: key.Public(), Serial: serial(), Now: a.now(),
-	})
+	prepared, der, err := a.issue(ctx, profile, ca.Request{Subscriber: a.cfg.Name, Hosts: a.cfg.Hosts, PublicKey: key.Public()}, reason)
 	if err != nil {
-		return err
-	}
-	names := make([]string, len(a.cfg.Hosts))
-	for i, h := range a.cfg.Hosts {
-		names[i] = h.String()
-	}
-	if err := a.note(ctx, &messages.CertificateOrdered{
-		Subscriber: a.cfg.Name, Serial: prepared.Serial(), Reason: reason, Names: names,
-		NotBeforeMs: prepared.NotBefore().UnixMilli(), NotAfterMs: prepared.NotAfter().UnixMilli(), AuthorityId: string(a.issuer.ID()),
-	}); err != nil {
-		return err
-	}
-	der, err := ca.Issue(prepared, a.signer)
-	if err != nil {
-		return err
-	}
-	if err := a.note(ctx, &messages.CertificateIssued{
-		Subscriber: a.cfg.Name, Serial: prepared.Serial(), Der: der, AuthorityId: string(a.issuer.ID()),
-	}); err != nil {
 		return err
 	}
 	if err := a.current.Set(append([][]byte{der}, a.issuer.Chain()...), key); err != nil {
@@ -195,6 +175,60 @@ func (a *Authority) rotate(ctx context.Context, reason string) error {
 	}
 	a.plan(ca.RenewAt(prepared.NotBefore(), prepared.NotAfter()))
 	return a.note(ctx, &messages.CertificateDelivered{Subscriber: a.cfg.Name, Serial: prepared.Serial()})
+}
+
+// issue makes the certificate that r asks for, each step on record before the next.
+func (a *Authority) issue(ctx context.Context, profile ca.Profile, r ca.Request, reason string) (prepared ca.Prepared, der []byte, err error) {
+	r.Issuer, r.Serial, r.Now = a.issuer, serial(), a.now()
+	if prepared, err = ca.Prepare(profile, r); err != nil {
+		return prepared, nil, err
+	}
+	names := make([]string, len(r.Hosts))
+	for i, h := range r.Hosts {
+		names[i] = h.String()
+	}
+	if err := a.note(ctx, &messages.CertificateOrdered{
+		Subscriber: r.Subscriber, Serial: prepared.Serial(), Reason: reason, Names: names,
+		NotBeforeMs: prepared.NotBefore().UnixMilli(), NotAfterMs: prepared.NotAfter().UnixMilli(), AuthorityId: string(a.issuer.ID()),
+	}); err != nil {
+		return prepared, nil, err
+	}
+	if der, err = ca.Issue(prepared, a.signer); err != nil {
+		return prepared, nil, err
+	}
+	return prepared, der, a.note(ctx, &messages.CertificateIssued{
+		Subscriber: r.Subscriber, Serial: prepared.Serial(), Der: der, AuthorityId: string(a.issuer.ID()),
+	})
+}
+
+// IssueComponent makes a client certificate for public, the key of an internal component,
+// valid for validity. Who holds it may do everything (client-device-auth spec 4.1).
+func (a *Authority) IssueComponent(ctx context.Context, name messages.ComponentName, public crypto.PublicKey, validity time.Duration) (der []byte, err error) {
+	profile, err := ca.NewProfile(ca.ProfileConfig{Usage: ca.Client, Validity: validity, KeyUsage: true})
+	if err != nil {
+		return nil, err
+	}
+	prepared, der, err := a.issue(ctx, profile, ca.Request{Subscriber: string(name), PublicKey: public}, "first")
+	if err != nil {
+		return nil, fmt.Errorf("issue a certificate for component %s: %w", name, err)
+	}
+	return der, a.note(ctx, &messages.CertificateDelivered{Subscriber: string(name), Serial: prepared.Serial()})
+}
+
+// component names the internal component that leaf was issued to: a client certificate of
+// this authority, and nothing else besides (ca.Authority.Component takes one that serves,
+// too). Without a known time its dates cannot be judged: then it is nobody's.
+func (a *Authority) component(leaf *x509.Certificate) (messages.ComponentName, bool) {
+	client := len(leaf.ExtKeyUsage) == 1 && leaf.ExtKeyUsage[0] == x509.ExtKeyUsageClientAuth && len(leaf.UnknownExtKeyUsage) == 0
+	if !client || !a.cfg.System.clock.known() {
+		return "", false
+	}
+	common, ok := a.issuer.Component(leaf, a.now())
+	if !ok {
+		return "", false
+	}
+	name, err := messages.ParseComponentName(common)
+	return name, err == nil
 }
 
 // plan sets the time of the next renewal, in place of any other.
@@ -282,6 +316,7 @@ func (a *Authority) Describe() map[string]string {
 
 // Close ends the rotation and returns when none runs.
 func (a *Authority) Close() {
+	a.cfg.System.issuer.CompareAndSwap(a, nil)
 	a.mu.Lock()
 	a.closed = true
 	if a.stop != nil {

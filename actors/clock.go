@@ -81,10 +81,11 @@ func (t *TrustClock) Now() messages.Instant {
 func (t *TrustClock) Trust(durationMs, voidedMs int64) messages.Trust {
 	sinceMs := t.sinceMs.Load() // before the charge, which is in force before the doubt ends
 	chargedMs := t.chargedMs.Load()
+	doubted := sinceMs != 0 || chargedMs != 0
 	if chargedMs >= durationMs && chargedMs != 0 { // the budget is used up
 		sinceMs, chargedMs = max(sinceMs, t.startedMs), 0
 	}
-	return messages.Trust{DurationMs: durationMs - chargedMs, SinceMs: max(voidedMs, sinceMs)}
+	return messages.Trust{DurationMs: durationMs - chargedMs, SinceMs: max(voidedMs, sinceMs), Doubted: doubted}
 }
 
 // SinceMs is the moment before which no trust counts because the clock was lost; 0 if it

@@ -49,6 +49,11 @@ var (
 		return device.DecideDevice(thing, s, f, in)
 	}, device.EvolveDevice)
 
+	components = pure(func(stream messages.StreamID, s device.Device, _ device.Facts, in messages.Input) (messages.Decision, error) {
+		name, _ := stream.Component()
+		return device.DecideComponent(name, s, in)
+	}, device.EvolveDevice)
+
 	documents = pure(func(stream messages.StreamID, s core.Document, _ device.Facts, in messages.Input) (messages.Decision, error) {
 		return core.DecideDocument(stream, s, in)
 	}, core.EvolveDocument)
@@ -83,6 +88,9 @@ func (s *System) familyOf(stream messages.StreamID) (family, error) {
 	}
 	if _, ok := stream.Device(); ok {
 		return devices, nil
+	}
+	if _, ok := stream.Component(); ok {
+		return components, nil
 	}
 	switch stream {
 	case messages.StreamPolicy, messages.StreamConfig:

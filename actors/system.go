@@ -108,6 +108,7 @@ type System struct {
 	// stamps is held for reading from the moment a decision is stamped until its events
 	// are in the log's queue, and for writing while the clock is set back: so the log has
 	// every stamp of the wrong clock before the ClockReanchored that voids it.
+	issuer  atomic.Pointer[Authority] // whose client certificates are internal components'; nil: nobody's
 	stamps  sync.RWMutex
 	failing sync.Once
 	panics  atomic.Int64

@@ -125,6 +125,17 @@ type OpenSession struct {
 	Connect     bool // the policy must let the device connect, or there is no session
 }
 
+// OpenComponent orders the entity of an internal component to open a session for it: its
+// client certificate was issued by the local authority, which has been checked. Answer:
+// SessionReady.
+type OpenComponent struct {
+	Component   ComponentName
+	Certificate CertificateID
+	NotBefore   time.Time
+	NotAfter    time.Time
+	Broker      BrokerID
+}
+
 // RecheckAttachment orders the device entity to ask the cloud again whether
 // Certificate belongs to it. Answer: Rechecked.
 type RecheckAttachment struct {
@@ -133,19 +144,21 @@ type RecheckAttachment struct {
 	Refresh     bool // as with RecheckCertificate
 }
 
-// CloseSession orders the device entity to end one session. Answer: Done, also when
-// there is no such session.
+// CloseSession orders the device entity, or a component's, to end one session. Answer:
+// Done, also when there is no such session.
 type CloseSession struct {
-	Thing   ThingName
-	Session TokenDigest
-	Reason  CloseReason
-	Detail  string
+	Thing     ThingName
+	Component ComponentName // in place of Thing
+	Session   TokenDigest
+	Reason    CloseReason
+	Detail    string
 }
 
-// CloseSessions orders the device entity to end all sessions that were opened with
-// Certificate, or all if it is empty. Answer: Done.
+// CloseSessions orders the device entity, or a component's, to end all sessions that were
+// opened with Certificate, or all if it is empty. Answer: Done.
 type CloseSessions struct {
 	Thing       ThingName
+	Component   ComponentName // in place of Thing
 	Certificate CertificateID
 	Reason      CloseReason
 	Detail      string
@@ -235,12 +248,15 @@ type Verified struct {
 	Valid  bool
 	Source Source // on whose word
 	Reason string // for the audit trail
+	// Component is the internal component that the certificate belongs to; empty: none.
+	Component ComponentName
 }
 
-// SessionReady answers OpenSession. Token is a secret and is given to the broker once.
+// SessionReady answers OpenSession and OpenComponent. Token is a secret and is given to the broker once.
 type SessionReady struct {
 	Token       Token
 	Thing       ThingName
+	Component   ComponentName // in place of Thing
 	Certificate CertificateID
 	Source      Source
 }
@@ -283,10 +299,21 @@ func (c OpenSession) Target() StreamID { return DeviceStream(c.Thing) }
 func (c RecheckAttachment) Target() StreamID { return DeviceStream(c.Thing) }
 
 // Target implements Command.
-func (c CloseSession) Target() StreamID { return DeviceStream(c.Thing) }
+func (c CloseSession) Target() StreamID { return holder(c.Thing, c.Component) }
 
 // Target implements Command.
-func (c CloseSessions) Target() StreamID { return DeviceStream(c.Thing) }
+func (c CloseSessions) Target() StreamID { return holder(c.Thing, c.Component) }
+
+// holder is the stream of who has sessions.
+func holder(thing ThingName, component ComponentName) StreamID {
+	if component != "" {
+		return ComponentStream(component)
+	}
+	return DeviceStream(thing)
+}
+
+// Target implements Command.
+func (c OpenComponent) Target() StreamID { return ComponentStream(c.Component) }
 
 // Target implements Command.
 func (c QuarantineDevice) Target() StreamID { return DeviceStream(c.Thing) }
@@ -334,6 +361,9 @@ func (CloudAnswered) Lane() Lane { return LaneRestrict }
 
 // Lane implements Command.
 func (OpenSession) Lane() Lane { return LaneToken }
+
+// Lane implements Command.
+func (OpenComponent) Lane() Lane { return LaneToken }
 
 // Lane implements Command.
 func (RecheckAttachment) Lane() Lane { return LaneToken }

@@ -461,13 +461,15 @@ func (x *DeviceForgotten) GetReason() string {
 	return ""
 }
 
-// SessionOpened: the device entity, after authentication. Grants.
+// SessionOpened: the device entity, after authentication; or the entity of an internal
+// component, whose session may do everything. Grants.
 type SessionOpened struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Session       []byte                 `protobuf:"bytes,1,opt,name=session,proto3" json:"session,omitempty"` // SHA-256 of the token
 	CertificateId string                 `protobuf:"bytes,2,opt,name=certificate_id,json=certificateId,proto3" json:"certificate_id,omitempty"`
 	Broker        string                 `protobuf:"bytes,3,opt,name=broker,proto3" json:"broker,omitempty"`
 	Source        Source                 `protobuf:"varint,4,opt,name=source,proto3,enum=gatehouse.events.v1.Source" json:"source,omitempty"` // whose word the attachment rests on: the cloud's or the local record's
+	NotAfterMs    int64                  `protobuf:"varint,5,opt,name=not_after_ms,json=notAfterMs,proto3" json:"not_after_ms,omitempty"`     // a component's only: when its certificate, and so its session, ends
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -530,7 +532,14 @@ func (x *SessionOpened) GetSource() Source {
 	return Source_SOURCE_UNSPECIFIED
 }
 
-// SessionClosed: the device entity. Restricts.
+func (x *SessionOpened) GetNotAfterMs() int64 {
+	if x != nil {
+		return x.NotAfterMs
+	}
+	return 0
+}
+
+// SessionClosed: the device entity, or a component's. Restricts.
 type SessionClosed struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Session       []byte                 `protobuf:"bytes,1,opt,name=session,proto3" json:"session,omitempty"`
@@ -2352,12 +2361,14 @@ const file_events_proto_rawDesc = "" +
 	"\x06reason\x18\x03 \x01(\tR\x06reason\"^\n" +
 	"\x0fDeviceForgotten\x123\n" +
 	"\x06source\x18\x01 \x01(\x0e2\x1b.gatehouse.events.v1.SourceR\x06source\x12\x16\n" +
-	"\x06reason\x18\x02 \x01(\tR\x06reason\"\x9d\x01\n" +
+	"\x06reason\x18\x02 \x01(\tR\x06reason\"\xbf\x01\n" +
 	"\rSessionOpened\x12\x18\n" +
 	"\asession\x18\x01 \x01(\fR\asession\x12%\n" +
 	"\x0ecertificate_id\x18\x02 \x01(\tR\rcertificateId\x12\x16\n" +
 	"\x06broker\x18\x03 \x01(\tR\x06broker\x123\n" +
-	"\x06source\x18\x04 \x01(\x0e2\x1b.gatehouse.events.v1.SourceR\x06source\"{\n" +
+	"\x06source\x18\x04 \x01(\x0e2\x1b.gatehouse.events.v1.SourceR\x06source\x12 \n" +
+	"\fnot_after_ms\x18\x05 \x01(\x03R\n" +
+	"notAfterMs\"{\n" +
 	"\rSessionClosed\x12\x18\n" +
 	"\asession\x18\x01 \x01(\fR\asession\x128\n" +
 	"\x06reason\x18\x02 \x01(\x0e2 .gatehouse.events.v1.CloseReasonR\x06reason\x12\x16\n" +

@@ -39,6 +39,27 @@ func ParseThingName(s string) (ThingName, error) {
 	return ThingName(s), nil
 }
 
+// componentNameMaxBytes is RFC 5280's bound of a common name (appendix A.1).
+const componentNameMaxBytes = 64
+
+// ComponentName names an internal component, such as the MQTT bridge: the common name of
+// the client certificate that the local authority issued to it, 1–64 of [A-Za-z0-9._:-],
+// beginning with a letter or a digit (client-device-auth spec 4.1).
+type ComponentName string
+
+// ParseComponentName checks s and returns it as a ComponentName.
+func ParseComponentName(s string) (ComponentName, error) {
+	if s == "" || len(s) > componentNameMaxBytes {
+		return "", fmt.Errorf("component name: %w: %d bytes, want 1 to %d", ErrInvalidID, len(s), componentNameMaxBytes)
+	}
+	for i := range len(s) {
+		if c := s[i]; !isAlphanumeric(c) && (i == 0 || c != '.' && c != '_' && c != ':' && c != '-') {
+			return "", fmt.Errorf("component name: %w: byte %d is %q, want a letter, a digit, '.', '_', ':' or '-'", ErrInvalidID, i, c)
+		}
+	}
+	return ComponentName(s), nil
+}
+
 // CertificateID is the lower-case hex SHA-256 of a certificate's DER
 // (client-device-auth spec 5).
 type CertificateID string
@@ -130,8 +151,8 @@ func (d TokenDigest) Short() string { return hex.EncodeToString(d[:6]) }
 // String returns the digest in lower-case hex.
 func (d TokenDigest) String() string { return hex.EncodeToString(d[:]) }
 
-// StreamID names an entity's stream: "certificate/<id>", "device/<thing>" or
-// "core/<name>" with one of the core names below.
+// StreamID names an entity's stream: "certificate/<id>", "device/<thing>",
+// "component/<name>" or "core/<name>" with one of the core names below.
 type StreamID string
 
 // The core's own streams.
@@ -152,6 +173,7 @@ const (
 const (
 	certificatePrefix = "certificate/"
 	devicePrefix      = "device/"
+	componentPrefix   = "component/"
 )
 
 // CertificateStream names the stream of certificate id.
@@ -159,6 +181,9 @@ func CertificateStream(id CertificateID) StreamID { return StreamID(certificateP
 
 // DeviceStream names the stream of thing.
 func DeviceStream(thing ThingName) StreamID { return StreamID(devicePrefix + string(thing)) }
+
+// ComponentStream names the stream of an internal component.
+func ComponentStream(name ComponentName) StreamID { return StreamID(componentPrefix + string(name)) }
 
 // Certificate returns the certificate whose stream s is.
 func (s StreamID) Certificate() (CertificateID, bool) {
@@ -170,6 +195,12 @@ func (s StreamID) Certificate() (CertificateID, bool) {
 func (s StreamID) Device() (ThingName, bool) {
 	rest, ok := strings.CutPrefix(string(s), devicePrefix)
 	return ThingName(rest), ok
+}
+
+// Component returns the internal component whose stream s is.
+func (s StreamID) Component() (ComponentName, bool) {
+	rest, ok := strings.CutPrefix(string(s), componentPrefix)
+	return ComponentName(rest), ok
 }
 
 // ParseStreamID checks s and returns it as a StreamID.
@@ -186,11 +217,17 @@ func ParseStreamID(s string) (StreamID, error) {
 		}
 		return StreamID(s), nil
 	}
+	if rest, ok := strings.CutPrefix(s, componentPrefix); ok {
+		if _, err := ParseComponentName(rest); err != nil {
+			return "", fmt.Errorf("stream %.80q: %w", s, err)
+		}
+		return StreamID(s), nil
+	}
 	switch id := StreamID(s); id {
 	case StreamPolicy, StreamConfig, StreamCA, StreamSync, StreamClock, StreamCredentials, StreamLifecycle, StreamStrangers:
 		return id, nil
 	}
-	return "", fmt.Errorf("stream %.80q: %w: want certificate/<id>, device/<thing> or core/<name>", s, ErrInvalidID)
+	return "", fmt.Errorf("stream %.80q: %w: want certificate/<id>, device/<thing>, component/<name> or core/<name>", s, ErrInvalidID)
 }
 
 // DigestOf is the digest of a token as it came over the wire: any bytes.

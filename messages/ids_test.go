@@ -95,19 +95,23 @@ func TestParseCertificateID(t *testing.T) {
 func TestParseStreamID(t *testing.T) {
 	parser := func(s string) (string, error) { id, err := ParseStreamID(s); return string(id), err }
 	accepts(t, parser, "device/sensor-1", "device/"+strings.Repeat("x", 128), "certificate/"+someDigest,
-		"core/policy", "core/config", "core/ca", "core/sync", "core/clock", "core/credentials", "core/lifecycle", "core/strangers")
+		"component/aws.greengrass.clientdevices.mqtt.Bridge", "component/"+strings.Repeat("x", 64), "core/policy", "core/config", "core/ca", "core/sync", "core/clock", "core/credentials", "core/lifecycle", "core/strangers")
 	negatives := map[string]string{
 		"family alone": "device/", "family without slash": "device", "certificates without id": "certificate/",
 		"unknown core stream": "core/other", "core without name": "core/", "core in a folder": "core/policy/x",
 		"upper case": "Core/policy", "unknown family": "thing/a", "leading slash": "/device/a",
 		"a second slash": "device//a", "a deeper name": "device/a/b", "a short certificate": "certificate/" + someDigest[1:],
-		"a long thing": "device/" + strings.Repeat("x", 129), "trailing newline": "core/policy\n",
+		"component alone": "component/", "a component with a space": "component/a b", "a deeper component": "component/a/b",
+		"a long component": "component/" + strings.Repeat("x", 65), "a long thing": "device/" + strings.Repeat("x", 129), "trailing newline": "core/policy\n",
 		"a megabyte": strings.Repeat("x", 1<<20), "a megabyte of device": "device/" + strings.Repeat("x", 1<<20),
 		"a megabyte of certificate": "certificate/" + strings.Repeat("a", 1<<20),
 	}
 	for name, text := range hostile {
 		negatives["device with "+name] = "device/" + text
 		negatives["certificate with "+name] = "certificate/" + text
+		if name != "subject separator" { // a component's name has dots
+			negatives["component with "+name] = "component/" + text
+		}
 		negatives["core with "+name] = "core/" + text
 	}
 	refuses(t, parser, negatives)
@@ -164,7 +168,15 @@ func TestStreamsNameTheirEntities(t *testing.T) {
 			t.Errorf("%s names the certificate %q", s, id)
 		}
 	}
-	for _, s := range []StreamID{StreamPolicy, CertificateStream(someDigest)} {
+	if name, ok := ComponentStream("aws.Bridge").Component(); name != "aws.Bridge" || !ok {
+		t.Errorf("got %q, %t", name, ok)
+	}
+	for _, s := range []StreamID{StreamPolicy, DeviceStream("a"), CertificateStream(someDigest)} {
+		if name, ok := s.Component(); ok {
+			t.Errorf("%s names the component %q", s, name)
+		}
+	}
+	for _, s := range []StreamID{StreamPolicy, CertificateStream(someDigest), ComponentStream("a")} {
 		if thing, ok := s.Device(); ok {
 			t.Errorf("%s names the device %q", s, thing)
 		}

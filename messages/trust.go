@@ -20,6 +20,9 @@ type Trust struct {
 	// SinceMs is the moment before which nothing counts: trust was voided, or the clock
 	// was lost on the way (reliability spec 2.4).
 	SinceMs int64
+	// Doubted: nobody knows how long the machine was off, whatever else counts. What rests
+	// on the time alone, an internal component's certificate, does not.
+	Doubted bool
 }
 
 // futureSlackMs is how far ahead of the clock a stored yes may be: the clock was set back

@@ -40,6 +40,10 @@ func (v *Views) Authorize(broker messages.BrokerID, token, operation, resource [
 	v.table.touch(s)
 	p := v.policy.Load()
 	verdict.Revision = p.seq
+	if s.Component != "" { // everything, before anything is parsed (client-device-auth spec 3.3)
+		verdict.Allowed = policy.Component().EvaluateBytes(operation, resource).Allowed
+		return verdict
+	}
 	d := s.permittedBy(p.current).EvaluateBytes(operation, resource)
 	if d.Err != nil {
 		verdict.Err = errMismatch
@@ -53,6 +57,9 @@ func (v *Views) Authorize(broker messages.BrokerID, token, operation, resource [
 // and, unless parity is asked for, certificate and attachment confirmed within the
 // trust duration. Closing follows; the answer does not wait for it.
 func (v *Views) trusted(s *Session, trust messages.Trust, nowMs int64) bool {
+	if s.Component != "" {
+		return s.componentHolds(trust, nowMs)
+	}
 	c := s.cert
 	if notAfter := c.notAfterMs.Load(); nowMs > notAfter {
 		return false
@@ -95,6 +102,9 @@ func (v *Views) Settled() (c *policy.Compiled, seq uint64, ok bool) {
 // certificate's notAfter and, unless parity is asked for, the end of the trust duration;
 // 0 if it has ended already.
 func (v *Views) TrustEndsMs(s *Session, trust messages.Trust) int64 {
+	if s.Component != "" {
+		return s.endsMs
+	}
 	end := s.cert.notAfterMs.Load()
 	if v.CloseOnRevoke() {
 		end = min(end, s.cert.endMs(trust), s.attached.endMs(trust))

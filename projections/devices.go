@@ -91,6 +91,11 @@ func (v *Views) SessionsOf(broker messages.BrokerID) []*Session {
 			}
 		}
 	}
+	for s := range v.components {
+		if s.Broker == broker {
+			list = append(list, s)
+		}
+	}
 	return list
 }
 

@@ -188,6 +188,7 @@ func (v *Views) Due(trust messages.Trust, nowMs, ageMs int64, limit int) message
 		a.changed(w.basis)
 		due.Lapsed = v.closings(due.Lapsed, w, nowMs)
 	}
+	due.Lapsed = v.expiredComponents(due.Lapsed, nowMs)
 	return due
 }
 

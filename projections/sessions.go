@@ -15,13 +15,15 @@ import (
 type Session struct {
 	Digest      messages.TokenDigest
 	Thing       messages.ThingName
+	Component   messages.ComponentName // whose session it is in place of a thing's
 	Certificate messages.CertificateID
 	Broker      messages.BrokerID
 	OpenedMs    int64  // trust time
 	OpenedSeq   uint64 // the SessionOpened record
 
-	cert      *certificate              // the trust it rests on
-	attached  *basis                    // the attachment it rests on
+	cert      *certificate              // the trust it rests on; nil for a component
+	attached  *basis                    // the attachment it rests on; nil for a component
+	endsMs    int64                     // a component's only: when its certificate ends
 	dead      atomic.Bool               // closed, taken over, evicted, revoked
 	used      atomic.Int64              // use counter at the last use: the measure of LRU
 	permitted atomic.Pointer[permitted] // the policy as it applies to this thing

@@ -144,11 +144,16 @@ func (v *Views) setQuarantine(name messages.ThingName, reason string) {
 }
 
 func (v *Views) sessionOpened(rec *messages.Record, e *messages.SessionOpened) {
-	name, ok := rec.Stream.Device()
-	if !ok || len(e.Session) != len(messages.TokenDigest{}) {
+	if len(e.Session) != len(messages.TokenDigest{}) {
 		return
 	}
-	if live := v.addSession(rec, name, e); live {
+	live := false
+	if name, ok := rec.Stream.Device(); ok {
+		live = v.addSession(rec, name, e)
+	} else if name, ok := rec.Stream.Component(); ok {
+		live = v.addComponentSession(rec, name, e)
+	}
+	if live {
 		v.evict(v.section.Load().Performance.MaxActiveAuthTokens, false)
 	}
 }
@@ -216,6 +221,10 @@ func (v *Views) end(s *Session, reason messages.CloseReason, detail string) {
 func (v *Views) dropSession(s *Session) (h Hooks, live bool) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
+	if s.Component != "" {
+		delete(v.components, s)
+		return v.hooks, !v.replaying
+	}
 	if t := v.things[s.Thing]; t != nil {
 		delete(t.sessions, s)
 	}

@@ -52,6 +52,7 @@ type Views struct {
 	mu           sync.RWMutex
 	certificates map[messages.CertificateID]*certificate // guarded by mu
 	things       map[messages.ThingName]*thing           // guarded by mu
+	components   map[*Session]struct{}                   // sessions of internal components; guarded by mu
 	poisoned     map[messages.StreamID]struct{}          // guarded by mu
 	agenda       agenda                                  // guarded by mu
 	hooks        Hooks                                   // guarded by mu
@@ -99,6 +100,7 @@ func New(logger *slog.Logger) *Views {
 		logger: logger, table: newTable(), replaying: true,
 		certificates: make(map[messages.CertificateID]*certificate),
 		things:       make(map[messages.ThingName]*thing),
+		components:   make(map[*Session]struct{}),
 		poisoned:     make(map[messages.StreamID]struct{}),
 		documents:    make(map[messages.StreamID]Document),
 	}
@@ -290,6 +292,9 @@ func (v *Views) Quarantine(stream messages.StreamID) {
 	if id, ok := stream.Certificate(); ok {
 		v.distrust(id)
 		v.endAll(v.sessionsWith(id), messages.CloseReason_CLOSE_QUARANTINED, "the certificate's records cannot be read")
+	}
+	if name, ok := stream.Component(); ok {
+		v.endAll(v.sessionsOfComponent(name), messages.CloseReason_CLOSE_QUARANTINED, "the component's records cannot be read")
 	}
 	if stream == messages.StreamPolicy {
 		v.policy.Store(&policyState{current: emptyPolicy(), seq: v.policy.Load().seq})

@@ -97,6 +97,9 @@ func (g *Gate) Permissions(c brokers.Caller, token []byte) (brokers.Grant, error
 	if refusal != nil {
 		return brokers.Grant{}, refusal
 	}
+	if s.Component != "" { // a list of permissions is for a thing
+		return brokers.Grant{}, messages.Refuse(messages.RefusedInvalidArguments, "an internal component's session has no list of permissions: ask authorize")
+	}
 	trust := g.sys.Trust() // before the clock: see TrustEndsMs
 	if g.views.TrustEndsMs(s, trust) < g.clock.NowMs() {
 		return brokers.Grant{}, messages.Refuse(messages.RefusedInvalidToken, "trust in the device has lapsed")
@@ -160,7 +163,7 @@ func (g *Gate) CloseSession(c brokers.Caller, token []byte, reply func(error)) {
 		return
 	}
 	ctx := g.within()
-	g.access.Close(ctx, cause(c), s.Thing, s.Digest, func(err error) {
+	g.access.Close(ctx, cause(c), s.Thing, s.Component, s.Digest, func(err error) {
 		reply(err)
 	})
 }

@@ -24,6 +24,11 @@
 // with it a broker needs one call per connection and answers publishes and subscribes
 // itself. A broker that asks for each action uses token and authorize.
 //
+// An internal component, such as a bridge with a client certificate of the core's own
+// authority, is let in by verify and token, whatever it calls itself, and may do
+// everything; authorize says so, action by action. authenticate and permissions are for
+// devices alone.
+//
 // A certificate is PEM or the base64 of its DER, at most 16 KiB, exactly one. A body is
 // one JSON object of at most 64 KiB, at most eight deep, in UTF-8, no name twice in one
 // object; unknown names are ignored.

@@ -277,7 +277,7 @@ func (d *Daemon) hooks() projections.Hooks {
 		},
 		Evict: func(s *projections.Session) {
 			d.sys.Submit(context.Background(), messages.CloseSession{
-				Thing: s.Thing, Session: s.Digest, Reason: messages.CloseReason_CLOSE_EVICTED,
+				Thing: s.Thing, Component: s.Component, Session: s.Digest, Reason: messages.CloseReason_CLOSE_EVICTED,
 				Detail: "more sessions than performance.maxActiveAuthTokens",
 			}, messages.Cause{}, func(messages.Reply) {})
 		},

@@ -224,7 +224,7 @@ func (d *Daemon) closeLeftOver() {
 	stop := d.clock.AfterFunc(leftOverGrace, func() {
 		for _, s := range left {
 			d.sys.Submit(context.Background(), messages.CloseSession{
-				Thing: s.Thing, Session: s.Digest, Reason: messages.CloseReason_CLOSE_BY_BROKER,
+				Thing: s.Thing, Component: s.Component, Session: s.Digest, Reason: messages.CloseReason_CLOSE_BY_BROKER,
 				Detail: "its connection ended with the former run of the embedded broker",
 			}, messages.Cause{Broker: localBroker}, func(messages.Reply) {})
 		}

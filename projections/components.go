@@ -1,0 +1,62 @@
+package projections
+
+import (
+	"maps"
+	"slices"
+
+	"github.com/gatehouse-edge/gatehouse/messages"
+)
+
+// addComponentSession adds the session of an internal component; live is false during
+// replay, when nothing is evicted.
+func (v *Views) addComponentSession(rec *messages.Record, name messages.ComponentName, e *messages.SessionOpened) (live bool) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.isPoisoned(rec.Stream) {
+		return false
+	}
+	s := &Session{
+		Digest: messages.TokenDigest(e.Session), Component: name, Certificate: messages.CertificateID(e.CertificateId),
+		Broker: messages.BrokerID(e.Broker), OpenedMs: rec.At.TrustMs, OpenedSeq: rec.Seq, endsMs: e.NotAfterMs,
+	}
+	if !v.table.insert(s) {
+		return false
+	}
+	v.components[s] = struct{}{}
+	return !v.replaying
+}
+
+func (v *Views) sessionsOfComponent(name messages.ComponentName) []*Session {
+	v.mu.RLock()
+	defer v.mu.RUnlock()
+	var list []*Session
+	for s := range v.components {
+		if s.Component == name {
+			list = append(list, s)
+		}
+	}
+	slices.SortFunc(list, byOpening)
+	return list
+}
+
+// componentHolds reports whether a component's session may be used: until its certificate
+// ends, by a clock that nobody doubts. As with any trust, one from before trust was voided
+// does not count, nor one from the future: it was opened by a clock that was ahead.
+func (s *Session) componentHolds(trust messages.Trust, nowMs int64) bool {
+	life := messages.Trust{DurationMs: s.endsMs + 1 - s.OpenedMs, SinceMs: trust.SinceMs}
+	return !trust.Doubted && life.Holds(s.OpenedMs, nowMs)
+}
+
+// expiredComponents lists the orders that end components' sessions whose certificates
+// have ended; mu is held. They are few: a component has at most 16.
+func (v *Views) expiredComponents(list []messages.CloseSessions, nowMs int64) []messages.CloseSessions {
+	for _, s := range slices.SortedFunc(maps.Keys(v.components), byOpening) {
+		if nowMs > s.endsMs {
+			list = append(list, messages.CloseSessions{
+				Component: s.Component, Certificate: s.Certificate,
+				Reason: messages.CloseReason_CLOSE_CERTIFICATE_EXPIRED, Detail: "the certificate has expired",
+			})
+		}
+	}
+	return list
+}
