@@ -140,7 +140,10 @@ func (r *Refresher) wait() {
 		r.stop()
 	}
 	left := time.Duration(r.status.DueMs-r.sys.clock.NowMs()) * time.Millisecond
-	if left <= 0 { // due already: the network, or the one under way, is waited for
+	switch {
+	case left <= 0 && !r.sys.NetworkUp():
+		return // due already: it begins when the network is back, which network hears of
+	case left <= 0: // the one under way is waited for
 		left = refreshTickMax
 	}
 	r.stop = r.clock.AfterFunc(min(left, refreshTickMax), func() { r.run(messages.RunRefresh{}) })
@@ -185,9 +188,11 @@ func (r *Refresher) order(effect messages.ListAssociations) {
 	})
 }
 
-// listNow lists on a goroutine of its own; mu is held.
+// listNow lists beside everything else; mu is held.
 func (r *Refresher) listNow(effect messages.ListAssociations) {
-	r.lists.Go(func() {
+	r.lists.Add(1)
+	r.sys.spawn(func() {
+		defer r.lists.Done()
 		list := r.list.List(r.ctx, func(things, pages int) {
 			r.mu.Lock()
 			defer r.mu.Unlock()

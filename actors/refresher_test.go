@@ -161,6 +161,7 @@ func TestRefreshWaitsForTheNetwork(t *testing.T) {
 	if got := r.refreshes(); got != "planned" {
 		t.Fatalf("while away: %s", got)
 	}
+	r.until("nobody looks at the clock meanwhile", func() bool { return r.clock.Timers() == 0 })
 	r.sys.SetNetwork(true)
 	r.untilRefreshes("planned, started, pump-7 true, completed 1/2/0/0/0")
 }

@@ -83,7 +83,10 @@ type Config struct {
 	// Schedule runs f on its own, for the simulator. Default: goroutines that stay,
 	// see workers.
 	Schedule func(f func())
-	Logger   *slog.Logger // default: discard
+	// Spawn runs f, which waits for the outside, on its own: for the simulator, which must
+	// know what is under way. Default: a goroutine.
+	Spawn  func(f func())
+	Logger *slog.Logger // default: discard
 }
 
 // System runs the entities. Safe for concurrent use.
@@ -98,17 +101,18 @@ type System struct {
 	retryAfter time.Duration
 
 	run     func(f func())
+	spawn   func(f func())
 	actors  *actor.ActorSystem
 	router  *router
 	permits chan struct{}
 	laneMax [messages.Lanes]int64
 	inLane  [messages.Lanes]atomic.Int64
 	network atomic.Bool
+	issuer  atomic.Pointer[Authority] // whose client certificates are internal components'; nil: nobody's
 	failed  atomic.Bool
 	// stamps is held for reading from the moment a decision is stamped until its events
 	// are in the log's queue, and for writing while the clock is set back: so the log has
 	// every stamp of the wrong clock before the ClockReanchored that voids it.
-	issuer  atomic.Pointer[Authority] // whose client certificates are internal components'; nil: nobody's
 	stamps  sync.RWMutex
 	failing sync.Once
 	panics  atomic.Int64
@@ -156,6 +160,9 @@ func New(cfg Config) (*System, error) {
 	}
 	if s.random == nil {
 		s.random = func(b []byte) { _, _ = rand.Read(b) } // never fails: it ends the program instead
+	}
+	if s.spawn = cfg.Spawn; s.spawn == nil {
+		s.spawn = func(f func()) { go f() }
 	}
 	if s.logger == nil {
 		s.logger = slog.New(slog.DiscardHandler)
