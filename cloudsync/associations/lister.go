@@ -40,6 +40,9 @@ const (
 type Config struct {
 	Control control.Config     // Timeout is for one exchange: 10 s by default
 	Core    messages.ThingName // the core's own name. Required
+	// Attempts are the SDK's at one page, with waits by the machine's clock between them.
+	// Default 3.
+	Attempts int
 	// AfterFunc calls f once, on any goroutine, when d has passed, unless stop comes
 	// first. Default: the machine's clock. The SDK's own waits, under a minute for a page,
 	// are by the machine's clock in any case.
@@ -59,7 +62,13 @@ type Lister struct {
 }
 
 // New checks cfg and returns a lister. It connects to nothing yet. Close it.
-func New(cfg Config) (*Lister, error) { return newLister(cfg, retry.NewStandard()) }
+func New(cfg Config) (*Lister, error) {
+	return newLister(cfg, retry.NewStandard(func(o *retry.StandardOptions) {
+		if cfg.Attempts > 0 {
+			o.MaxAttempts = cfg.Attempts
+		}
+	}))
+}
 
 func newLister(cfg Config, retryer aws.Retryer) (*Lister, error) {
 	if _, err := messages.ParseThingName(string(cfg.Core)); err != nil {
@@ -80,7 +89,7 @@ func newLister(cfg Config, retryer aws.Retryer) (*Lister, error) {
 		l.host = *c.BaseEndpoint
 	}
 	l.client = greengrassv2.New(greengrassv2.Options{
-		Region: c.Region, BaseEndpoint: c.BaseEndpoint, Credentials: c.Credentials, HTTPClient: c, Retryer: retryer,
+		Region: c.Region, BaseEndpoint: c.BaseEndpoint, Credentials: c.Credentials, HTTPClient: c, HTTPSignerV4: c, Retryer: retryer,
 	})
 	return l, nil
 }

@@ -510,3 +510,17 @@ func FuzzPage(f *testing.F) {
 		}
 	})
 }
+
+// Attempts bounds what the SDK does by itself, by the machine's clock.
+func TestAttempts(t *testing.T) {
+	s := newSite(t, steps(once(500, "InternalServerException"), page("", "a"))...)
+	s.cfg.Attempts = 1
+	l, err := New(s.cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(l.Close)
+	if got := l.List(t.Context(), nil); !got.Complete || len(s.waits) != 1 {
+		t.Errorf("listed %+v after waits %v, want one", got, s.waits)
+	}
+}

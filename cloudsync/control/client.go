@@ -10,9 +10,11 @@ import (
 	"net/http"
 	"net/url"
 	"regexp"
+	"sync/atomic"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
 
 	"github.com/gatehouse-edge/gatehouse/cloudsync/wire"
 )
@@ -34,8 +36,8 @@ type Config struct {
 	Timeout time.Duration
 	// Proxy is the HTTP proxy to go through; nil is none. The environment's is not used.
 	Proxy *url.URL
-	// Now is the time by which certificates are judged. Required. Signatures carry the
-	// machine's time, which the SDK corrects by the service's.
+	// Now is the time by which certificates are judged, and which signatures carry,
+	// corrected by the service's last answer. Required.
 	Now func() time.Time
 }
 
@@ -46,6 +48,9 @@ type Client struct {
 	Credentials  provider
 	Timeout      time.Duration
 	wire         *wire.Client
+	now          func() time.Time
+	ahead        atomic.Int64 // how far the service's clock was ahead, ns
+	signer       *v4.Signer
 }
 
 var regionPattern = regexp.MustCompile(`^[a-z]{2,8}(-[a-z]{1,12}){1,4}-[0-9]{1,2}$`)
@@ -63,7 +68,7 @@ func New(cfg Config, timeout time.Duration) (*Client, error) {
 	if !ok {
 		cache = aws.NewCredentialsCache(cfg.Credentials)
 	}
-	c := &Client{Region: cfg.Region, Credentials: provider{cache}, Timeout: cfg.Timeout}
+	c := &Client{Region: cfg.Region, Credentials: provider{cache}, Timeout: cfg.Timeout, now: cfg.Now, signer: v4.NewSigner()}
 	if c.Timeout <= 0 {
 		c.Timeout = timeout
 	}
@@ -112,11 +117,20 @@ func notService(format string, args ...any) error {
 	return &notServiceError{fmt.Sprintf(format, args...)}
 }
 
+// SignHTTP implements HTTPSignerV4 of SDK clients' options. The SDK's own time is the
+// machine's, corrected like this; it cannot be given another.
+func (c *Client) SignHTTP(ctx context.Context, credentials aws.Credentials, r *http.Request, payloadHash, service, region string, _ time.Time, options ...func(*v4.SignerOptions)) error {
+	return c.signer.SignHTTP(ctx, credentials, r, payloadHash, service, region, c.now().Add(time.Duration(c.ahead.Load())).UTC(), options...)
+}
+
 // Do implements aws.HTTPClient.
 func (c *Client) Do(request *http.Request) (*http.Response, error) {
 	answer, err := c.wire.Do(request)
 	if err != nil {
 		return nil, err
+	}
+	if date, err := http.ParseTime(answer.Header.Get("Date")); err == nil {
+		c.ahead.Store(int64(date.Sub(c.now())))
 	}
 	body, err := io.ReadAll(answer.Body)
 	if err != nil {

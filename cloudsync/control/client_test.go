@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/credentials"
 
 	"github.com/gatehouse-edge/gatehouse/cloudsync/cloudsynctest"
@@ -52,6 +53,41 @@ func TestProbeTellsWhetherTheServiceIsThere(t *testing.T) {
 		if err := newClient(t, server.URL, ca).Probe(t.Context(), server.URL); err == nil || !strings.Contains(err.Error(), "refused") {
 			t.Errorf("%s, closed: %v", name, err)
 		}
+	}
+}
+
+// Signatures carry the configured time, corrected by the service's last answer.
+func TestSignaturesCarryTheConfiguredTime(t *testing.T) {
+	ahead := 3 * time.Hour
+	server, ca := cloudsynctest.Serve(t, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		w.Header().Set("Date", cloudsynctest.AtNoon().Add(ahead).UTC().Format(http.TimeFormat))
+		_, _ = io.WriteString(w, "{}")
+	}, nil)
+	c := newClient(t, server.URL, ca)
+	sign := func() string {
+		t.Helper()
+		request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, server.URL, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		keys := aws.Credentials{AccessKeyID: "AKID", SecretAccessKey: "secret"}
+		if err := c.SignHTTP(t.Context(), keys, request, "hash", "greengrass", c.Region, time.Unix(0, 0)); err != nil {
+			t.Fatal(err)
+		}
+		answer, err := c.Do(request)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = answer.Body.Close()
+		return request.Header.Get("X-Amz-Date")
+	}
+	const form = "20060102T150405Z"
+	if got, want := sign(), cloudsynctest.AtNoon().UTC().Format(form); got != want {
+		t.Errorf("first signed at %s, want %s", got, want)
+	}
+	if got, want := sign(), cloudsynctest.AtNoon().Add(ahead).UTC().Format(form); got != want {
+		t.Errorf("then signed at %s, want %s", got, want)
 	}
 }
 

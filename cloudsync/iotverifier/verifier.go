@@ -63,7 +63,7 @@ func New(cfg Config) (*Verifier, error) {
 	}
 	v.endpoint = resolved.URI.String()
 	v.client = iot.New(iot.Options{
-		Region: c.Region, BaseEndpoint: &v.endpoint, Credentials: c.Credentials, HTTPClient: c, Retryer: aws.NopRetryer{},
+		Region: c.Region, BaseEndpoint: &v.endpoint, Credentials: c.Credentials, HTTPClient: c, HTTPSignerV4: c, Retryer: aws.NopRetryer{},
 	})
 	return v, nil
 }
