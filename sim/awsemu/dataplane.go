@@ -74,7 +74,7 @@ func (e *Emulator) exchange(w http.ResponseWriter, r *http.Request, plane, op cl
 		panic(http.ErrAbortHandler)
 	}
 	effect := e.effect(plane, op)
-	hold(r.Context(), effect.Latency)
+	e.hold(r.Context(), effect.Latency)
 	header := w.Header()
 	header.Set("Content-Type", "application/json")
 	header.Set("Date", e.now().Add(effect.DateSkew).UTC().Format(http.TimeFormat))
@@ -89,8 +89,7 @@ func (e *Emulator) exchange(w http.ResponseWriter, r *http.Request, plane, op cl
 	case f.Drop:
 		panic(http.ErrAbortHandler)
 	case f.Blackhole:
-		<-r.Context().Done()
-		panic(http.ErrAbortHandler)
+		e.hold(r.Context(), -1)
 	case f.Status != 0 || f.Body != "":
 		injected(f).write(w, false)
 		return

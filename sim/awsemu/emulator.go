@@ -1,6 +1,7 @@
 package awsemu
 
 import (
+	"context"
 	"crypto/tls"
 	"encoding/base64"
 	"errors"
@@ -44,6 +45,9 @@ type Config struct {
 	// Now is the emulated cloud's time: the Date header, and when signatures and
 	// credentials expire. Required.
 	Now func() time.Time
+	// Wait lets d of the emulated cloud's time pass, or ctx end; a negative d has no end.
+	// Default: the machine's time.
+	Wait func(ctx context.Context, d time.Duration)
 	// Routes overrides where the data plane's operations live, as in cloudsync.
 	Routes cloudsync.Routes
 	// Log hears of failed handshakes and the like. Default: nobody.
@@ -157,6 +161,9 @@ func (cfg *Config) complete() error {
 	}
 	if cfg.Admin == (Credentials{}) {
 		cfg.Admin = newCredentials("AKIA")
+	}
+	if cfg.Wait == nil {
+		cfg.Wait = wait
 	}
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)

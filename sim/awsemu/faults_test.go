@@ -307,3 +307,41 @@ func TestFaultsOfConnectionsNeedTheAuthority(t *testing.T) {
 		}
 	}
 }
+
+// A cloud with a clock of its own waits by it, and for ever in a black hole.
+func TestWaitingByAnotherClock(t *testing.T) {
+	w := newWorld(t)
+	server := must[*awsemu.Identity](t)(w.servers.IssueServer(awsemu.ServerNames(), noon))
+	waits := make(chan time.Duration, 2)
+	e := must[*awsemu.Emulator](t)(awsemu.Start(awsemu.Config{
+		Certificate: must[tls.Certificate](t)(server.TLS()), Registry: w.registry, Now: atNoon,
+		Wait: func(ctx context.Context, d time.Duration) {
+			if waits <- d; d < 0 {
+				<-ctx.Done()
+			}
+		},
+	}))
+	w.emulator.Close()
+	w.emulator = e
+	t.Cleanup(e.Close)
+	w.setFaults(t, awsemu.Fault{Latency: time.Hour, Count: 1})
+	c := w.client(t, w.core)
+	question := messages.CloudQuestion{Certificate: w.pump.ID, Thing: "pump-7"}
+	if got := c.Ask(t.Context(), question); got.Verdict != messages.CloudConfirmed {
+		t.Errorf("after an hour: %+v", got)
+	}
+	if d := <-waits; d != time.Hour {
+		t.Errorf("waited %v, want an hour", d)
+	}
+	w.setFaults(t, awsemu.Fault{Blackhole: true})
+	ctx, cancel := context.WithCancel(t.Context())
+	go func() {
+		if d := <-waits; d >= 0 {
+			t.Errorf("a black hole waits %v", d)
+		}
+		cancel()
+	}()
+	if got := c.Ask(ctx, question); got.Verdict != messages.CloudSilent {
+		t.Errorf("a black hole answers: %+v", got)
+	}
+}

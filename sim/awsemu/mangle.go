@@ -24,14 +24,12 @@ type answer struct {
 	body   []byte
 }
 
-// hold waits before an answer, while the caller does.
-func hold(ctx context.Context, d time.Duration) {
-	if d <= 0 {
-		return
+// hold waits before an answer, while the caller does; a negative d has no end.
+func (e *Emulator) hold(ctx context.Context, d time.Duration) {
+	if d != 0 {
+		e.cfg.Wait(ctx, d)
 	}
-	select {
-	case <-after(d):
-	case <-ctx.Done():
+	if ctx.Err() != nil {
 		panic(http.ErrAbortHandler)
 	}
 }
