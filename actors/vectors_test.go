@@ -33,7 +33,7 @@ var differing = map[string]string{}
 // TestOfflineTrustVectors plays the vectors against the running system: every one that
 // is not about the daily refresh or internal components, which are not here.
 func TestOfflineTrustVectors(t *testing.T) {
-	raw, err := os.ReadFile("testdata/offline-trust.json")
+	raw, err := os.ReadFile("../sim/scenario/testdata/offline-trust.json")
 	if err != nil {
 		t.Fatal(err)
 	}

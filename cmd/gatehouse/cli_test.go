@@ -99,16 +99,16 @@ func exampleFolder(t *testing.T, d *dev) string {
 		t.Fatal(err)
 	}
 	here := t.TempDir()
-	vectors, err := filepath.Abs("../../actors/policy/testdata")
-	if err != nil {
-		t.Fatal(err)
+	links := map[string]string{"gh": d.dir, "gatehouse": path, "policy.yaml": filepath.Join(d.dir, "policy.yaml")}
+	for _, vectors := range []string{"actors/policy/testdata", "sim/scenario/testdata"} {
+		if links[vectors], err = filepath.Abs("../../" + vectors); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.MkdirAll(filepath.Dir(filepath.Join(here, vectors)), 0o700); err != nil {
+			t.Fatal(err)
+		}
 	}
-	if err := os.MkdirAll(filepath.Join(here, "actors", "policy"), 0o700); err != nil {
-		t.Fatal(err)
-	}
-	for name, target := range map[string]string{
-		"gh": d.dir, "gatehouse": path, "policy.yaml": filepath.Join(d.dir, "policy.yaml"), "actors/policy/testdata": vectors,
-	} {
+	for name, target := range links {
 		if err := os.Symlink(target, filepath.Join(here, name)); err != nil {
 			t.Fatal(err)
 		}

@@ -15,7 +15,7 @@ import (
 )
 
 func (a *app) simCommand() *cobra.Command {
-	c := &cobra.Command{Use: "sim", Short: "Simulate: the cloud of gatehouse dev"}
+	c := &cobra.Command{Use: "sim", Short: "Simulate: the cloud of gatehouse dev, and scenarios in virtual time"}
 	cloud := &cobra.Command{Use: "cloud", Short: "Steer the emulated cloud of gatehouse dev"}
 	certificate := "CERT is a certificate id, its first 8 digits or more, a PEM file, or a thing's name."
 	cloud.AddCommand(
@@ -41,7 +41,7 @@ func (a *app) simCommand() *cobra.Command {
 		a.cloudAssociation("disassociate", "End that things are client devices of the core", "%s is no client device of the core", (*awsemu.ControlClient).Disassociate),
 		a.cloudAssociations(), a.cloudStatus(), a.cloudFault(),
 	)
-	c.AddCommand(cloud)
+	c.AddCommand(cloud, a.scenarioCommand())
 	return c
 }
 

@@ -1,0 +1,50 @@
+package world
+
+import (
+	"context"
+	"crypto/sha256"
+	"time"
+
+	"github.com/gatehouse-edge/gatehouse/actors"
+	"github.com/gatehouse-edge/gatehouse/actors/ca"
+	"github.com/gatehouse-edge/gatehouse/actors/keys"
+	"github.com/gatehouse-edge/gatehouse/messages"
+)
+
+// componentValidity is how long a component's certificate is valid: the longest there is.
+const componentValidity = 10 * 24 * time.Hour
+
+// StartAuthority starts the core's own authority, which is there from then on. A world
+// that needs none goes without: its certificates are renewed every few days, and a
+// scenario may last years.
+func (w *World) StartAuthority() error {
+	if w.keys == nil {
+		w.keys = keys.NewSeeded(sha256.Sum256([]byte("world")))
+	}
+	return w.turns.beside(func() (err error) {
+		w.core.authority, err = actors.StartAuthority(context.Background(), actors.AuthorityConfig{
+			System: w.core.sys, Log: w.log, Keys: w.keys, Clock: w.core.clock, Type: ca.TypeECDSAP256, Name: "gatehouse-mqtt",
+			Validity: func() time.Duration { return w.core.views.Section().Certificates.ServerValidity() },
+			Rotate:   func() bool { return !w.core.views.Section().Certificates.DisableCertificateRotation },
+		})
+		return err
+	})
+}
+
+// IssueComponent makes a client certificate of the core's own authority for an internal
+// component; a server certificate, which is nobody's, if serves.
+func (w *World) IssueComponent(name messages.ComponentName, serves bool) (der []byte, err error) {
+	if w.core.authority == nil {
+		if err := w.StartAuthority(); err != nil {
+			return nil, err
+		}
+	}
+	if serves {
+		return w.core.authority.Leaf().Raw, nil
+	}
+	err = w.turns.beside(func() error {
+		der, err = w.core.authority.IssueComponent(context.Background(), name, w.cloud.issuer.key.Public(), componentValidity)
+		return err
+	})
+	return der, err
+}
