@@ -36,7 +36,7 @@
 //     reference's round. Against 64 writers whose bytes a leader gathers in the same way
 //     (whatever waits goes together) and writes with one pwrite and one fdatasync to a
 //     preallocated file; and against 64 concurrent synced transactions of Badger.
-//   - refresh: the only row that is not taken in turns: a refresh of 100,000 devices at 500
+//   - refresh: the only row that is not taken in turns: a refresh of 100,000 devices at 250
 //     questions a second takes minutes. Devices connect at a fixed rate before, meanwhile and
 //     after; a latency counts from the moment the device was to come.
 //   - replay: opening a closed log, verifying all of it, and folding it into the read

@@ -131,6 +131,6 @@ func printer(out io.Writer, asJSON bool) func([]Row) error {
 
 // The plans: how many turns, and how long a round of each side lasts.
 var (
-	fullPlan  = plan{rounds: 9, round: time.Second, warmup: 500 * time.Millisecond, records: 200_000, devices: 100_000, refreshRate: 500}
+	fullPlan  = plan{rounds: 9, round: time.Second, warmup: 500 * time.Millisecond, records: 200_000, devices: 100_000, refreshRate: 250}
 	quickPlan = plan{rounds: 5, round: 250 * time.Millisecond, warmup: 150 * time.Millisecond, records: 20_000, devices: 5_000, refreshRate: 500}
 )
