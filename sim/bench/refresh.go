@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -49,7 +48,7 @@ func refresh(ctx context.Context, b *bench) (rows []Row, err error) {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, h.close()) }()
-	real, lister, end, err := emulated(h, b.refreshRate)
+	real, lister, end, err := emulated(b, h)
 	if err != nil {
 		return nil, err
 	}
@@ -102,8 +101,9 @@ func refresh(ctx context.Context, b *bench) (rows []Row, err error) {
 }
 
 // emulated starts an emulated cloud that knows the devices of h, all associated with its
-// core, and what asks it.
-func emulated(h *house, rate int) (c *cloudsync.Cloud, lister *associations.Lister, end func(), err error) {
+// core, and what asks it. The cloud is a process of its own, as it is in the field: its
+// garbage is not to be collected at the devices' cost.
+func emulated(b *bench, h *house) (c *cloudsync.Cloud, lister *associations.Lister, end func(), err error) {
 	var closers []func()
 	end = func() {
 		for _, f := range slices.Backward(closers) {
@@ -119,54 +119,36 @@ func emulated(h *house, rate int) (c *cloudsync.Cloud, lister *associations.List
 	if err != nil {
 		return nil, nil, nil, err
 	}
-	registry := awsemu.NewRegistry()
-	core, err := authority.IssueDevice("bench-core", time.Now())
+	core, err := authority.IssueDevice(benchCore, time.Now())
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	dir, err := b.folder("cloud")
 	if err == nil {
-		err = registry.Enroll("bench-core", core, true)
+		err = seed(dir, authority, core, h.devices)
 	}
 	if err != nil {
 		return nil, nil, nil, err
 	}
-	if err := registry.Update(func(u *awsemu.Batch) error {
-		var names []messages.ThingName
-		for _, d := range h.devices {
-			id, err := u.AddCertificate(d.der, awsemu.StatusActive)
-			if err := errors.Join(err, u.AddThing(d.thing), u.Attach(d.thing, id)); err != nil {
-				return err
-			}
-			names = append(names, d.thing)
-		}
-		return u.Associate("bench-core", time.Now(), names...)
-	}); err != nil {
-		return nil, nil, nil, err
-	}
-	server, err := authority.IssueServer(awsemu.ServerNames(), time.Now())
+	at, stop, err := startChild(dir)
 	if err != nil {
 		return nil, nil, nil, err
 	}
-	certificate, err := server.TLS()
-	if err != nil {
-		return nil, nil, nil, err
-	}
-	emulator, err := awsemu.Start(awsemu.Config{Certificate: certificate, Registry: registry, Now: time.Now, Log: slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))})
-	if err != nil {
-		return nil, nil, nil, err
-	}
-	closers = append(closers, emulator.Close)
+	closers = append(closers, stop)
 	identity, err := core.TLS()
 	if err != nil {
 		return nil, nil, nil, err
 	}
 	c, err = cloudsync.New(cloudsync.Config{
-		DataPlane: cloudsync.DataPlaneConfig{Endpoint: emulator.URL(), ServerName: awsemu.ServerName, Identity: identity, Roots: authority.Pool(), Now: time.Now},
-		Queue:     cloudsync.QueueConfig{Workers: refreshWorkers, RefreshRate: rate},
+		DataPlane: cloudsync.DataPlaneConfig{Endpoint: at.Data, ServerName: awsemu.ServerName, Identity: identity, Roots: authority.Pool(), Now: time.Now},
+		Queue:     cloudsync.QueueConfig{Workers: refreshWorkers, RefreshRate: b.refreshRate},
 	})
 	if err != nil {
 		return nil, nil, nil, err
 	}
 	closers = append(closers, c.Close)
-	lister, err = associations.New(associations.Config{Core: "bench-core", Control: control.Config{
-		Region: awsemu.Region, Endpoint: emulator.ControlURL(), Credentials: credentials.Static(emulator.Credentials()), Roots: authority.Pool(), Now: time.Now,
+	lister, err = associations.New(associations.Config{Core: benchCore, Control: control.Config{
+		Region: awsemu.Region, Endpoint: at.Control, Credentials: credentials.Static(at.Key, at.Secret, at.Session), Roots: authority.Pool(), Now: time.Now,
 	}})
 	if err == nil {
 		closers = append(closers, lister.Close)
