@@ -78,6 +78,8 @@ func New(cfg Config) (*Broker, error) {
 		// mochi logs whole packets, payloads included; what matters is logged here.
 		Logger:                 slog.New(slog.DiscardHandler),
 		SysTopicResendInterval: sysTopicsSeconds,
+		// Each packet is one write, which conn tells apart; mochi would gather them.
+		ClientNetWriteBufferSize: 1,
 	})
 	if err := b.server.AddHook(&hook{b: b}, nil); err != nil {
 		return nil, fmt.Errorf("MQTT broker: %w", err)

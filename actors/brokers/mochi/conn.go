@@ -9,6 +9,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/mochi-mqtt/server/v2/packets"
 )
 
 // errNotMQTT says that a connection did not begin with an acceptable CONNECT.
@@ -96,6 +98,21 @@ func (c *conn) expectConnect(maxBytes int) error {
 			return nil
 		}
 	}
+}
+
+// unsent stands for a packet that is not to leave: mochi writes it, and the connection
+// drops it. It is an AUTH, which this broker never sends. Were it refused as too long, which
+// is mochi's own way to keep a packet back, a session would break off that is resumed.
+func unsent() packets.Packet {
+	return packets.Packet{FixedHeader: packets.FixedHeader{Type: packets.Auth}}
+}
+
+// Write writes one packet, unless it is unsent.
+func (c *conn) Write(p []byte) (int, error) {
+	if len(p) > 0 && p[0]>>4 == packets.Auth {
+		return len(p), nil
+	}
+	return c.Conn.Write(p)
 }
 
 // Read reads what was read ahead first.

@@ -116,6 +116,7 @@ func (b *Broker) open(ctx context.Context, cl *mqtt.Client, c *conn, pk packets.
 func (b *Broker) prepare(cl *mqtt.Client) {
 	// With outgoing aliases the topic of a packet could not be told when it leaves.
 	cl.Properties.Props.TopicAliasMaximum = 0
+	cl.State.Inflight.ResetSendQuota(0) // the link's window holds back messages
 	longest := uint16(b.cfg.Limits.KeepAlive / time.Second)
 	switch asked := cl.State.Keepalive; {
 	case asked != 0 && asked <= longest:

@@ -17,7 +17,8 @@
 // Delivery: a message goes to a client only if a subscription authorised under the
 // permissions now in force matches its topic. When permissions change, each subscription
 // is judged again; those refused end, with what was queued for them. Deliveries that fall
-// into that moment wait for it. The last look is when the packet is written.
+// into that moment wait for it. The last look is when the packet is written. What is beyond
+// a client's Receive Maximum waits too: see window.
 //
 // Will: authorised again when it fires, at the end of its delay if it has one.
 //

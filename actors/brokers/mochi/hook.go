@@ -19,6 +19,7 @@ var provided = []byte{
 	mqtt.OnConnect, mqtt.OnConnectAuthenticate, mqtt.OnSessionEstablish, mqtt.OnSessionEstablished, mqtt.OnDisconnect,
 	mqtt.OnACLCheck, mqtt.OnPacketRead, mqtt.OnPacketEncode, mqtt.OnPublish, mqtt.OnAuthPacket,
 	mqtt.OnSubscribe, mqtt.OnSubscribed, mqtt.OnUnsubscribed, mqtt.OnWill,
+	mqtt.OnQosComplete, mqtt.OnQosDropped,
 	mqtt.OnRetainMessage, mqtt.OnRetainedExpired, mqtt.OnClientExpired,
 }
 
@@ -65,22 +66,30 @@ func (h *hook) OnACLCheck(cl *mqtt.Client, topic string, write bool) bool {
 
 // OnPacketEncode has the last look at each packet that leaves.
 func (h *hook) OnPacketEncode(cl *mqtt.Client, pk packets.Packet) packets.Packet {
-	const nothing = 1 // byte: every packet is longer, and one too long is not sent
 	switch pk.FixedHeader.Type {
 	case packets.Publish:
-		if l := linkOf(cl); l == nil || !l.delivers(pk.TopicName) {
-			pk.Mods.MaxSize = nothing
+		l := linkOf(cl)
+		switch {
+		case l == nil || !l.delivers(pk.TopicName):
+			return unsent()
+		case pk.FixedHeader.Qos == 0:
+		case !fits(cl, pk):
+			h.b.discard(cl, pk.PacketID)
+			return unsent()
+		case !l.window.enter(pk.PacketID, pk.FixedHeader.Dup):
+			return unsent() // until it is its turn
 		}
 	case packets.Disconnect:
 		if cl.Properties.ProtocolVersion < 5 { // only clients send it (3.1.1, 3.14)
-			pk.Mods.MaxSize = nothing
+			return unsent()
 		}
 	case packets.Connack:
 		if pk.ReasonCode != packets.CodeSuccess.Code {
 			return pk
 		}
 		pk.Properties.MaximumPacketSize = uint32(h.b.cfg.Limits.PacketBytes)
-		if l := linkOf(cl); l != nil { // mochi has the client in its map by now
+		cl.State.Inflight.ResetSendQuota(0) // again: they may be an earlier connection's
+		if l := linkOf(cl); l != nil {      // mochi has the client in its map by now
 			l.established.Store(true)
 			l.endTurn()
 		}

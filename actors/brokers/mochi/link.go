@@ -31,6 +31,7 @@ type link struct {
 	kicked       atomic.Bool   // Gatehouse ended the session: nothing of it may stay
 	offline      atomic.Bool   // the MQTT session goes on without a connection
 
+	window  *window
 	view    atomic.Pointer[view]
 	blind   atomic.Int64                        // until then nobody waits for permissions, in nanoseconds since 1970
 	pending atomic.Pointer[map[string]struct{}] // authorised filters of the SUBSCRIBE in progress
@@ -42,6 +43,7 @@ type link struct {
 
 func newLink(b *Broker, cl *mqtt.Client, c *conn, s *client.Session) *link {
 	l := &link{b: b, cl: cl, conn: c, session: s, since: b.cfg.Now(), filters: make(map[string]struct{})}
+	l.window = newWindow(cl.Properties.Props.ReceiveMaximum, b.cfg.Limits.Queued)
 	l.view.Store(newView(0, nil))
 	return l
 }
@@ -254,9 +256,9 @@ func (b *Broker) purge(cl *mqtt.Client, v *view) {
 		if pk.FixedHeader.Type != packets.Publish || v.covers(pk.TopicName) {
 			continue
 		}
-		if cl.State.Inflight.Delete(pk.PacketID) {
-			cl.State.Inflight.IncreaseSendQuota()
-			atomic.AddInt64(&b.server.Info.Inflight, -1)
+		b.discard(cl, pk.PacketID)
+		if l := linkOf(cl); l != nil {
+			l.settled(pk.PacketID)
 		}
 	}
 }

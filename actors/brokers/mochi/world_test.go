@@ -124,12 +124,18 @@ func (w *world) as(name string, edit ...func(*paho.Connect)) *device {
 // dial connects as name with cert. Where CONNECT is refused, the device has the CONNACK.
 func (w *world) dial(name string, cert tls.Certificate, edit ...func(*paho.Connect)) (*device, error) {
 	w.t.Helper()
+	return w.dialBy(name, cert, func(*paho.ClientConfig, *device) {}, edit...)
+}
+
+// dialBy is dial with a client of another configuration.
+func (w *world) dialBy(name string, cert tls.Certificate, configure func(*paho.ClientConfig, *device), edit ...func(*paho.Connect)) (*device, error) {
+	w.t.Helper()
 	conn, err := tls.Dial("tcp", w.broker.Addr().String(), w.tls(&cert))
 	if err != nil {
 		return nil, err
 	}
 	d := &device{t: w.t, conn: conn, got: make(chan *paho.Publish, 256), gone: make(chan byte, 4), lost: make(chan error, 4)}
-	d.c = paho.NewClient(paho.ClientConfig{
+	cfg := paho.ClientConfig{
 		Conn: pahopackets.NewThreadSafeConn(conn),
 		OnPublishReceived: []func(paho.PublishReceived) (bool, error){func(p paho.PublishReceived) (bool, error) {
 			d.got <- p.Packet
@@ -138,7 +144,9 @@ func (w *world) dial(name string, cert tls.Certificate, edit ...func(*paho.Conne
 		OnServerDisconnect: func(p *paho.Disconnect) { d.gone <- p.ReasonCode },
 		OnClientError:      func(err error) { d.lost <- err },
 		PacketTimeout:      patience,
-	})
+	}
+	configure(&cfg, d)
+	d.c = paho.NewClient(cfg)
 	cp := &paho.Connect{ClientID: name, KeepAlive: 30, CleanStart: true}
 	for _, e := range edit {
 		e(cp)
