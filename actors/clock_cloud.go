@@ -27,6 +27,11 @@ func (c *cloudTime) near(other *cloudTime) bool {
 	return c.lowMs <= other.highMs+agreeMs && other.lowMs <= c.highMs+agreeMs
 }
 
+// agrees reports whether a trust clock with this offset to the boot clock is right by c.
+func (c *cloudTime) agrees(offsetMs int64) bool {
+	return offsetMs-c.highMs <= agreeMs && c.lowMs-offsetMs <= agreeMs
+}
+
 // Hearing is what became of one word of the cloud about the time.
 type Hearing uint8
 
@@ -54,14 +59,15 @@ func (t *TrustClock) Hear(date time.Time, asked time.Duration) (h Hearing, offse
 	bootMs, dateMs := t.bootMs(), date.UnixMilli()
 	word := &cloudTime{lowMs: dateMs - bootMs, highMs: dateMs + dateStepMs - min(asked.Milliseconds(), bootMs), gotMs: bootMs}
 	offset := t.offsetMs.Load()
-	ahead, behind := offset-word.highMs, word.lowMs-offset
 	first := t.disputed
 	switch {
-	case t.known() && ahead <= agreeMs && behind <= agreeMs:
-	case first == nil || asked.Milliseconds() < first.gotMs || !word.near(first):
+	case t.known() && word.agrees(offset):
+	case first == nil || !word.near(first) || t.known() && first.agrees(offset): // the clock has changed since
 		t.disputed = word
 		return HeardDispute, 0
-	case ahead > agreeMs:
+	case asked.Milliseconds() < first.gotMs: // under way together: the first stays, or answers that overlap end no doubt
+		return HeardDispute, 0
+	case offset-word.highMs > agreeMs:
 		return HeardAhead, max(word.lowMs, first.lowMs)
 	}
 	t.offsetMs.Store(max(offset, word.lowMs))
@@ -91,13 +97,15 @@ func (t *TrustClock) reanchoring(order messages.ReanchorClock, rule messages.Tru
 	defer t.mu.Unlock()
 	bootMs := t.bootMs()
 	order.FormerMs, order.AuthenticatedMs = t.offsetMs.Load()+bootMs, order.OffsetMs+bootMs
-	if order.FormerMs <= order.AuthenticatedMs {
+	back := order.FormerMs - order.AuthenticatedMs
+	if back <= 0 || back <= agreeMs && t.known() { // another order came first: a second would void what it left
 		return order, false
 	}
-	if stamped := t.agreedMs + agreeMs; t.agreedMs != 0 && stamped <= order.AuthenticatedMs {
+	lapsed := order.FormerMs - rule.DurationMs + 1 // at exactly the limit it had lapsed: Holds
+	if stamped := t.agreedMs + agreeMs; t.agreedMs != 0 && lapsed <= stamped && stamped <= order.AuthenticatedMs {
 		order.VoidAfterMs = stamped
 	}
-	order.LapsedMs = min(order.FormerMs-rule.DurationMs, order.AuthenticatedMs)
+	order.LapsedMs = min(lapsed, order.AuthenticatedMs)
 	order.Mark = &messages.ClockMarked{BootMs: bootMs, BootId: t.clock.BootID(), Synced: t.clock.Synced(), AgreedMs: order.AuthenticatedMs}
 	return order, true
 }

@@ -96,6 +96,104 @@ func TestTheSecondWordIsAskedForLater(t *testing.T) {
 	}
 }
 
+// TestAnswersThatOverlap end a doubt as well as one after another: in a fleet that asks
+// all the time there are no others.
+func TestAnswersThatOverlap(t *testing.T) {
+	clock := actorstest.NewClock(noon)
+	tc := NewTrustClock(clock, Anchor{})
+	var got []Hearing
+	for range 4 { // each asked for before the one before it came
+		asked := clock.Boot() - 1500*time.Millisecond
+		h, _ := tc.Hear(noon.Add(clock.Boot()-2*time.Hour), asked)
+		got = append(got, h)
+		clock.Advance(time.Second)
+	}
+	if want := []Hearing{HeardDispute, HeardDispute, HeardAhead, HeardAhead}; !slices.Equal(got, want) {
+		t.Errorf("heard %v, want %v", got, want)
+	}
+}
+
+// TestAWordTheClockHasComeTo is none of the two that contradict it.
+func TestAWordTheClockHasComeTo(t *testing.T) {
+	clock := actorstest.NewClock(noon)
+	tc := NewTrustClock(clock, Anchor{})
+	if h := hear(tc, clock, 12*time.Second); h != HeardDispute {
+		t.Fatalf("heard %v", h)
+	}
+	clock.SetWall(noon.Add(12 * time.Second))
+	tc.Step()
+	clock.Advance(time.Second)
+	if h := hear(tc, clock, 0); h != HeardDispute {
+		t.Errorf("one word sets the clock back: %v", h)
+	}
+	clock.Advance(time.Second)
+	if h := hear(tc, clock, 0); h != HeardAhead {
+		t.Errorf("two do not: %v", h)
+	}
+}
+
+// TestTwoOrdersAtOnce: of two answers that show the clock ahead only the first sets it
+// back. A second would take all that it left for stamped by a wrong clock.
+func TestTwoOrdersAtOnce(t *testing.T) {
+	r := newTimed(t)
+	now := r.clock.Boot()
+	r.trust.Hear(r.truly(), now)
+	_, offset := r.trust.Hear(r.truly(), now)
+	r.do(messages.ReanchorClock{OffsetMs: offset, Authority: "test"})
+	records := r.log.Head().Seq
+	if reply := r.do(messages.ReanchorClock{OffsetMs: offset - 5, Authority: "test"}); reply != (messages.Done{}) {
+		t.Errorf("the second order: %v", reply)
+	}
+	if n := r.log.Head().Seq - records; n != 0 {
+		t.Errorf("the second order is on record: %d more", n)
+	}
+	if !r.allowed(r.pumpToken) {
+		t.Error("what was stamped by a right clock is void")
+	}
+}
+
+// TestTheLimitOfASetBack: what lapsed at this very millisecond does not come back.
+func TestTheLimitOfASetBack(t *testing.T) {
+	const duration = 3_600_000
+	clock := actorstest.NewClock(noon)
+	tc := NewTrustClock(clock, Anchor{})
+	clock.SetWall(noon.Add(time.Hour)) // what was confirmed at noon has just lapsed
+	tc.Step()
+	rule := messages.Trust{DurationMs: duration}
+	order, ok := tc.reanchoring(messages.ReanchorClock{OffsetMs: noon.UnixMilli() + 60_000 - clock.Boot().Milliseconds()}, rule)
+	if !ok {
+		t.Fatal("nothing to set back")
+	}
+	for verified, want := range map[time.Time]bool{noon: false, noon.Add(time.Millisecond): true} {
+		if before := rule.Holds(verified.UnixMilli(), order.FormerMs); before != want {
+			t.Fatalf("%v counts before: %v", verified, before)
+		}
+		rule := messages.Trust{DurationMs: duration, SinceMs: order.LapsedMs}
+		if got := rule.Holds(verified.UnixMilli(), order.AuthenticatedMs); got != want {
+			t.Errorf("%v counts after: %v", verified, got)
+		}
+	}
+}
+
+// TestASetBackOfMoreThanTheTrustDuration voids all, also what was stamped by the right
+// clock at the moment that it is set back to.
+func TestASetBackOfMoreThanTheTrustDuration(t *testing.T) {
+	clock := actorstest.NewClock(noon)
+	tc := NewTrustClock(clock, Anchor{})
+	tc.Hear(noon, clock.Boot())
+	for _, c := range []struct {
+		durationMs int64
+		all        bool
+	}{{3_599_000 - agreeMs, true}, {3_601_000, false}} {
+		clock.SetWall(noon.Add(time.Hour))
+		tc.Step()
+		order, ok := tc.reanchoring(messages.ReanchorClock{OffsetMs: noon.UnixMilli() + agreeMs - clock.Boot().Milliseconds()}, messages.Trust{DurationMs: c.durationMs})
+		if all := order.VoidAfterMs == 0; !ok || all != c.all {
+			t.Errorf("a duration of %d ms: %v, %+v", c.durationMs, ok, order)
+		}
+	}
+}
+
 // TestTLSTime: by which time the cloud's certificate is judged.
 func TestTLSTime(t *testing.T) {
 	released := noon.Add(-30 * 24 * time.Hour)
