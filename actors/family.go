@@ -59,7 +59,7 @@ var (
 	}, core.EvolveDocument)
 
 	syncs = pure(func(_ messages.StreamID, s refresh.State, f device.Facts, in messages.Input) (messages.Decision, error) {
-		return refresh.Decide(s, refresh.Facts{NetworkUp: f.NetworkUp, Trust: f.Trust}, in)
+		return refresh.Decide(s, refresh.Facts{NetworkUp: f.NetworkUp, InHandMs: f.RefreshMs, Trust: f.Trust}, in)
 	}, refresh.Evolve)
 
 	journals = stateless(pure(func(stream messages.StreamID, s core.Journal, _ device.Facts, in messages.Input) (messages.Decision, error) {
@@ -144,6 +144,10 @@ func (s *System) facts(c messages.Command, trust messages.Trust) device.Facts {
 		f.Holders = s.views.Holders(c.Certificate)
 	case messages.DropCertificate:
 		f.Holders = s.views.Holders(c.Certificate)
+	case messages.RunRefresh:
+		if r := s.refresher.Load(); r != nil {
+			f.RefreshMs = r.inHandMs.Load()
+		}
 	case messages.OpenSession:
 		f.Certificate = s.views.CertificateTrust(c.Certificate)
 		if c.Connect {

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/gatehouse-edge/gatehouse/messages"
@@ -59,6 +60,9 @@ type Refresher struct {
 	ctx    context.Context // ends with Close
 	cancel context.CancelFunc
 	lists  sync.WaitGroup
+	// inHandMs names the refresh that is being carried out, by its beginning; 0: none. What
+	// the log says is under way and is not this one has been lost.
+	inHandMs atomic.Int64
 
 	mu     sync.Mutex
 	closed bool        // guarded by mu, as all that follows
@@ -96,11 +100,11 @@ func NewRefresher(sys *System, list Associations, held Holdings, clock Clock, lo
 }
 
 // Start looks whether a refresh is due, and goes on doing so until Close.
-func (r *Refresher) Start() { r.run(messages.RunRefresh{Resume: true}) }
+func (r *Refresher) Start() { r.run() }
 
 // Run begins a refresh now, due or not, unless one is under way.
 func (r *Refresher) Run(ctx context.Context) (messages.RefreshAnswer, error) {
-	reply, err := r.sys.Do(ctx, messages.RunRefresh{Force: true}, messages.Cause{Request: "refresh"})
+	reply, err := r.sys.Do(ctx, messages.RunRefresh{Force: true}, refreshCause)
 	if err != nil {
 		return messages.RefreshAnswer{}, err
 	}
@@ -118,10 +122,13 @@ func (r *Refresher) Status() RefreshStatus {
 	return r.status
 }
 
-// run submits c, notes when the next refresh is due, and waits until then or a minute:
-// the trust clock may be set right meanwhile.
-func (r *Refresher) run(c messages.RunRefresh) {
-	r.sys.Submit(r.ctx, c, messages.Cause{Request: "refresh"}, func(reply messages.Reply) {
+// refreshCause is what the log calls the cause of all that a refresh does.
+var refreshCause = messages.Cause{Request: "refresh"}
+
+// run has a refresh begin if one is due, notes when the next one is, and comes again then,
+// or in a minute: the trust clock may be set right meanwhile, or the log take this again.
+func (r *Refresher) run() {
+	r.sys.Submit(r.ctx, messages.RunRefresh{}, refreshCause, func(reply messages.Reply) {
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		if answer, ok := reply.(messages.RefreshAnswer); ok {
@@ -146,7 +153,7 @@ func (r *Refresher) wait() {
 	case left <= 0: // the one under way is waited for
 		left = refreshTickMax
 	}
-	r.stop = r.clock.AfterFunc(min(left, refreshTickMax), func() { r.run(messages.RunRefresh{}) })
+	r.stop = r.clock.AfterFunc(min(left, refreshTickMax), r.run)
 }
 
 // network is told that the link came or went: a refresh may be due, and one under way
@@ -155,7 +162,7 @@ func (r *Refresher) network(up bool) {
 	if !up {
 		return
 	}
-	r.run(messages.RunRefresh{})
+	r.run()
 	r.mu.Lock()
 	s := r.sweep
 	r.mu.Unlock()
@@ -171,6 +178,7 @@ func (r *Refresher) order(effect messages.ListAssociations) {
 	if r.closed {
 		return
 	}
+	r.inHandMs.Store(effect.StartedMs)
 	if effect.Delay == 0 {
 		r.status = RefreshStatus{Phase: "listing", StartedMs: effect.StartedMs, DueMs: r.status.DueMs}
 		r.listNow(effect)
@@ -203,16 +211,26 @@ func (r *Refresher) listNow(effect messages.ListAssociations) {
 		}
 		if !list.Complete {
 			r.logger.Warn("associated things cannot be listed: no trust is renewed and nothing is removed", "error", list.Detail)
-			r.setPhase("")
 		}
-		r.sys.tell(messages.AssociationsListed{Of: effect, List: list, Held: r.held.Held(), Guard: r.held.MassRemovalGuard()}, messages.Cause{Request: "refresh"})
+		c := messages.AssociationsListed{Of: effect, List: list, Held: r.held.Held(), Guard: r.held.MassRemovalGuard()}
+		r.sys.Submit(context.Background(), c, refreshCause, func(reply messages.Reply) {
+			_, taken := reply.(messages.Done)
+			if !taken {
+				r.logger.Warn("what came of listing the associated things cannot be recorded: they are listed again", "error", reply)
+			}
+			if !taken || !list.Complete {
+				r.letGo()
+			}
+		})
 	})
 }
 
-func (r *Refresher) setPhase(phase string) {
+// letGo says that the refresh in hand is not carried out any further.
+func (r *Refresher) letGo() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.status.Phase = phase
+	r.inHandMs.Store(0)
+	r.status.Phase = ""
 }
 
 // reverify begins to carry out a plan: first who joined and left, then what goes, then
@@ -226,9 +244,8 @@ func (r *Refresher) reverify(effect messages.Reverify) {
 	r.sweep = s
 	r.status.Phase, r.status.Listed, r.status.Total = "asking", effect.Listed, len(s.todo)
 	r.mu.Unlock()
-	cause := messages.Cause{Request: "refresh"}
 	for chunk := range slices.Chunk(effect.Plan.Changes, changesChunk) {
-		r.sys.tell(messages.AssociationsChanged{Changes: chunk}, cause)
+		r.sys.tell(messages.AssociationsChanged{Changes: chunk}, refreshCause)
 	}
 	var forget, drop []messages.Command
 	for _, thing := range effect.Plan.Forget {
@@ -250,7 +267,7 @@ func (r *Refresher) remove(s *sweep, commands []messages.Command, then func()) {
 	chunk := commands[:min(len(commands), refreshWindow)]
 	left := len(chunk)
 	for _, c := range chunk {
-		r.sys.Submit(r.ctx, c, messages.Cause{Request: "refresh"}, func(reply messages.Reply) {
+		r.sys.Submit(r.ctx, c, refreshCause, func(reply messages.Reply) {
 			r.mu.Lock()
 			if _, ok := reply.(messages.Done); ok {
 				s.outcome.Removed++
@@ -288,10 +305,26 @@ func (r *Refresher) goOn(s *sweep) {
 	if over {
 		r.logger.Info("trust refreshed", "associated", outcome.Listed, "renewed", outcome.Renewed,
 			"denied", outcome.Denied, "unanswered", outcome.Unanswered, "removed", outcome.Removed)
-		r.sys.Submit(context.Background(), outcome, messages.Cause{Request: "refresh"}, func(messages.Reply) {
-			r.run(messages.RunRefresh{}) // to learn when the next is due
-		})
+		r.report(outcome)
 	}
+}
+
+// report has the outcome recorded: as long as the log does not take it, the refresh has
+// not ended.
+func (r *Refresher) report(outcome messages.Refreshed) {
+	r.sys.Submit(context.Background(), outcome, refreshCause, func(reply messages.Reply) {
+		if _, taken := reply.(messages.Done); taken {
+			r.letGo()
+			r.run() // to learn when the next is due
+			return
+		}
+		r.logger.Warn("the outcome of the refresh cannot be recorded yet", "error", reply)
+		r.clock.AfterFunc(refreshTickMax, func() {
+			if r.ctx.Err() == nil {
+				r.report(outcome)
+			}
+		})
+	})
 }
 
 // next takes the step whose turn it is, if one may be asked now; mu is held.
@@ -313,7 +346,7 @@ func (r *Refresher) ask(s *sweep, step attempt) {
 	if step.Thing != "" {
 		c = messages.RecheckAttachment{Thing: step.Thing, Certificate: step.Certificate, Refresh: true}
 	}
-	r.sys.Submit(r.ctx, c, messages.Cause{Request: "refresh"}, func(reply messages.Reply) {
+	r.sys.Submit(r.ctx, c, refreshCause, func(reply messages.Reply) {
 		r.settle(s, step, reply)
 		r.sys.run(func() { r.goOn(s) }) // on its own: replies may come from within Submit
 	})

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/gatehouse-edge/gatehouse/eventlog"
 	"github.com/gatehouse-edge/gatehouse/messages"
 )
 
@@ -245,6 +246,65 @@ func TestRefreshOutlivesTheProcess(t *testing.T) {
 	if n := len(cloud.Asked()) - asked; n != 3 {
 		t.Errorf("%d questions, want 3: one was answered before", n)
 	}
+}
+
+// TestRefreshOutlivesAFullDisk: what the log does not take at first is not lost, whichever
+// step of a refresh it is.
+func TestRefreshOutlivesAFullDisk(t *testing.T) {
+	refused := func(r *rig, kind messages.Kind) {
+		r.t.Helper()
+		r.batchWith(kind)
+		r.atRest()
+		r.log.Refuse(nil)
+		r.clock.Advance(refreshTickMax)
+	}
+	t.Run("the outcome", func(t *testing.T) {
+		r := newRig(t)
+		l := &listing{hold: make(chan struct{})}
+		refreshing(r, l)
+		r.clock.Advance(day)
+		r.until("it lists", func() bool { return l.calls() == 1 })
+		r.log.Refuse(eventlog.ErrFull)
+		close(l.hold)
+		refused(r, messages.KindRefreshCompleted)
+		r.untilRefreshes("planned, started, completed 0/0/0/0/0")
+		r.clock.Advance(day)
+		r.untilRefreshes("planned, started, completed 0/0/0/0/0, started, completed 0/0/0/0/0")
+	})
+	t.Run("what a listing means", func(t *testing.T) {
+		r := newRig(t)
+		r.policy()
+		r.trustFor(10 * day)
+		l := &listing{hold: make(chan struct{})}
+		refreshing(r, l)
+		r.join(pump)
+		r.clock.Advance(day)
+		r.until("it lists", func() bool { return l.calls() == 1 })
+		r.log.Refuse(eventlog.ErrFull)
+		close(l.hold) // nothing is listed: a second listing is to be planned
+		r.until("that is refused", func() bool {
+			last := r.log.Batches()[len(r.log.Batches())-1].Drafts
+			return last[0].Kind == messages.KindRefreshPlanned
+		})
+		l.set(pump)
+		refused(r, messages.KindRefreshPlanned)
+		r.untilRefreshes("planned, started, failed, started, pump-7 true, completed 1/2/0/0/0")
+	})
+	t.Run("that the process ended", func(t *testing.T) {
+		r := newRig(t)
+		l := &listing{hold: make(chan struct{})}
+		first := refreshing(r, l)
+		r.clock.Advance(day)
+		r.until("it lists", func() bool { return l.calls() == 1 })
+		first.Close()
+		r.restart()
+		r.log.Refuse(eventlog.ErrFull)
+		ref := NewRefresher(r.sys, &listing{}, r.views, r.clock, nil)
+		t.Cleanup(ref.Close)
+		ref.Start()
+		refused(r, messages.KindRefreshFailed)
+		r.untilRefreshes("planned, started, failed, started, completed 0/0/0/0/0")
+	})
 }
 
 // TestRefreshGetsNoAnswer: silence is tried again and then left; what was trusted stays

@@ -9,8 +9,7 @@ import "time"
 // RunRefresh orders the sync entity to begin a refresh if one is due and the cloud can be
 // reached. Answer: RefreshAnswer.
 type RunRefresh struct {
-	Force  bool // also if none is due
-	Resume bool // the core has just started: what the log says is under way is not
+	Force bool // also if none is due
 }
 
 // AssociationsListed brings what came of ListAssociations, and what was held when it

@@ -31,6 +31,9 @@ type Facts struct {
 	// clock was set back, after the question was asked that is answered now. Only with
 	// CloudAnswered.
 	Overtaken bool
+	// RefreshMs names the refresh that is being carried out, by its beginning; 0: none is. For
+	// the sync entity.
+	RefreshMs int64
 	// Voided: what the entity holds about the certificate was stamped by a clock that was
 	// wrong, and does not count (ClockReanchored).
 	Voided bool

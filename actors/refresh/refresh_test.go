@@ -73,32 +73,37 @@ func show(d messages.Decision, err error) string {
 func TestRun(t *testing.T) {
 	planned := at{0, &messages.RefreshPlanned{DueMs: t0 + PeriodMs}}
 	started := at{PeriodMs, &messages.RefreshStarted{}}
+	const lost, inHand = int64(0), t0 + PeriodMs
 	for _, c := range []struct {
 		name  string
 		given []at
+		hand  int64 // what is carried out
 		up    bool
 		ms    int64
 		when  messages.RunRefresh
 		then  string
 	}{
-		{"first start: due in a day", nil, true, 0, messages.RunRefresh{Resume: true}, "planned 86400000; not due, due 86400000"},
-		{"first start offline: the same", nil, false, 0, messages.RunRefresh{Resume: true}, "planned 86400000; not due, due 86400000"},
-		{"a millisecond early", []at{planned}, true, PeriodMs - 1, messages.RunRefresh{}, "not due, due 86400000"},
-		{"due", []at{planned}, true, PeriodMs, messages.RunRefresh{}, "started; list of 86400000 after 0s, former []; begun, due 86400000"},
-		{"due while away: stays due", []at{planned}, false, PeriodMs, messages.RunRefresh{}, "offline, due 86400000"},
-		{"due, after a restart", []at{planned}, true, PeriodMs + 5, messages.RunRefresh{Resume: true}, "started; list of 86400005 after 0s, former []; begun, due 86400000"},
-		{"a restart does not postpone it", []at{planned}, true, 5, messages.RunRefresh{Resume: true}, "not due, due 86400000"},
-		{"under way", []at{planned, started}, true, PeriodMs + 1, messages.RunRefresh{}, "under way, due 86400000"},
-		{"under way, by hand", []at{planned, started}, true, PeriodMs + 1, messages.RunRefresh{Force: true}, "under way, due 86400000"},
-		{"broken off by a restart: due at once", []at{planned, started}, true, PeriodMs + 9, messages.RunRefresh{Resume: true}, "failed, next 86400000, broken off true; started; list of 86400009 after 0s, former []; begun, due 86400000"},
-		{"broken off by a restart, away: stays due", []at{planned, started}, false, PeriodMs + 9, messages.RunRefresh{Resume: true}, "failed, next 86400000, broken off true; offline, due 86400000"},
-		{"by hand", []at{planned}, true, 5, messages.RunRefresh{Force: true}, "started; list of 5 after 0s, former []; begun, due 86400000"},
-		{"by hand, away", []at{planned}, false, 5, messages.RunRefresh{Force: true}, "offline, due 86400000"},
-		{"by hand, the first time", nil, true, 5, messages.RunRefresh{Force: true}, "planned 86400005; started; list of 5 after 0s, former []; begun, due 86400005"},
-		{"planned by a clock that was ahead", []at{{0, &messages.RefreshPlanned{DueMs: t0 + 70*365*PeriodMs}}}, true, 5, messages.RunRefresh{}, fmt.Sprintf("started; list of 5 after 0s, former []; begun, due %d", 70*365*PeriodMs)},
+		{"first start: due in a day", nil, lost, true, 0, messages.RunRefresh{}, "planned 86400000; not due, due 86400000"},
+		{"first start offline: the same", nil, lost, false, 0, messages.RunRefresh{}, "planned 86400000; not due, due 86400000"},
+		{"a millisecond early", []at{planned}, lost, true, PeriodMs - 1, messages.RunRefresh{}, "not due, due 86400000"},
+		{"due", []at{planned}, lost, true, PeriodMs, messages.RunRefresh{}, "started; list of 86400000 after 0s, former []; begun, due 86400000"},
+		{"due while away: stays due", []at{planned}, lost, false, PeriodMs, messages.RunRefresh{}, "offline, due 86400000"},
+		{"due, after a restart", []at{planned}, lost, true, PeriodMs + 5, messages.RunRefresh{}, "started; list of 86400005 after 0s, former []; begun, due 86400000"},
+		{"a restart does not postpone it", []at{planned}, lost, true, 5, messages.RunRefresh{}, "not due, due 86400000"},
+		{"under way", []at{planned, started}, inHand, true, PeriodMs + 1, messages.RunRefresh{}, "under way, due 86400000"},
+		{"under way, by hand", []at{planned, started}, inHand, true, PeriodMs + 1, messages.RunRefresh{Force: true}, "under way, due 86400000"},
+		{"broken off by a restart: due at once", []at{planned, started}, lost, true, PeriodMs + 9, messages.RunRefresh{}, "failed, next 86400000, broken off true; started; list of 86400009 after 0s, former []; begun, due 86400000"},
+		{"broken off by a restart, away: stays due", []at{planned, started}, lost, false, PeriodMs + 9, messages.RunRefresh{}, "failed, next 86400000, broken off true; offline, due 86400000"},
+		{"what is carried out is another: lost all the same", []at{planned, started}, inHand + 1, true, PeriodMs + 9, messages.RunRefresh{}, "failed, next 86400000, broken off true; started; list of 86400009 after 0s, former []; begun, due 86400000"},
+		{"by hand", []at{planned}, lost, true, 5, messages.RunRefresh{Force: true}, "started; list of 5 after 0s, former []; begun, due 86400000"},
+		{"by hand, away", []at{planned}, lost, false, 5, messages.RunRefresh{Force: true}, "offline, due 86400000"},
+		{"by hand, the first time", nil, lost, true, 5, messages.RunRefresh{Force: true}, "planned 86400005; started; list of 5 after 0s, former []; begun, due 86400005"},
+		{"planned by a clock that was ahead", []at{{0, &messages.RefreshPlanned{DueMs: t0 + 70*365*PeriodMs}}}, lost, true, 5, messages.RunRefresh{}, fmt.Sprintf("started; list of 5 after 0s, former []; begun, due %d", 70*365*PeriodMs)},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			got := show(Decide(state(c.given...), facts(c.up), messages.Input{Command: c.when, At: messages.Instant{TrustMs: t0 + c.ms}}))
+			f := facts(c.up)
+			f.InHandMs = c.hand
+			got := show(Decide(state(c.given...), f, messages.Input{Command: c.when, At: messages.Instant{TrustMs: t0 + c.ms}}))
 			if got != c.then {
 				t.Errorf("decided %s\nwant    %s", got, c.then)
 			}

@@ -28,6 +28,7 @@ const changesMax = 1000
 // Facts is what the sync entity needs to know beyond its own stream.
 type Facts struct {
 	NetworkUp bool           // the state of the core's link to the cloud
+	InHandMs  int64          // when the refresh began that is being carried out; 0: none is
 	Trust     messages.Trust // the rule by which stored answers count
 }
 
@@ -59,8 +60,9 @@ func Decide(s State, f Facts, in messages.Input) (messages.Decision, error) {
 	}
 }
 
-// run begins a refresh, if one is due and the cloud is there. One that the last end of the
-// core broke off is due.
+// run begins a refresh, if one is due and the cloud is there. One that is under way by the
+// log alone is broken off, and due: it ended with the process, or what came of it could
+// not be put on record.
 func run(s State, f Facts, c messages.RunRefresh, nowMs int64) messages.Decision {
 	var d messages.Decision
 	answer := func(outcome messages.RefreshOutcome) messages.Decision {
@@ -71,8 +73,8 @@ func run(s State, f Facts, c messages.RunRefresh, nowMs int64) messages.Decision
 		d.Events = append(d.Events, e)
 		s = Evolve(s, e, messages.Instant{TrustMs: nowMs})
 	}
-	if s.RunningMs != 0 && c.Resume {
-		happen(&messages.RefreshFailed{Reason: "the core stopped during the refresh", NextDueMs: s.RunningMs, BrokenOff: true})
+	if s.RunningMs != 0 && s.RunningMs != f.InHandMs {
+		happen(&messages.RefreshFailed{Reason: "the core stopped during the refresh, or could not record what came of it", NextDueMs: s.RunningMs, BrokenOff: true})
 	}
 	if s.DueMs == 0 {
 		happen(&messages.RefreshPlanned{DueMs: nowMs + PeriodMs, Reason: "the core started for the first time"})
