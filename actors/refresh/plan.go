@@ -14,7 +14,8 @@ const graceMs = 60 * 1000
 // Plan says what a complete listing calls for, given what is held: things that are not in
 // it go, with the certificates that nothing which stays holds; about the rest the cloud is
 // asked again, those first whose trust ends soonest, and last those whose trust has ended.
-// What was confirmed since sinceMs is not asked about. things are sorted.
+// What was confirmed since sinceMs is not asked about, unless by a clock that was ahead
+// or in doubt. things are sorted.
 //
 // Which certificates go is judged by what is held now, before anything is asked: one whose
 // attachment the cloud takes back meanwhile goes with the next refresh, as in the
@@ -23,7 +24,7 @@ func Plan(held messages.Held, things []messages.ThingName, trust messages.Trust,
 	var p messages.RefreshPlan
 	kept := make(map[messages.CertificateID]bool, len(held.Certificates))
 	step := func(thing messages.ThingName, id messages.CertificateID, confirmedMs int64) {
-		if sinceMs != 0 && confirmedMs >= sinceMs {
+		if sinceMs != 0 && confirmedMs >= max(sinceMs, trust.SinceMs) && confirmedMs <= nowMs {
 			return
 		}
 		s := messages.RefreshStep{Thing: thing, Certificate: id}

@@ -248,6 +248,13 @@ func TestPlan(t *testing.T) {
 	if len(p.Steps) != 4 {
 		t.Errorf("asks %v, want nothing that was confirmed since", p.Steps)
 	}
+	held.Certificates[0].ConfirmedMs = now + 1
+	if p = Plan(held, things, messages.Trust{DurationMs: duration}, now-25, now); len(p.Steps) != 5 {
+		t.Errorf("asks %v, want what a clock that was ahead confirmed", p.Steps)
+	}
+	if p = Plan(held, things, messages.Trust{DurationMs: duration, SinceMs: now - 4}, now-25, now); len(p.Steps) != 6 {
+		t.Errorf("asks %v, want what does not count", p.Steps)
+	}
 }
 
 // TestRefreshEnds: the outcome plans the next a day after the beginning, and a refresh
@@ -271,6 +278,37 @@ func TestRefreshEnds(t *testing.T) {
 	s = Evolve(Evolve(s, &messages.RefreshStarted{}, messages.Instant{TrustMs: t0 + 30}), &messages.RefreshCompleted{NextDueMs: t0 + 40}, messages.Instant{})
 	if want := (State{DueMs: t0 + 40}); s != want {
 		t.Errorf("completed: %+v, want %+v", s, want)
+	}
+}
+
+// TestRenewedSince: what a broken-off refresh renewed is left out by the one that repeats
+// it, and by no later one.
+func TestRenewedSince(t *testing.T) {
+	started := func(ms int64) at { return at{ms, &messages.RefreshStarted{}} }
+	failed := func(brokenOff bool) at { return at{0, &messages.RefreshFailed{BrokenOff: brokenOff}} }
+	for _, c := range []struct {
+		name  string
+		given []at
+		now   int64
+		want  int64 // after t0; -1: all is asked about
+	}{
+		{"nothing was broken off", []at{started(10)}, 20, -1},
+		{"repeated", []at{started(10), failed(true), started(20)}, 30, 10},
+		{"repeated twice", []at{started(10), failed(true), started(20), failed(true), started(30)}, 40, 10},
+		{"the repetition cannot list", []at{started(10), failed(true), started(20), failed(false), started(30)}, 40, -1},
+		{"after that another is broken off", []at{started(10), failed(true), started(20), failed(false), started(30), failed(true), started(40)}, 50, 30},
+		{"the core was off for a day less a moment", []at{started(10), failed(true), started(20)}, 9 + PeriodMs, 10},
+		{"for a day", []at{started(10), failed(true), started(20)}, 10 + PeriodMs, -1},
+		{"broken off again after a day", []at{started(10), failed(true), started(10 + PeriodMs), failed(true), started(20 + PeriodMs)}, 30 + PeriodMs, 10 + PeriodMs},
+		{"the clock was set back", []at{started(10), failed(true), started(0)}, 5, -1},
+	} {
+		want := max(c.want, 0)
+		if c.want >= 0 {
+			want += t0
+		}
+		if got := state(c.given...).renewedSince(t0 + c.now); got != want {
+			t.Errorf("%s: %d, want %d", c.name, got-t0, c.want)
+		}
 	}
 }
 

@@ -8,6 +8,7 @@
 package refresh
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"time"
@@ -36,7 +37,7 @@ type Facts struct {
 type State struct {
 	DueMs     int64 // when the next refresh is due
 	RunningMs int64 // when the one under way began
-	SinceMs   int64 // when one that was broken off began: what was renewed since then is
+	SinceMs   int64 // when one that was broken off began, which nothing but its repetition has followed
 }
 
 // Decide judges one command about the refresh, and records whether the network is there.
@@ -110,7 +111,7 @@ func listed(s State, f Facts, c messages.AssociationsListed, nowMs int64) messag
 		d.Events = []messages.Event{&messages.RefreshFailed{Reason: c.List.Detail, NextDueMs: nextMs}}
 		return d
 	}
-	plan := Plan(c.Held, c.List.Things, f.Trust, s.SinceMs, nowMs)
+	plan := Plan(c.Held, c.List.Things, f.Trust, s.renewedSince(nowMs), nowMs)
 	if c.Guard && doubtful(len(c.Held.Things), len(plan.Forget), len(c.List.Things)) {
 		if c.Of.Former == nil {
 			d.Events = []messages.Event{&messages.RefreshPlanned{
@@ -150,7 +151,7 @@ func confirmed(plan messages.RefreshPlan, f Facts, s State, c messages.Associati
 		}
 	}
 	slices.Sort(things)
-	return Plan(c.Held, things, f.Trust, s.SinceMs, nowMs)
+	return Plan(c.Held, things, f.Trust, s.renewedSince(nowMs), nowMs)
 }
 
 // changed records who joined and who left.
@@ -189,11 +190,21 @@ func Evolve(s State, e messages.Event, at messages.Instant) State {
 	case *messages.RefreshCompleted:
 		s = State{DueMs: e.NextDueMs}
 	case *messages.RefreshFailed:
-		sinceMs := s.SinceMs
-		if e.BrokenOff && sinceMs == 0 {
-			sinceMs = s.RunningMs
+		var sinceMs int64
+		if e.BrokenOff {
+			sinceMs = cmp.Or(s.renewedSince(s.RunningMs), s.RunningMs)
 		}
 		s = State{DueMs: e.NextDueMs, SinceMs: sinceMs}
 	}
 	return s
+}
+
+// renewedSince is the moment since which what was renewed need not be asked about again;
+// 0: all must be. A refresh that was broken off saves the next one its questions for a
+// period, or trust that was never asked about would pass for renewed.
+func (s State) renewedSince(nowMs int64) int64 {
+	if s.SinceMs > nowMs || nowMs-s.SinceMs >= PeriodMs {
+		return 0
+	}
+	return s.SinceMs
 }
