@@ -179,13 +179,17 @@ func (r *Refresher) order(effect messages.ListAssociations) {
 		return
 	}
 	r.inHandMs.Store(effect.StartedMs)
-	if effect.Delay == 0 {
+	if effect.Former == nil {
 		r.status = RefreshStatus{Phase: "listing", StartedMs: effect.StartedMs, DueMs: r.status.DueMs}
 		r.listNow(effect)
 		return
 	}
 	r.status.Phase = "confirming"
-	r.logger.Warn("the list of associated things would remove so many of those held here that it is asked for again",
+	if effect.Delay == 0 {
+		r.listNow(effect)
+		return
+	}
+	r.logger.Warn("the list of associated things is in doubt: before any of those held here is removed it is asked for again",
 		"missing", len(effect.Former), "after", effect.Delay)
 	r.clock.AfterFunc(effect.Delay, func() {
 		r.mu.Lock()

@@ -134,6 +134,9 @@ func TestRefreshRenewsAndRemoves(t *testing.T) {
 	if !r.allowed(token) || r.allowed(other) {
 		t.Errorf("allowed: %v, and who is not associated: %v", r.allowed(token), r.allowed(other))
 	}
+	if n := l.calls(); n != 2 {
+		t.Errorf("%d listings, want a second before anything is removed", n)
+	}
 	if why := r.heard(); why != "CLOSE_FORGOTTEN" {
 		t.Errorf("brokers heard %s", why)
 	}

@@ -18,7 +18,7 @@ type AssociationsListed struct {
 	Of   ListAssociations
 	List AssociationList
 	Held Held
-	// Guard: a listing that would remove nearly everything must be confirmed by a second
+	// Guard: what a listing would remove must be confirmed by a second
 	// (refresh.massRemovalGuard).
 	Guard bool
 }
@@ -52,8 +52,8 @@ const (
 )
 
 // ListAssociations lists the things associated with this core, after Delay, and comes back
-// as AssociationsListed. Former is what a listing in doubt would have removed; nil: there
-// was none.
+// as AssociationsListed. Former is what the first listing would have removed; nil: this is
+// the first.
 type ListAssociations struct {
 	StartedMs int64 // names the refresh
 	Delay     time.Duration

@@ -407,8 +407,8 @@ func (v *Views) SetTrustDurationMs(ms int64) { v.override.Store(&ms) }
 // CloseOnRevoke reports whether withdrawn trust ends live sessions.
 func (v *Views) CloseOnRevoke() bool { return v.section.Load().Sessions.CloseOnRevoke }
 
-// MassRemovalGuard reports whether a listing that would remove nearly everything must be
-// confirmed by a second.
+// MassRemovalGuard reports whether what a listing would remove must be confirmed by a
+// second.
 func (v *Views) MassRemovalGuard() bool { return v.section.Load().Refresh.MassRemovalGuard }
 
 // VoidedMs is the moment before which no trust counts; 0: none was voided.

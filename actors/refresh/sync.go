@@ -4,7 +4,7 @@
 //
 // It leaves the reference where that loses trust or keeps it wrongly: the due time is in
 // the log, so that restarts do not postpone it; nothing is removed but after a complete
-// listing; one that would remove nearly everything has to be confirmed by a second.
+// listing, nor at the word of a single one.
 package refresh
 
 import (
@@ -20,7 +20,7 @@ import (
 const (
 	PeriodMs     = int64(24 * time.Hour / time.Millisecond)
 	retryAwayMs  = int64(15 * time.Minute / time.Millisecond) // after a listing that did not reach the service
-	ConfirmAfter = 5 * time.Minute                            // between the two listings of a mass removal (reliability spec, D4c)
+	ConfirmAfter = 5 * time.Minute                            // between the two listings of a removal in doubt (reliability spec, D4c)
 )
 
 // Changes that one command may record: a batch of the log takes 1,024 events.
@@ -97,7 +97,9 @@ func run(s State, f Facts, c messages.RunRefresh, nowMs int64) messages.Decision
 // planned by a clock that has been set right since.
 func due(s State, nowMs int64) bool { return nowMs >= s.DueMs || s.DueMs > nowMs+PeriodMs }
 
-// listed takes a listing: one that is not complete changes nothing.
+// listed takes a listing: one that is not complete changes nothing, and with the guard none
+// removes anything unless a second one says the same. A page that lacks a device, or an end
+// that comes early, cannot be told from the truth otherwise.
 func listed(s State, f Facts, c messages.AssociationsListed, nowMs int64) messages.Decision {
 	d := messages.Decision{Reply: messages.Done{}}
 	if s.RunningMs == 0 || s.RunningMs != c.Of.StartedMs {
@@ -112,14 +114,9 @@ func listed(s State, f Facts, c messages.AssociationsListed, nowMs int64) messag
 		return d
 	}
 	plan := Plan(c.Held, c.List.Things, f.Trust, s.renewedSince(nowMs), nowMs)
-	if c.Guard && doubtful(len(c.Held.Things), len(plan.Forget), len(c.List.Things)) {
+	if c.Guard && len(plan.Forget) > 0 {
 		if c.Of.Former == nil {
-			d.Events = []messages.Event{&messages.RefreshPlanned{
-				DueMs: nowMs + ConfirmAfter.Milliseconds(), Listed: uint64(len(c.List.Things)), Removals: uint64(len(plan.Forget)),
-				Reason: fmt.Sprintf("the listing lacks %d of %d things held here: nothing is removed unless a second one says the same", len(plan.Forget), len(c.Held.Things)),
-			}}
-			d.Effects = []messages.Effect{messages.ListAssociations{StartedMs: c.Of.StartedMs, Delay: ConfirmAfter, Former: plan.Forget}}
-			return d
+			return again(c, plan.Forget, nowMs)
 		}
 		plan = confirmed(plan, f, s, c, nowMs)
 	}
@@ -127,22 +124,37 @@ func listed(s State, f Facts, c messages.AssociationsListed, nowMs int64) messag
 	return d
 }
 
+// again has the things listed once more before those in forget go: at once, or after a
+// while, which is put on record, if the listing is in doubt.
+func again(c messages.AssociationsListed, forget []messages.ThingName, nowMs int64) messages.Decision {
+	d := messages.Decision{Reply: messages.Done{}}
+	second := messages.ListAssociations{StartedMs: c.Of.StartedMs, Former: forget}
+	if doubtful(len(c.Held.Things), len(forget), len(c.List.Things)) {
+		second.Delay = ConfirmAfter
+		d.Events = []messages.Event{&messages.RefreshPlanned{
+			DueMs: nowMs + ConfirmAfter.Milliseconds(), Listed: uint64(len(c.List.Things)), Removals: uint64(len(forget)),
+			Reason: fmt.Sprintf("the listing lacks %d of %d things held here: nothing is removed unless a second one says the same", len(forget), len(c.Held.Things)),
+		}}
+	}
+	d.Effects = []messages.Effect{second}
+	return d
+}
+
 // The mass-removal guard (design.md, section 6; reliability spec, D4c).
 const (
-	guardThings  = 50  // fewer removals are taken at their word …
+	guardThings  = 50  // fewer removals are confirmed at once …
 	guardPercent = 20  // … and so is this share of what is held
 	pageThings   = 100 // on a full page of the listing
 )
 
-// doubtful reports whether a second listing must say the same before anything is removed:
-// one would remove many and a good part; or it ends with a full page, or is empty, as one
-// that was cut short would.
+// doubtful reports whether the second listing has to wait: the first would remove many and
+// a good part; or it ends with a full page, or is empty, as one that was cut short would.
+// Whatever cut it short may last a while.
 func doubtful(held, removals, listed int) bool {
 	return removals > 0 && listed%pageThings == 0 || removals > guardThings && removals*100 > held*guardPercent
 }
 
-// confirmed makes the plan anew of two listings in doubt: what only one of them lacks
-// stays for now.
+// confirmed makes the plan anew of two listings: what only one of them lacks stays for now.
 func confirmed(plan messages.RefreshPlan, f Facts, s State, c messages.AssociationsListed, nowMs int64) messages.RefreshPlan {
 	things := slices.Clone(c.List.Things)
 	for _, thing := range plan.Forget {
