@@ -273,7 +273,7 @@ func (r *Refresher) remove(s *sweep, commands []messages.Command, then func()) {
 	for _, c := range chunk {
 		r.sys.Submit(r.ctx, c, refreshCause, func(reply messages.Reply) {
 			r.mu.Lock()
-			if _, ok := reply.(messages.Done); ok {
+			if done, ok := reply.(messages.Done); ok && done.Seq != 0 { // else there was nothing to remove any more
 				s.outcome.Removed++
 				r.status.Removed++
 			}

@@ -144,6 +144,29 @@ func TestRefreshRenewsAndRemoves(t *testing.T) {
 	r.untilRefreshes("planned, started, pump-7 true, completed 2/2/0/0/2, started, completed 2/2/0/0/0")
 }
 
+// TestRefreshLeavesNamesAlone: a quarantine, or an attachment that the cloud took back,
+// is no trust: there is nothing to remove, and nothing for the guard to count.
+func TestRefreshLeavesNamesAlone(t *testing.T) {
+	r := newRig(t)
+	r.policy()
+	r.trustFor(10 * day)
+	l := &listing{}
+	refreshing(r, l)
+	r.join(pump)
+	c, _ := r.join(valve)
+	r.cloud.Detach(valve, c.id)
+	r.do(messages.RecheckAttachment{Thing: valve, Certificate: c.id})
+	r.do(messages.QuarantineDevice{Thing: "stolen", Reason: "test"})
+	l.set(pump)
+	r.clock.Advance(day)
+	r.untilRefreshes("planned, started, pump-7 true, completed 1/2/0/0/1") // valve's certificate
+	r.clock.Advance(day)
+	r.untilRefreshes("planned, started, pump-7 true, completed 1/2/0/0/1, started, completed 1/2/0/0/0")
+	if l.calls() != 2 {
+		t.Errorf("%d listings, want one each: nobody is to be removed", l.calls())
+	}
+}
+
 // TestRefreshWaitsForTheNetwork: due while the cloud is away it stays due, and runs when
 // it is back; a restart does not postpone it.
 func TestRefreshWaitsForTheNetwork(t *testing.T) {

@@ -11,9 +11,10 @@ import (
 // to wait for a hundred thousand of them.
 const heldChunk = 512
 
-// Held lists what is held of things and certificates, by name: what is confirmed, of entities whose
-// records can be read. It is no snapshot of one moment; what changes meanwhile may be in
-// it or not.
+// Held lists what is held of things and certificates, by name: what is confirmed, of
+// entities whose records can be read. A thing that nothing is attached to, because it was
+// all withdrawn or the thing is only quarantined, is not held. It is no snapshot of one
+// moment; what changes meanwhile may be in it or not.
 func (v *Views) Held() messages.Held {
 	v.mu.RLock()
 	names, ids := slices.Collect(maps.Keys(v.things)), slices.Collect(maps.Keys(v.certificates))
@@ -44,7 +45,9 @@ func (v *Views) heldThings(list []messages.HeldThing, names []messages.ThingName
 				h.Attachments = append(h.Attachments, messages.HeldAttachment{Certificate: id, ConfirmedMs: ms})
 			}
 		}
-		list = append(list, h)
+		if len(h.Attachments) > 0 {
+			list = append(list, h)
+		}
 	}
 	return list
 }
