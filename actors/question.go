@@ -49,7 +49,7 @@ func (e *entity) askCloud(c actor.Context, f *flight, ask messages.AskCloud) {
 		busy := ok && r.Code == messages.RefusedBusy
 		switch {
 		case busy && ask.Question.Background:
-			env.answer(r) // the refresh comes again
+			env.answer(messages.Rechecked{Asked: true, Failure: messages.FailureNotAsked, Wait: max(r.RetryAfter, e.sys.retryAfter)})
 			return
 		case busy && ask.Late != nil:
 			// A fleet that comes back at once is more than the queue takes. The reference

@@ -2,7 +2,6 @@ package actors
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -30,7 +29,7 @@ const (
 	refreshWindow    = 16 // questions under way at once: less than what background work may queue
 	refreshAttempts  = 3  // at one question
 	refreshTickMax   = time.Minute
-	refreshRetryWait = time.Second // after Busy
+	refreshRetryWait = time.Second // at least, before what could not be asked is asked
 	changesChunk     = 500
 )
 
@@ -75,6 +74,7 @@ type Refresher struct {
 type sweep struct {
 	of       messages.Reverify
 	todo     []attempt
+	first    []attempt // before those: what the queue had no room for, at most refreshWindow
 	out      int
 	waiting  bool // for the queue to have room, or the network
 	outcome  messages.Refreshed
@@ -300,7 +300,7 @@ func (r *Refresher) goOn(s *sweep) {
 		r.ask(s, step)
 	}
 	r.mu.Lock()
-	over := len(s.todo) == 0 && s.out == 0 && !s.finished && !r.closed
+	over := len(s.first)+len(s.todo)+s.out == 0 && !s.finished && !r.closed
 	if over {
 		s.finished, r.sweep, r.status.Phase = true, nil, ""
 	}
@@ -333,14 +333,21 @@ func (r *Refresher) report(outcome messages.Refreshed) {
 
 // next takes the step whose turn it is, if one may be asked now; mu is held.
 func (r *Refresher) next(s *sweep) (attempt, bool) {
-	if r.closed || s.finished || s.waiting || s.out >= refreshWindow || len(s.todo) == 0 {
+	if r.closed || s.finished || s.waiting || s.out >= refreshWindow {
 		return attempt{}, false
 	}
 	if !r.sys.NetworkUp() { // until it is back: network goes on
 		return attempt{}, false
 	}
-	step := s.todo[0]
-	s.todo = s.todo[1:]
+	from := &s.todo
+	if len(s.first) > 0 {
+		from = &s.first
+	}
+	if len(*from) == 0 {
+		return attempt{}, false
+	}
+	step := (*from)[0]
+	*from = (*from)[1:]
 	s.out++
 	return step, true
 }
@@ -361,21 +368,20 @@ func (r *Refresher) settle(s *sweep, step attempt, reply messages.Reply) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	s.out--
-	switch reply := reply.(type) {
-	case messages.Rechecked:
-		if !reply.Asked || reply.Verdict != messages.CloudSilent || !r.again(s, step, reply.Failure) {
-			r.count(s, reply)
-		}
-	case error:
-		refusal, ok := errors.AsType[*messages.Refusal](reply)
-		if ok && refusal.Code == messages.RefusedBusy {
-			s.todo = slices.Insert(s.todo, 0, step)
+	answer, answered := reply.(messages.Rechecked)
+	switch {
+	case !answered: // refused: the log may be full, and the answer lost
+		if refusal, ok := reply.(*messages.Refusal); ok && refusal.Code == messages.RefusedBusy {
 			r.pause(s, refusal.RetryAfter)
-			return
 		}
-		r.count(s, messages.Rechecked{Asked: true})
-	default:
-		r.count(s, messages.Rechecked{Asked: true})
+		answer = messages.Rechecked{Asked: true}
+	case answer.Wait > 0:
+		s.first = append(s.first, step)
+		r.pause(s, answer.Wait)
+		return
+	}
+	if !answer.Asked || answer.Verdict != messages.CloudSilent || !r.again(s, step, answer.Failure) {
+		r.count(s, answer)
 	}
 }
 

@@ -333,6 +333,46 @@ func TestRefreshOutlivesAFullDisk(t *testing.T) {
 	})
 }
 
+// TestRefreshEndsOnAFullDisk: an answer that the log does not take is asked for again a few
+// times, behind the others, not for ever; what takes trust away is in the log.
+func TestRefreshEndsOnAFullDisk(t *testing.T) {
+	r := newRig(t)
+	r.policy()
+	r.trustFor(10 * day)
+	l := &listing{}
+	ref := refreshing(r, l)
+	r.join(pump)
+	c, _ := r.join(valve)
+	l.set(pump, valve)
+	r.cloud.Revoke(c.id)
+	r.cloud.Hold()
+	asked := len(r.cloud.Asked())
+	r.clock.Advance(day)
+	r.until("all is asked", func() bool { return r.cloud.Waiting() == 4 })
+	r.untilRefreshesNow("planned, started, pump-7 true, valve-1 true")
+	r.log.Refuse(eventlog.ErrFull)
+	r.cloud.Release()
+	for range 3 * refreshAttempts { // whoever is refused first in a round has the others wait for the next
+		r.until("the refused wait for another turn", func() bool {
+			ref.mu.Lock()
+			defer ref.mu.Unlock()
+			return ref.sweep == nil || ref.sweep.waiting && ref.sweep.out == 0
+		})
+		r.clock.Advance(refreshRetryWait)
+	}
+	r.batchWith(messages.KindRefreshCompleted)
+	r.atRest()
+	if n := len(r.cloud.Asked()) - asked; n != 3*refreshAttempts+1 {
+		t.Errorf("%d questions, want %d", n, 3*refreshAttempts+1)
+	}
+	r.log.Refuse(nil)
+	r.clock.Advance(refreshTickMax)
+	r.untilRefreshes("planned, started, pump-7 true, valve-1 true, completed 2/0/1/3/0")
+	if r.views.CertificateTrust(c.id).Verified {
+		t.Error("the revoked certificate is held")
+	}
+}
+
 // TestRefreshGetsNoAnswer: silence is tried again and then left; what was trusted stays
 // as it was, the denied go.
 func TestRefreshGetsNoAnswer(t *testing.T) {

@@ -241,6 +241,9 @@ type Rechecked struct {
 	Asked   bool
 	Verdict CloudVerdict
 	Failure CloudFailure // with CloudSilent
+	// Wait: the queue to the cloud had no room for the question; put it again after that. 0:
+	// it had.
+	Wait time.Duration
 }
 
 // Verified answers VerifyCertificate.
