@@ -35,17 +35,12 @@ const (
 
 // RefreshStatus describes the refresh for people. Times are trust milliseconds.
 type RefreshStatus struct {
-	Phase     string // "", "listing", "confirming", "asking"
-	StartedMs int64
-	DueMs     int64
-	Listed    int // things listed so far
-	Pages     int
-	Done      int // questions settled …
-	Total     int // … of so many
-	Renewed   int
-	Denied    int
-	Silent    int
-	Removed   int
+	Phase string // "", "listing", "confirming", "asking"
+	DueMs int64
+	Pages int // listed so far
+	Done  int // questions settled …
+	Total int // … of so many
+	messages.Refreshed
 }
 
 // Refresher sees to it that the sync entity runs when it is due, and does what it orders:
@@ -72,12 +67,10 @@ type Refresher struct {
 
 // sweep is one plan being carried out.
 type sweep struct {
-	of       messages.Reverify
 	todo     []attempt
 	first    []attempt // before those: what the queue had no room for, at most refreshWindow
 	out      int
 	waiting  bool // for the queue to have room, or the network
-	outcome  messages.Refreshed
 	finished bool
 }
 
@@ -180,7 +173,7 @@ func (r *Refresher) order(effect messages.ListAssociations) {
 	}
 	r.inHandMs.Store(effect.StartedMs)
 	if effect.Former == nil {
-		r.status = RefreshStatus{Phase: "listing", StartedMs: effect.StartedMs, DueMs: r.status.DueMs}
+		r.status = RefreshStatus{Phase: "listing", DueMs: r.status.DueMs, Refreshed: messages.Refreshed{StartedMs: effect.StartedMs}}
 		r.listNow(effect)
 		return
 	}
@@ -240,7 +233,7 @@ func (r *Refresher) letGo() {
 // reverify begins to carry out a plan: first who joined and left, then what goes, then
 // the questions.
 func (r *Refresher) reverify(effect messages.Reverify) {
-	s := &sweep{of: effect, outcome: messages.Refreshed{StartedMs: effect.StartedMs, Listed: effect.Listed}}
+	s := &sweep{}
 	for _, step := range effect.Plan.Steps {
 		s.todo = append(s.todo, attempt{RefreshStep: step})
 	}
@@ -274,7 +267,6 @@ func (r *Refresher) remove(s *sweep, commands []messages.Command, then func()) {
 		r.sys.Submit(r.ctx, c, refreshCause, func(reply messages.Reply) {
 			r.mu.Lock()
 			if done, ok := reply.(messages.Done); ok && done.Seq != 0 { // else there was nothing to remove any more
-				s.outcome.Removed++
 				r.status.Removed++
 			}
 			left--
@@ -304,7 +296,7 @@ func (r *Refresher) goOn(s *sweep) {
 	if over {
 		s.finished, r.sweep, r.status.Phase = true, nil, ""
 	}
-	outcome := s.outcome
+	outcome := r.status.Refreshed
 	r.mu.Unlock()
 	if over {
 		r.logger.Info("trust refreshed", "associated", outcome.Listed, "renewed", outcome.Renewed,
@@ -381,7 +373,7 @@ func (r *Refresher) settle(s *sweep, step attempt, reply messages.Reply) {
 		return
 	}
 	if !answer.Asked || answer.Verdict != messages.CloudSilent || !r.again(s, step, answer.Failure) {
-		r.count(s, answer)
+		r.count(answer)
 	}
 }
 
@@ -416,19 +408,16 @@ func (r *Refresher) pause(s *sweep, wait time.Duration) {
 }
 
 // count takes the outcome of a step into account; mu is held.
-func (r *Refresher) count(s *sweep, reply messages.Rechecked) {
+func (r *Refresher) count(reply messages.Rechecked) {
 	r.status.Done++
 	switch {
 	case !reply.Asked: // gone meanwhile
 	case reply.Verdict == messages.CloudConfirmed:
-		s.outcome.Renewed++
 		r.status.Renewed++
 	case reply.Verdict == messages.CloudDenied:
-		s.outcome.Denied++
 		r.status.Denied++
 	default:
-		s.outcome.Unanswered++
-		r.status.Silent++
+		r.status.Unanswered++
 	}
 }
 

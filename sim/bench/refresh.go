@@ -83,7 +83,7 @@ func refresh(ctx context.Context, b *bench) (rows []Row, err error) {
 		return nil, err
 	}
 	took := time.Since(started)
-	if s := refresher.Status(); s.Renewed != 2*len(h.devices) || s.Removed+s.Denied+s.Silent != 0 {
+	if s := refresher.Status(); s.Renewed != 2*len(h.devices) || s.Removed+s.Denied+s.Unanswered != 0 {
 		return nil, fmt.Errorf("the refresh did %+v, want %d renewed", s, 2*len(h.devices))
 	}
 	after, err := a.run(ctx, quietTime/2*b.round, nil)

@@ -59,7 +59,7 @@ func refreshOf(s actors.RefreshStatus) Refresh {
 	}
 	r := Refresh{
 		Phase: s.Phase, StartedAt: at(s.StartedMs), DueAt: at(s.DueMs), Listed: s.Listed, Pages: s.Pages,
-		Done: s.Done, Total: s.Total, Renewed: s.Renewed, Denied: s.Denied, Silent: s.Silent, Removed: s.Removed,
+		Done: s.Done, Total: s.Total, Renewed: s.Renewed, Denied: s.Denied, Silent: s.Unanswered, Removed: s.Removed,
 	}
 	if r.Phase == "" {
 		r.Phase = "idle"
