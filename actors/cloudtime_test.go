@@ -1,7 +1,9 @@
 package actors
 
 import (
+	"crypto/rand"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -419,6 +421,31 @@ func TestTheClockIsSetBackMeanwhile(t *testing.T) {
 	}
 	if got := code(r.do(verifyOf(c))); got != "valid" {
 		t.Errorf("another: %s", got)
+	}
+}
+
+// TestTheClockIsSetBackBeforeTheQuestion: a question belongs to the clock that stamped it,
+// not to the one that runs when it is put.
+func TestTheClockIsSetBackBeforeTheQuestion(t *testing.T) {
+	var r *rig
+	var back atomic.Bool
+	r = newRig(t, func(c *Config) {
+		c.Random = func(b []byte) {
+			_, _ = rand.Read(b)
+			if back.Swap(false) {
+				r.trust.downs.Add(1) // between stamp and question
+			}
+		}
+	})
+	r.policy()
+	c, _ := r.join(pump)
+	asked := len(r.cloud.Asked())
+	back.Store(true)
+	if got := code(r.do(messages.RecheckCertificate{Certificate: c.id})); got != "confirmed" {
+		t.Fatalf("the recheck: %s", got)
+	}
+	if n := len(r.cloud.Asked()) - asked; n != 2 {
+		t.Errorf("%d questions, want 2: the first is of a clock that was set back", n)
 	}
 }
 

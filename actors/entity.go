@@ -70,6 +70,7 @@ type entity struct {
 type flight struct {
 	env      *envelope
 	at       messages.Instant
+	downs    uint64 // how often the clock had been set back before at
 	decision messages.Decision
 }
 
@@ -227,6 +228,7 @@ func (e *entity) stamped(c actor.Context, env *envelope) (*flight, error) {
 		defer e.sys.stamps.RUnlock()
 	}
 	trust := e.sys.Trust() // before the clock is read: see TrustClock
+	downs := e.sys.clock.downs.Load()
 	in := messages.Input{Command: env.command, At: e.sys.clock.Now(), Cause: env.cause}
 	if lowers {
 		if order, lowers = e.sys.clock.reanchoring(order, trust); lowers {
@@ -238,7 +240,7 @@ func (e *entity) stamped(c actor.Context, env *envelope) (*flight, error) {
 	if err != nil {
 		return nil, err
 	}
-	f := &flight{env: env, at: in.At, decision: d}
+	f := &flight{env: env, at: in.At, downs: downs, decision: d}
 	if len(d.Events) == 0 {
 		return f, nil
 	}

@@ -27,7 +27,7 @@ const (
 func (e *entity) askCloud(c actor.Context, f *flight, ask messages.AskCloud) {
 	root, self, env := c.ActorSystem().Root, c.Self(), f.env
 	e.questions++
-	question, downs := e.questions, e.sys.clock.downs.Load()
+	question, downs := e.questions, f.downs // of the stamp: what it says may be void since
 	var state atomic.Int32
 	var timer atomic.Pointer[func() bool]
 	bring := func(a messages.CloudAnswer) {
