@@ -1,7 +1,6 @@
 package projections
 
 import (
-	"maps"
 	"slices"
 
 	"github.com/gatehouse-edge/gatehouse/messages"
@@ -22,7 +21,7 @@ func (v *Views) addComponentSession(rec *messages.Record, name messages.Componen
 	if !v.table.insert(s) {
 		return false
 	}
-	v.components[s] = struct{}{}
+	v.components[s] = 0
 	return !v.replaying
 }
 
@@ -48,14 +47,26 @@ func (s *Session) componentHolds(trust messages.Trust, nowMs int64) bool {
 }
 
 // expiredComponents lists the orders that end components' sessions whose certificates
-// have ended; mu is held. They are few: a component has at most 16.
+// have ended, one for each certificate; mu is held. What it listed it lists again only
+// after a while.
 func (v *Views) expiredComponents(list []messages.CloseSessions, nowMs int64) []messages.CloseSessions {
-	for _, s := range slices.SortedFunc(maps.Keys(v.components), byOpening) {
-		if nowMs > s.endsMs {
-			list = append(list, messages.CloseSessions{
-				Component: s.Component, Certificate: s.Certificate,
-				Reason: messages.CloseReason_CLOSE_CERTIFICATE_EXPIRED, Detail: "the certificate has expired",
-			})
+	var ended []*Session
+	for s, toldMs := range v.components {
+		told := toldMs <= nowMs && nowMs < toldMs+tellAgainMs // in the future: the clock was set back
+		if nowMs > s.endsMs && !told {
+			v.components[s] = nowMs
+			ended = append(ended, s)
+		}
+	}
+	slices.SortFunc(ended, byOpening)
+	begin := len(list)
+	for _, s := range ended {
+		order := messages.CloseSessions{
+			Component: s.Component, Certificate: s.Certificate,
+			Reason: messages.CloseReason_CLOSE_CERTIFICATE_EXPIRED, Detail: "the certificate has expired",
+		}
+		if !slices.Contains(list[begin:], order) {
+			list = append(list, order)
 		}
 	}
 	return list

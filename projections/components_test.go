@@ -68,6 +68,7 @@ func TestComponentMayDoEverything(t *testing.T) {
 func TestComponentSessionsEnd(t *testing.T) {
 	h := &history{}
 	h.openedComponent(1, 0, expiry)
+	h.openedComponent(4, 0, expiry) // one order ends both
 	h.openedComponent(2, 1, 2*expiry)
 	v := New(nil)
 	v.Apply(h.records)
@@ -83,10 +84,20 @@ func TestComponentSessionsEnd(t *testing.T) {
 		due.Lapsed[0].Reason != messages.CloseReason_CLOSE_CERTIFICATE_EXPIRED || len(due.Certificates)+len(due.Attachments) != 0 {
 		t.Errorf("due after notAfter: %+v", due)
 	}
-	d := digest(1)
-	v.Restrict(messages.ComponentStream("aws.Bridge"), &messages.SessionClosed{Session: d[:], Reason: messages.CloseReason_CLOSE_CERTIFICATE_EXPIRED}, messages.Instant{})
+	for _, again := range []struct {
+		ms   int64
+		want int
+	}{{tellAgainMs, 0}, {tellAgainMs + 1, 1}, {tellAgainMs / 2, 1}} { // the last by a clock that was set back
+		if due := v.Due(minute(), t0+expiry+again.ms, duration, 10); len(due.Lapsed) != again.want {
+			t.Errorf("%d ms later: %+v, want %d", again.ms, due, again.want)
+		}
+	}
+	for _, n := range []int{1, 4} {
+		d := digest(n)
+		v.Restrict(messages.ComponentStream("aws.Bridge"), &messages.SessionClosed{Session: d[:], Reason: messages.CloseReason_CLOSE_CERTIFICATE_EXPIRED}, messages.Instant{})
+	}
 	v.Quarantine(messages.ComponentStream("aws.Bridge"))
-	if got := fmt.Sprint(ended); got != "[aws.Bridge CLOSE_CERTIFICATE_EXPIRED aws.Bridge CLOSE_QUARANTINED]" || len(v.SessionsOf(broker)) != 0 || v.Counts().Sessions != 0 {
+	if got := fmt.Sprint(ended); got != "[aws.Bridge CLOSE_CERTIFICATE_EXPIRED aws.Bridge CLOSE_CERTIFICATE_EXPIRED aws.Bridge CLOSE_QUARANTINED]" || len(v.SessionsOf(broker)) != 0 || v.Counts().Sessions != 0 {
 		t.Errorf("ended %s, left %v", got, v.SessionsOf(broker))
 	}
 	n := len(h.records)

@@ -52,7 +52,7 @@ type Views struct {
 	mu           sync.RWMutex
 	certificates map[messages.CertificateID]*certificate // guarded by mu
 	things       map[messages.ThingName]*thing           // guarded by mu
-	components   map[*Session]struct{}                   // sessions of internal components; guarded by mu
+	components   map[*Session]int64                      // internal components' sessions: trust ms when last handed out to be closed; guarded by mu
 	poisoned     map[messages.StreamID]struct{}          // guarded by mu
 	agenda       agenda                                  // guarded by mu
 	hooks        Hooks                                   // guarded by mu
@@ -100,7 +100,7 @@ func New(logger *slog.Logger) *Views {
 		logger: logger, table: newTable(), replaying: true,
 		certificates: make(map[messages.CertificateID]*certificate),
 		things:       make(map[messages.ThingName]*thing),
-		components:   make(map[*Session]struct{}),
+		components:   make(map[*Session]int64),
 		poisoned:     make(map[messages.StreamID]struct{}),
 		documents:    make(map[messages.StreamID]Document),
 	}
