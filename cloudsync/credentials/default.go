@@ -12,6 +12,7 @@ import (
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/aws-sdk-go-v2/config"
 	awscredentials "github.com/aws/aws-sdk-go-v2/credentials"
+	"github.com/aws/aws-sdk-go-v2/credentials/endpointcreds"
 	"github.com/aws/aws-sdk-go-v2/feature/ec2/imds"
 )
 
@@ -42,6 +43,8 @@ func Default(ctx context.Context, o Options) (aws.CredentialsProvider, error) {
 	options := []func(*config.LoadOptions) error{
 		config.WithEC2IMDSClientEnableState(imds.ClientDisabled),
 		config.WithHTTPClient(client),
+		// The SDK gives that client to all but the endpoint's provider.
+		config.WithEndpointCredentialOptions(func(o *endpointcreds.Options) { o.HTTPClient = endpoint{client} }),
 		config.WithRegion(o.Region),
 	}
 	if o.Profile != "" {
