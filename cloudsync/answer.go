@@ -2,7 +2,6 @@ package cloudsync
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"net/http"
 	"strings"
@@ -115,33 +114,17 @@ func judgeError(status int, errorType string, fields []wire.Field, header http.H
 }
 
 // errorTypeOf finds the error's name where AWS's clients look for it: in the header
-// first, else in the body (cloud spec 1.4). A namespace before '#' and anything after
-// ':' are dropped.
+// first, else in the body (cloud spec 1.4).
 func errorTypeOf(header http.Header, fields []wire.Field) (string, error) {
-	if given := header.Values("X-Amzn-ErrorType"); len(given) > 0 {
-		for _, other := range given[1:] {
-			if bareErrorType(other) != bareErrorType(given[0]) {
-				return "", errors.New("two different X-Amzn-ErrorType headers")
-			}
-		}
-		if bare := bareErrorType(given[0]); bare != "" {
-			return bare, nil
-		}
+	if name, err := wire.ErrorName(header); err != nil || name != "" {
+		return name, err
 	}
 	for _, name := range []string{"code", "__type"} {
 		if text := textOf(fields, name); text != "" {
-			return bareErrorType(text), nil
+			return wire.BareErrorName(text), nil
 		}
 	}
 	return "", nil
-}
-
-func bareErrorType(s string) string {
-	s, _, _ = strings.Cut(s, ":")
-	if i := strings.LastIndexByte(s, '#'); i >= 0 {
-		s = s[i+1:]
-	}
-	return strings.TrimSpace(s)
 }
 
 func messageOf(fields []wire.Field) string {

@@ -143,37 +143,6 @@ func (c *Client) Do(request *http.Request) (*http.Response, error) {
 	return answer, nil
 }
 
-// check lets through what the SDK can decode in one way only.
-func check(status int, header http.Header, body []byte) error {
-	switch {
-	case status >= 300 && status <= 399:
-		return notService("HTTP %d redirects to %.80q: not followed; set the endpoint to the right host, or pass the captive portal", status, header.Get("Location"))
-	case wire.Packed(header):
-		return notService("HTTP %d in encoding %.20q, which was not asked for: something stands between the core and the cloud", status, header.Get("Content-Encoding"))
-	}
-	fields, err := wire.Fields(header, body)
-	success := status >= 200 && status <= 299
-	switch {
-	case err != nil:
-		return notService("HTTP %d is no answer of the service (%v): check the endpoint, and for a proxy or captive portal", status, err)
-	case success && fields == nil:
-		return notService("HTTP %d without a JSON body: not an answer", status)
-	case success && header.Get("X-Amzn-ErrorType") != "":
-		return notService("HTTP %d with error %.60q: contradicts itself", status, header.Get("X-Amzn-ErrorType"))
-	}
-	names := make(map[string]bool, len(fields))
-	for _, f := range fields {
-		if names[f.Name] {
-			return notService("HTTP %d gives %.40q twice: not an answer of the service", status, f.Name)
-		}
-		names[f.Name] = true
-		if success && f.Name == "__type" {
-			return notService("HTTP %d with an error's name in it: contradicts itself", status)
-		}
-	}
-	return nil
-}
-
 // Probe asks url for nothing in particular, unsigned, and returns nil if the service
 // answers, whatever it says.
 func (c *Client) Probe(ctx context.Context, url string) error {

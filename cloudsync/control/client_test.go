@@ -1,6 +1,7 @@
 package control
 
 import (
+	"bytes"
 	"encoding/json"
 	"io"
 	"net/http"
@@ -91,14 +92,50 @@ func TestSignaturesCarryTheConfiguredTime(t *testing.T) {
 	}
 }
 
+// What decoders could take for two things is no answer.
+func TestCheckRefusesWhatCanBeReadInTwoWays(t *testing.T) {
+	typed := func(names ...string) http.Header {
+		return http.Header{"Content-Type": {"application/json"}, "X-Amzn-Errortype": names}
+	}
+	for name, test := range map[string]struct {
+		status int
+		header http.Header
+		body   string
+		want   string // "" if it passes
+	}{
+		"a page":                  {200, typed(), `{"things":[{"name":"a"},{"name":"a"}],"more":{"things":null}}`, ""},
+		"an error":                {404, typed("ResourceNotFoundException"), `{"message":"gone"}`, ""},
+		"the same name twice":     {404, typed("ResourceNotFoundException", "aws#ResourceNotFoundException:x"), ``, ""},
+		"twice":                   {200, typed(), `{"things":[],"things":[{}]}`, `"things" twice`},
+		"twice, escaped":          {200, typed(), `{"things":[],"thing\u0073":[{}]}`, `"things" twice`},
+		"twice in an object":      {200, typed(), `{"certificate":{"status":"ACTIVE","status":"REVOKED"}}`, `"status" twice`},
+		"twice in a list":         {200, typed(), `{"things":[[{"thingName":"a","thingName":"b"}]]}`, `"thingName" twice`},
+		"in another case":         {200, typed(), `{"certificate":{"status":"ACTIVE","Status":"REVOKED"}}`, `"Status" twice`},
+		"two codes":               {404, typed(), `{"code":"ThrottlingException","Code":"ResourceNotFoundException"}`, `"Code" twice`},
+		"two messages":            {404, typed(), `{"message":"a","meſsage":"b"}`, `twice`},
+		"two error headers":       {404, typed("ResourceNotFoundException", "ThrottlingException"), `{}`, "two different X-Amzn-ErrorType"},
+		"a success with a type":   {200, typed(), `{"__Type":"ThrottlingException"}`, "contradicts"},
+		"a success with a code":   {200, typed(), `{"Code":"ThrottlingException"}`, "contradicts"},
+		"a success with a header": {200, typed("ThrottlingException"), `{}`, "contradicts"},
+		"one in a second header":  {200, typed("", "ThrottlingException"), `{}`, "two different X-Amzn-ErrorType"},
+	} {
+		err := check(test.status, test.header, []byte(test.body))
+		if passed := err == nil; passed != (test.want == "") || err != nil && !strings.Contains(err.Error(), test.want) {
+			t.Errorf("%s: %v, want %q", name, err, test.want)
+		}
+	}
+}
+
 // FuzzCheck: what the SDK gets to decode as a success is one JSON object, in which every
 // decoder sees the same.
 func FuzzCheck(f *testing.F) {
 	f.Add(200, "application/json", "", []byte(`{"a":1,"b":{"a":2}}`))
 	f.Add(200, "application/json", "", []byte(`{"a":1,"a":2}`))
 	f.Add(200, "application/json", "", []byte(`{"a":1}{}`))
+	f.Add(404, "application/json", "", []byte(`{"a":[{"b":1,"B":2}]}`))
 	f.Add(404, "application/json", "gzip", []byte(`{}`))
 	f.Add(302, "text/html", "", []byte(``))
+	f.Add(404, "application/json", "", []byte("\v"))
 	f.Fuzz(func(t *testing.T, status int, contentType, encoding string, body []byte) {
 		header := http.Header{"Content-Type": {contentType}}
 		if encoding != "" {
@@ -119,5 +156,36 @@ func FuzzCheck(f *testing.F) {
 		if _, err := decoder.Token(); err != io.EOF {
 			t.Errorf("%q passed with more behind it", body)
 		}
+		if object == nil {
+			return
+		}
+		// Maps keep one of two members of a name.
+		var value any
+		lower := bytes.Map(func(r rune) rune {
+			if 'A' <= r && r <= 'Z' {
+				return r - 'A' + 'a'
+			}
+			return r
+		}, body)
+		if err := json.Unmarshal(lower, &value); err != nil {
+			return // a number that is too large
+		}
+		kept, err := json.Marshal(value)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, want := tokens(kept), tokens(lower); got != want {
+			t.Errorf("%q passed: %d of its %d tokens have a meaning of their own", body, got, want)
+		}
 	})
+}
+
+// tokens counts those of a JSON text.
+func tokens(text []byte) int {
+	n := 0
+	for d := json.NewDecoder(bytes.NewReader(text)); ; n++ {
+		if _, err := d.Token(); err != nil {
+			return n
+		}
+	}
 }

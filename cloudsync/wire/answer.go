@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"errors"
 	"fmt"
 	"mime"
 	"net/http"
@@ -86,6 +87,30 @@ func FromService(status int, header http.Header) bool {
 		return false
 	}
 	return IsJSON(header.Get("Content-Type")) || header.Get("X-Amzn-RequestId") != "" || header.Get("X-Amzn-ErrorType") != ""
+}
+
+// ErrorName is the name of the error in an answer's header, without a namespace before '#'
+// and anything after ':' (cloud spec 1.4); "" if there is none. An error means that the
+// header names two.
+func ErrorName(header http.Header) (string, error) {
+	name := ""
+	for i, given := range header.Values("X-Amzn-ErrorType") {
+		if bare := BareErrorName(given); i == 0 {
+			name = bare
+		} else if bare != name {
+			return "", errors.New("two different X-Amzn-ErrorType headers")
+		}
+	}
+	return name, nil
+}
+
+// BareErrorName is what ErrorName returns of one text.
+func BareErrorName(s string) string {
+	s, _, _ = strings.Cut(s, ":")
+	if i := strings.LastIndexByte(s, '#'); i >= 0 {
+		s = s[i+1:]
+	}
+	return strings.TrimSpace(s)
 }
 
 // Packed says whether an answer has an encoding. None was asked for, and unpacking one

@@ -19,7 +19,7 @@ type Field struct {
 
 // Fields reads an answer's JSON object: nil and no error for an empty body.
 func Fields(header http.Header, body []byte) ([]Field, error) {
-	if len(bytes.TrimSpace(body)) == 0 {
+	if len(bytes.Trim(body, " \t\r\n")) == 0 { // JSON's blanks
 		return nil, nil
 	}
 	if !IsJSON(header.Get("Content-Type")) {
