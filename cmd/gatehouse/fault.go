@@ -75,7 +75,7 @@ func (f *faultFlags) bind(c *cobra.Command) {
 	flags.StringVar(&f.fault.ErrorType, "error", "", "with --status: this AWS error type")
 	flags.DurationVar(&f.fault.RetryAfter, "retry-after", 0, "with --status: this Retry-After")
 	flags.StringVar(&f.fault.Body, "body", "", "answer this body")
-	flags.StringVar(&f.fault.ContentType, "content-type", "", "of the body")
+	flags.StringVar(&f.fault.ContentType, "content-type", "", "with --body or --status: this Content-Type")
 	flags.StringVar(&f.redirect, "redirect", "", "redirect to this URL")
 	flags.BoolVar(&f.fault.Drop, "drop", false, "close the connection without an answer")
 	flags.BoolVar(&f.fault.Blackhole, "blackhole", false, "never answer")

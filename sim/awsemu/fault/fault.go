@@ -123,9 +123,9 @@ type Fault struct {
 	// The outcome, at most one; with none the answer is true.
 
 	// Status and ErrorType are answered in place of the truth. Without ErrorType the
-	// answer names no error. RetryAfter, in whole seconds, goes with Status. Body and
-	// ContentType are the answer's, with Status or 200; a body without ContentType is
-	// application/json.
+	// answer names no error. RetryAfter, in whole seconds, goes with Status. Body is the
+	// answer's, with Status or 200; ContentType goes with either, and without it they
+	// are application/json.
 	Status      int
 	ErrorType   string
 	RetryAfter  time.Duration
@@ -261,6 +261,8 @@ func (f *Fault) answerProblem() *problem {
 		return &problem{"retryAfter", fmt.Sprintf("%v, want whole seconds, at most %v", f.RetryAfter, retryAfterMax)}
 	case f.RetryAfter != 0 && f.Status == 0:
 		return &problem{"retryAfter", "Retry-After needs a status"}
+	case f.ContentType != "" && f.Body == "" && f.Status == 0: // it would be 200, which confirms
+		return &problem{"contentType", "a content type needs a body or a status"}
 	case len(f.Body) > bodyBytesMax:
 		return &problem{"body", fmt.Sprintf("%d bytes, at most %d", len(f.Body), bodyBytesMax)}
 	}

@@ -28,6 +28,7 @@ faults:
     page: missing
   - {operation: data-plane, probability: 0.25, status: 429, errorType: ThrottlingException, retryAfter: 2s}
   - {body: "<html>", contentType: text/html, count: 1}
+  - {status: 503, contentType: text/html, count: 1}
   - {operation: probe, drop: true}
   - {blackhole: true, count: 1}
   - {truncate: true, count: 1}
@@ -45,6 +46,7 @@ func TestParseReadsEveryKey(t *testing.T) {
 		{Operation: list, Skip: 6, Every: 2, Count: 1, Page: PageMissing},
 		{Operation: DataPlane, Probability: 0.25, Status: 429, ErrorType: "ThrottlingException", RetryAfter: 2 * time.Second},
 		{Body: "<html>", ContentType: "text/html", Count: 1},
+		{Status: 503, ContentType: "text/html", Count: 1},
 		{Operation: Probe, Drop: true},
 		{Blackhole: true, Count: 1},
 		{Truncate: true, Count: 1},
@@ -95,6 +97,7 @@ var bad = map[string]string{
 	"faults: [{drop: yes}]":                                 "faults[0].drop",
 	"faults: [{drop: true, page: end}]":                     "faults[0].page: drop and page are two outcomes",
 	"faults: [{errorType: X}]":                              "faults[0].errorType: an error type needs a status",
+	"faults: [{contentType: text/html}]":                    "faults[0].contentType: a content type needs a body or a status",
 	"faults: [{retryAfter: 2s}]":                            "faults[0].retryAfter: Retry-After needs a status",
 	"faults: [{retryAfter: 1500ms, status: 429}]":           "whole seconds",
 	"faults: [{page: last}]":                                "faults[0].page: \"last\", want one of",
@@ -162,6 +165,7 @@ func TestSchemaAgreesWithParse(t *testing.T) {
 	for _, text := range []string{
 		`[]`, `{}`, `{"fault":[]}`, `{"faults":[{}]}`, `{"faults":[{"status":99}]}`, `{"faults":[{"latency":5}]}`, `{"faults":[{"latency":"5x"}]}`,
 		`{"faults":[{"operation":"List"}]}`, `{"faults":[{"drop":false}]}`, `{"faults":[{"page":"last"}]}`, `{"faults":[{"mangle":"zip"}]}`, `{"faults":[{"tls":"none"}]}`,
+		`{"faults":[{"errorType":"X"}]}`, `{"faults":[{"retryAfter":"2s"}]}`, `{"faults":[{"contentType":"text/html"}]}`,
 		`{"faults":[{"count":-1,"drop":true}]}`, `{"faults":[{"probability":2,"drop":true}]}`, `{"faults":[{"header":{"A":3}}]}`, `{"seed":-1,"faults":[]}`,
 	} {
 		value, err := jsonschema.UnmarshalJSON(strings.NewReader(text))
