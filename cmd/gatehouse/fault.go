@@ -8,6 +8,7 @@ import (
 	"os"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/gatehouse-edge/gatehouse/actors/policy"
 	"github.com/gatehouse-edge/gatehouse/sim/awsemu"
@@ -86,12 +87,20 @@ func (f *faultFlags) bind(c *cobra.Command) {
 }
 
 // script is what the flags ask for. Flags that describe nothing that could be are a wrong
-// call.
+// call; without any it is the script that ends all faults.
 func (f *faultFlags) script(c *cobra.Command) (fault.Script, error) {
-	if f.file != "" {
-		if others := f.fault.Set() || f.redirect != "" || f.seed != 0; others {
-			return fault.Script{}, &exitError{exitUsage, errors.New("--file stands alone: write the fault into it")}
+	given := 0
+	c.LocalNonPersistentFlags().VisitAll(func(flag *pflag.Flag) {
+		if flag.Changed {
+			given++
 		}
+	})
+	switch {
+	case given == 0:
+		return fault.Script{}, nil
+	case f.file != "" && given > 1:
+		return fault.Script{}, &exitError{exitUsage, errors.New("--file stands alone: write the fault into it")}
+	case f.file != "":
 		return readScript(f.file)
 	}
 	if f.redirect != "" {
@@ -100,10 +109,7 @@ func (f *faultFlags) script(c *cobra.Command) (fault.Script, error) {
 		}
 		f.fault.Header = map[string]string{"Location": f.redirect}
 	}
-	s := fault.Script{Seed: f.seed}
-	if f.fault.Set() {
-		s.Faults = []awsemu.Fault{f.fault}
-	}
+	s := fault.Script{Seed: f.seed, Faults: []awsemu.Fault{f.fault}}
 	if err := s.Check(); err != nil {
 		return s, &exitError{exitUsage, fmt.Errorf("%w; see `%s --help`", err, c.CommandPath())}
 	}

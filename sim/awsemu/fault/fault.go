@@ -172,15 +172,19 @@ func (s Script) Check() error {
 		if p := s.Faults[i].problem(); p != nil {
 			return fmt.Errorf("fault %d: %s: %s", i, p.field, p.text)
 		}
+		if !s.Faults[i].acts() {
+			return fmt.Errorf("fault %d does nothing: give it an effect, or remove it", i)
+		}
 	}
 	return nil
 }
 
 // Set says whether f is more than the zero Fault.
-func (f *Fault) Set() bool {
-	c := *f
-	c.Header = nil
-	return len(f.Header) > 0 || c.filtered() || c.outcome() != "" || c.Latency != 0 || c.DateSkew != 0 || c.RetryAfter != 0
+func (f *Fault) Set() bool { return f.acts() || f.filtered() || f.RetryAfter != 0 }
+
+// acts says whether f does something to what it strikes.
+func (f *Fault) acts() bool {
+	return len(f.Header) > 0 || f.outcome() != "" || f.Latency != 0 || f.DateSkew != 0
 }
 
 func (f *Fault) filtered() bool {

@@ -90,6 +90,7 @@ var bad = map[string]string{
 	"faults: [{latency: -1s}]":               "faults[0].latency",
 	"faults: [{operation: List}]":            "there is no operation \"List\"",
 	"faults: [{}]":                           "this fault does nothing",
+	"faults: [{operation: probe, count: 2}]": "faults[0]: this fault does nothing",
 	"faults: [{count: -1, drop: true}]":      "faults[0].count: -1",
 	"faults: [{probability: 2, drop: true}]": "faults[0].probability: 2, want 0 to 1",
 	"faults: [{probability: .nan, drop: true}]":             "faults[0].probability",
@@ -297,6 +298,14 @@ func TestChanceIsTheSeeds(t *testing.T) {
 	}
 	if n := strings.Count(once, "5"); n < 180 || n > 320 {
 		t.Errorf("%d of 1000 struck, want about 250", n)
+	}
+}
+
+func TestCheckRefusesWhatParseDoes(t *testing.T) {
+	for _, f := range []Fault{{}, {Count: 2}, {Operation: Probe, Probability: 0.5}, {RetryAfter: time.Second}, {ContentType: "text/html"}, {Drop: true, Truncate: true}} {
+		if err := (Script{Faults: []Fault{{Drop: true}, f}}).Check(); err == nil || !strings.HasPrefix(err.Error(), "fault 1") {
+			t.Errorf("%+v: %v", f, err)
+		}
 	}
 }
 

@@ -142,7 +142,7 @@ func (r *reader) fault(n *yaml.Node, path string) Fault {
 			at = places[p.field]
 		}
 		r.fail("value", at, path+"."+p.field, p.text, "")
-	} else if !f.Set() {
+	} else if !f.acts() {
 		r.fail(policy.KindMissing, n, path, "this fault does nothing", "give it an effect, or remove it")
 	}
 	return f
