@@ -1,8 +1,6 @@
 package scenario
 
 import (
-	"bytes"
-	"encoding/json"
 	"fmt"
 	"math"
 	"reflect"
@@ -316,7 +314,7 @@ func (d *decoder) keysQuietly(n *yaml.Node) map[string]*yaml.Node {
 	return values
 }
 
-// document is a part of a file that another parser reads: as JSON.
+// document is a part of a file that another parser reads: as YAML.
 type document []byte
 
 func (d *decoder) document(n *yaml.Node, path string, v reflect.Value) {
@@ -324,46 +322,23 @@ func (d *decoder) document(n *yaml.Node, path string, v reflect.Value) {
 		d.fail(policy.KindType, n, path, "", "%s, want an object", describe(n))
 		return
 	}
-	var b bytes.Buffer
-	appendJSON(&b, n)
-	v.SetBytes(b.Bytes())
-}
-
-// appendJSON writes a tree that policy.ReadDocument has read.
-func appendJSON(b *bytes.Buffer, n *yaml.Node) {
-	switch n.Kind {
-	case yaml.MappingNode:
-		b.WriteByte('{')
-		for i := 0; i+1 < len(n.Content); i += 2 {
-			if i > 0 {
-				b.WriteByte(',')
-			}
-			appendText(b, n.Content[i].Value)
-			b.WriteByte(':')
-			appendJSON(b, n.Content[i+1])
-		}
-		b.WriteByte('}')
-	case yaml.SequenceNode:
-		b.WriteByte('[')
-		for i, item := range n.Content {
-			if i > 0 {
-				b.WriteByte(',')
-			}
-			appendJSON(b, item)
-		}
-		b.WriteByte(']')
-	default:
-		if tag := n.ShortTag(); tag != "!!str" && json.Valid([]byte(n.Value)) {
-			b.WriteString(n.Value)
-		} else {
-			appendText(b, n.Value)
-		}
+	spellNulls(n)
+	text, err := yaml.Marshal(n)
+	if err != nil {
+		d.fail(policy.KindSyntax, n, path, "", "%v", err)
+		return
 	}
+	v.SetBytes(text)
 }
 
-func appendText(b *bytes.Buffer, s string) {
-	quoted, _ := json.Marshal(s) // a string always can
-	b.Write(quoted)
+// spellNulls writes out what is left empty: inside braces the library makes it a text.
+func spellNulls(n *yaml.Node) {
+	if n.Kind == yaml.ScalarNode && n.ShortTag() == "!!null" {
+		n.Value = "null"
+	}
+	for _, child := range n.Content {
+		spellNulls(child)
+	}
 }
 
 // order checks what events of one scenario say about each other.

@@ -5,12 +5,15 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/santhosh-tekuri/jsonschema/v6"
+	"go.yaml.in/yaml/v3"
 
+	"github.com/gatehouse-edge/gatehouse/actors/config"
 	"github.com/gatehouse-edge/gatehouse/actors/policy"
 )
 
@@ -115,9 +118,15 @@ func instance(t *testing.T, doc []byte) any {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var b bytes.Buffer
-	appendJSON(&b, n)
-	value, err := jsonschema.UnmarshalJSON(&b)
+	var value any
+	if err := n.Decode(&value); err != nil {
+		t.Fatal(err)
+	}
+	text, err := json.Marshal(value)
+	if err != nil {
+		t.Fatal(err)
+	}
+	value, err = jsonschema.UnmarshalJSON(bytes.NewReader(text))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -191,12 +200,33 @@ func TestEveryKindIsDescribed(t *testing.T) {
 	}
 }
 
+// TestASectionIsTheConfigurationsToRead: what it means there it means here.
+func TestASectionIsTheConfigurationsToRead(t *testing.T) {
+	for _, section := range []string{
+		"{security: {clientDeviceTrustDurationMinutes: 90}}", `{"security": {"clientDeviceTrustDurationMinutes": "90"}}`,
+		"{security: {clientDeviceTrustDurationMinutes: 90}, certificates: ~, metrics: }", "{}",
+		"{security: {clientDeviceTrustDurationMinutes: 0x5a}}", "{sessions: {closeOnRevoke: False}}", "{security: [90]}",
+	} {
+		want, _, wantErr := config.Parse([]byte(section), nil)
+		f, err := Parse("f", []byte(with("{do: config, clientDeviceAuth: "+section+"}")))
+		if err != nil {
+			t.Errorf("%s: %v", section, err)
+			continue
+		}
+		got, _, err := config.Parse(f.Scenarios[0].Events[0].act.(*configure).ClientDeviceAuth, nil)
+		if (err == nil) != (wantErr == nil) || !reflect.DeepEqual(got, want) {
+			t.Errorf("%s: %+v, %v; want %+v, %v", section, got, err, want, wantErr)
+		}
+	}
+}
+
 // FuzzParse: whatever a file holds is read or refused with a place and a reason; what is
 // read is within the limits.
 func FuzzParse(f *testing.F) {
 	f.Add([]byte(with("{do: wait, at: 1}")))
 	f.Add([]byte(`{"scenarios":[{"name":"one","events":[{"do":"state","expect":{"things":{"a":{"b":1}},"pems":["a"]}}]}]}`))
 	f.Add([]byte(with("{do: connect, thing: a, cert: A, expectVerify: true, expect: ok}", "{do: config, clientDeviceAuth: {a: [1, x, null]}}")))
+	f.Add([]byte("scenarios:\n- name: one\n  events:\n  - do: config # a\n    clientDeviceAuth:\n      # b\n      security: ~\n      x: {a: 0x1f, b: True, c: 'true', d: \"\\0\", e: 1_000, f: , 1: 2 }\n      f: |-\n        g\n        #h\n\n      certificates:\n"))
 	f.Fuzz(func(t *testing.T, doc []byte) {
 		file, err := Parse("f", doc)
 		if err != nil {
@@ -211,15 +241,49 @@ func FuzzParse(f *testing.F) {
 			}
 			return
 		}
+		var given []document
 		for _, s := range file.Scenarios {
 			for _, e := range s.Events {
 				if e.act == nil || e.Line < 1 || kindOf(e.Do) == nil {
 					t.Errorf("event %+v", e)
 				}
-				if c, ok := e.act.(*configure); ok && !json.Valid(c.ClientDeviceAuth) {
-					t.Errorf("section %s", c.ClientDeviceAuth)
+				if c, ok := e.act.(*configure); ok {
+					given = append(given, c.ClientDeviceAuth)
 				}
 			}
 		}
+		root, err := policy.ReadDocument(doc, FileBytesMax, "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		written := sections(root)
+		if len(written) != len(given) {
+			t.Fatalf("%d sections, in the file are %d", len(given), len(written))
+		}
+		for i, section := range given {
+			if got, err := policy.ReadDocument(section, 2*FileBytesMax, ""); err != nil || !same(got, written[i]) {
+				t.Errorf("the section is now %q: %v", section, err)
+			}
+		}
 	})
+}
+
+// sections finds the clientDeviceAuth of events.
+func sections(n *yaml.Node) (found []*yaml.Node) {
+	for i, child := range n.Content {
+		if n.Kind == yaml.MappingNode && i%2 == 1 && n.Content[i-1].Value == "clientDeviceAuth" {
+			found = append(found, child)
+		} else {
+			found = append(found, sections(child)...)
+		}
+	}
+	return found
+}
+
+// same says whether two trees mean the same.
+func same(a, b *yaml.Node) bool {
+	if a.Kind != b.Kind || a.ShortTag() != b.ShortTag() || a.Value != b.Value && a.ShortTag() != "!!null" {
+		return false
+	}
+	return slices.EqualFunc(a.Content, b.Content, same)
 }
