@@ -62,10 +62,10 @@ type QueueConfig struct {
 //     must not shut out the devices that are known here (reliability spec 2.3, E4, and 4.8).
 //   - Background questions go when nothing that is known waits; strangers pass them four for
 //     one, so that a flood cannot keep trust from being renewed. What loses its trust soonest
-//     is asked first. They have places of their own, never the last free worker but where
-//     there is only one, and a pace: RefreshRate, and a back-off while the service fails,
-//     throttles or is not there. Questions of devices are not paced: a device has stored
-//     trust to fall back on, and nothing to gain from waiting.
+//     is asked first. They have places of their own; all workers but one, which is left to
+//     devices, unless there is only one; and a pace: RefreshRate, and a back-off while the
+//     service fails, throttles or is not there. Questions of devices are not paced: a device
+//     has stored trust to fall back on, and nothing to gain from waiting.
 //
 // Identical questions that wait share one request, in the better of their places. One that
 // is already on the wire is not joined: its answer may be older than what the asker has

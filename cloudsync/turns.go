@@ -134,7 +134,8 @@ func (q *Queue) mayFollow() bool {
 }
 
 // behindMax is how many workers may be busy with background questions: one less than there
-// are, so that a device finds one free.
+// are, so that one is left to devices. An only one is shared: a device's question waits until
+// the one being asked has ended.
 func (q *Queue) behindMax() int { return max(q.workers-1, 1) }
 
 // expired says of a background request that it has waited too long to be asked.
