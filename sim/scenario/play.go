@@ -37,7 +37,7 @@ type Result struct {
 }
 
 // Run plays the scenarios of f, which was read from the file of that name. The error says
-// that ctx ended, or that no world can be made.
+// that ctx ended, or that a world cannot be made or does not end as it should.
 func Run(ctx context.Context, name string, f *File) (Result, error) {
 	r := Result{Failures: []Failure{}}
 	for i := range f.Scenarios {
@@ -91,22 +91,33 @@ func (s *Scenario) newPlay() (*play, error) {
 	section, _ := json.Marshal(map[string]any{"security": map[string]any{"clientDeviceTrustDurationMinutes": max(int64(s.TrustMinutes), 1)}})
 	_, err = p.do(messages.ReplacePolicy{Document: []byte(policyInForce), Origin: "scenario"})
 	if err = errors.Join(err, p.configure(section)); err != nil {
-		w.Close()
-		return nil, err
+		return nil, errors.Join(err, w.Close())
 	}
 	return p, nil
 }
 
 // play runs the events and returns what came out otherwise than it should.
-func (s *Scenario) play(ctx context.Context) (failures []Failure, err error) {
+func (s *Scenario) play(ctx context.Context) ([]Failure, error) {
 	p, err := s.newPlay()
 	if err != nil {
 		return nil, err
 	}
-	defer p.world.Close()
-	for i, e := range s.Events {
-		if err := ctx.Err(); err != nil {
-			return nil, err
+	failures, fatal := p.run(ctx, s.Events)
+	err = p.world.Close()
+	switch {
+	case ctx.Err() != nil:
+		return nil, ctx.Err()
+	case err != nil && !fatal: // else it has been told
+		return failures, fmt.Errorf("end the core: %w", err)
+	}
+	return failures, nil
+}
+
+// run runs the events; fatal says that one was the end.
+func (p *play) run(ctx context.Context, events []Event) (failures []Failure, fatal bool) {
+	for i, e := range events {
+		if ctx.Err() != nil {
+			break
 		}
 		problems, err := p.happen(e)
 		if err != nil {
@@ -118,10 +129,10 @@ func (s *Scenario) play(ctx context.Context) (failures []Failure, err error) {
 			})
 		}
 		if err != nil {
-			break
+			return failures, true
 		}
 	}
-	return failures, nil
+	return failures, false
 }
 
 func oneLine(s string) string { return strings.ReplaceAll(s, "\n", "; ") }

@@ -150,8 +150,10 @@ func (w *World) Suspend(d time.Duration) error {
 	return w.Step()
 }
 
-// Close ends the core and its cloud.
-func (w *World) Close() {
-	w.fail(w.Stop(false))
+// Close ends the core and its cloud. An error is of the core's end, or of what has failed
+// unasked before.
+func (w *World) Close() error {
+	err := w.Stop(false)
 	w.cloud.emulator.Close()
+	return err
 }

@@ -81,7 +81,7 @@ func New(cfg Config) (*World, error) {
 	w := &World{Machine: m, turns: turns, cloud: cloud, linkUp: true, budget: cfg.BudgetOffTime}
 	w.log = eventlog.NewMemory(w.logOptions())
 	if err := w.start(); err != nil {
-		w.Close()
+		_ = w.Close() // it fails of the same
 		return nil, fmt.Errorf("start the core: %w", err)
 	}
 	return w, nil
