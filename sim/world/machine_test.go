@@ -80,11 +80,10 @@ func TestTurns(t *testing.T) {
 	m, turns := newMachine(Beginning, false), newTurns()
 	var happened []string
 	note := func(what string) func() { return func() { happened = append(happened, what) } }
-	turns.run(func() { note("first")(); turns.run(note("third")) })
-	turns.run(note("second"))
 	late := make(chan struct{})
+	turns.run(func() { note("first")(); turns.run(func() { note("third")(); close(late) }) })
+	turns.run(note("second"))
 	turns.spawn(func() { <-late; turns.run(note("fourth")) })
-	go close(late)
 	if err := turns.settle(); err != nil || len(happened) != 4 || happened[2] != "third" || happened[3] != "fourth" {
 		t.Fatalf("%v, %v", happened, err)
 	}
