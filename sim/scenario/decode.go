@@ -354,7 +354,7 @@ func (d *decoder) order(f *File, root *yaml.Node) {
 			d.fail(policy.KindDuplicate, root, path, "give it another name", "two scenarios have this name")
 		}
 		seen[s.Name] = true
-		var now seconds
+		var now, passed seconds // by the events' moments; with what passes without one
 		validity := map[alias]bool{}
 		for j, e := range s.Events {
 			at := &yaml.Node{Line: e.Line, Column: 1}
@@ -362,7 +362,12 @@ func (d *decoder) order(f *File, root *yaml.Node) {
 			if e.At != nil && *e.At < now {
 				d.fail(kindOrder, at, where, "put the events in the order of time", "it happens at %v, after an event at %v", *e.At, now)
 			} else if e.At != nil {
-				now = *e.At
+				now, passed = *e.At, max(passed, *e.At)
+			}
+			if t, ok := e.act.(interface{ takes() lapse }); ok {
+				if passed += seconds(t.takes()); passed > secondsMax {
+					d.fail(kindValue, at, where, "let less time pass", "it ends at %.0f s, want at most %.0f s", passed, float64(secondsMax))
+				}
 			}
 			if c, ok := e.act.(*certValidity); ok {
 				if validity[c.Cert] {

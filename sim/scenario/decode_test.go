@@ -58,6 +58,12 @@ func TestParseSaysWhatIsWrong(t *testing.T) {
 		{"things of no shape", with("{do: state, expect: {things: [A]}}"), `events[0] (state).expect.things: a list of 1, want an object`},
 		{"an unknown kind of event in the log", with("{do: log, expect: {Foo: 1}}"), `events[0] (log).expect: "Foo", want AccessDenied`},
 		{"a configuration that is none", with("{do: config, clientDeviceAuth: 5}"), `events[0] (config).clientDeviceAuth: "5", want an object`},
+		{"a sleep backwards", with("{do: suspend, for: -5}"), "-5 s, want at least 0.001 s"},
+		{"no sleep", with("{do: suspend, for: 0}"), "0 s, want at least 0.001 s"},
+		{"off for no time", with("{do: reboot, off: 0}"), "0 s, want at least 0.001 s"},
+		{"off for less", with("{do: reboot, off: -3e9}"), "-3e+09 s, want at least 0.001 s"},
+		{"sleeps without end", with("{do: suspend, for: 3e9}", "{do: reboot, off: 3e9}", "{do: wait}"), "scenarios[0] (one).events[1] (reboot): it ends at 6000000000 s, want at most 3000000000 s"},
+		{"a sleep at the end of time", with("{do: reboot, at: 3e9}"), "it ends at 3000000010 s, want at most 3000000000 s"},
 		{"too large", strings.Repeat(" ", FileBytesMax+1), "the document has 4194305 bytes, 4194304 are allowed; split the file"},
 		{"too many events", with(strings.Repeat("{do: wait},", eventsMax) + "{do: wait}"), "a list of 10001, want a list of at most 10000"},
 		{"too deep", strings.Repeat("[", 50) + strings.Repeat("]", 50), "nested deeper"},
@@ -151,7 +157,7 @@ func TestSchemaRefusesWhatParseRefuses(t *testing.T) {
 		with("{at: 1}"), with("{do: conect}"), with("{do: verify, cert: A}"), with("{do: wait, wall: 1}"), with("{do: wait, at: soon}"), with("{do: wait, at: 1e10}"),
 		with("{do: network, up: 'yes'}"), with("{do: cloudCert, cert: A, status: active}"), with("{do: cloudCert, cert: '', status: ACTIVE}"),
 		with("{do: state, expect: {certs: {A: {status: ACTIVE}}}}"), with("{do: state, expect: {things: [A]}}"), with("{do: log, expect: {Foo: 1}}"),
-		with("{do: config, clientDeviceAuth: 5}"),
+		with("{do: config, clientDeviceAuth: 5}"), with("{do: suspend, for: -1}"), with("{do: suspend, for: 4e9}"), with("{do: reboot, off: 0}"),
 	} {
 		if err := schema.Validate(instance(t, []byte(doc))); err == nil {
 			t.Errorf("the schema accepts %s", doc)

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"time"
 
 	"github.com/gatehouse-edge/gatehouse/messages"
 	"github.com/gatehouse-edge/gatehouse/sim/awsemu"
@@ -162,25 +161,30 @@ type kill struct{}
 func (*kill) run(p *play) ([]string, error) { return nil, p.world.Restart(false) }
 
 type reboot struct {
-	Off    seconds  `key:"off" doc:"seconds without power (default 10)"`
+	Off    *lapse   `key:"off" doc:"seconds without power (default 10)"`
 	Cut    bool     `key:"cut" doc:"the power is cut; otherwise the core is stopped in order"`
 	Wall   *seconds `key:"wall" doc:"what the wall clock shows after it, in seconds from the beginning; without it, it has gone on"`
 	Synced bool     `key:"synced" doc:"the wall clock is synchronised, and right, when the core starts"`
 }
 
 func (e *reboot) run(p *play) ([]string, error) {
-	off := e.Off.duration()
-	if off <= 0 {
-		off = 10 * time.Second
+	return nil, p.world.Reboot(!e.Cut, e.takes().duration(), (&clock{Wall: e.Wall, Synced: &e.Synced}).set)
+}
+
+func (e *reboot) takes() lapse {
+	if e.Off == nil {
+		return 10
 	}
-	return nil, p.world.Reboot(!e.Cut, off, (&clock{Wall: e.Wall, Synced: &e.Synced}).set)
+	return *e.Off
 }
 
 type suspend struct {
-	For seconds `key:"for" need:"yes" doc:"seconds of sleep"`
+	For lapse `key:"for" need:"yes" doc:"seconds of sleep"`
 }
 
 func (e *suspend) run(p *play) ([]string, error) { return nil, p.world.Suspend(e.For.duration()) }
+
+func (e *suspend) takes() lapse { return e.For }
 
 type clock struct {
 	Wall   *seconds `key:"wall" doc:"what the wall clock shows, in seconds from the beginning; without synced it is no longer synchronised"`

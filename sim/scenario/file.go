@@ -63,6 +63,20 @@ const (
 
 func (s seconds) duration() time.Duration { return time.Duration(float64(s) * float64(time.Second)) }
 
+// lapse is seconds that pass.
+type lapse float64
+
+const lapseMin = 0.001 // times on record are milliseconds
+
+func (l lapse) duration() time.Duration { return seconds(l).duration() }
+
+func (l lapse) check() error {
+	if l < lapseMin {
+		return fmt.Errorf("%v, want at least %v", seconds(l), seconds(lapseMin))
+	}
+	return nil
+}
+
 // slack is how far apart two equal times may be: the questions of a refresh take their
 // turns, a millisecond each.
 const slack = 0.05

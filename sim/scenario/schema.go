@@ -92,6 +92,8 @@ func scalarSchema(t reflect.Type) map[string]any {
 		return map[string]any{"enum": value.choices()}
 	case minutes:
 		return map[string]any{"type": "integer", "minimum": 1, "maximum": math.MaxInt32}
+	case lapse:
+		return map[string]any{"type": "number", "minimum": lapseMin, "maximum": secondsMax}
 	case alias:
 		return map[string]any{"type": "string", "minLength": 1, "maxLength": 64}
 	}
