@@ -36,9 +36,10 @@
 //     reference's round. Against 64 writers whose bytes a leader gathers in the same way
 //     (whatever waits goes together) and writes with one pwrite and one fdatasync to a
 //     preallocated file; and against 64 concurrent synced transactions of Badger.
-//   - refresh: the only row that is not taken in turns: a refresh of 100,000 devices at 250
-//     questions a second takes minutes. Devices connect at a fixed rate before, meanwhile and
-//     after; a latency counts from the moment the device was to come.
+//   - refresh: the only row that is not taken in turns, and of one run: a refresh of 100,000
+//     devices at 250 questions a second takes minutes. The emulated cloud is another process.
+//     Devices connect at a fixed rate before, meanwhile and after; a latency counts from the
+//     moment the device was to come.
 //   - replay: opening a closed log, verifying all of it, and folding it into the read
 //     models, against iterating over the same records, one key each, in a closed Badger.
 //   - cache: the decision of a broker's client from its copy of the permissions. For

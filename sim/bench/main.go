@@ -54,7 +54,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	asJSON := flags.Bool("json", false, "print one JSON object a row")
 	only := flags.String("only", "", "measure this comparison alone: "+names())
-	quick := flags.Bool("quick", false, "shorter and fewer rounds (40 s in all): for a look, not for the record")
+	quick := flags.Bool("quick", false, "shorter and fewer rounds (about 75 s in all): for a look, not for the record")
 	dir := flags.String("dir", "", "where the logs are written; on a disk, not in memory (default: the system's temporary directory)")
 	profile := flags.String("profile", "", "write CPU profiles of our side to files of this name, and compare nothing; with -only")
 	if err := flags.Parse(args); err != nil {
