@@ -19,6 +19,18 @@ func TestRedactURLs(t *testing.T) {
 		"nats://u:sec,ret@h":                   "nats://xxxxx@h", // a comma in it should be %2C
 		"nats://u:sec@ret@h":                   "nats://xxxxx@xxxxx@h",
 		"nats://u:sec/ret@h":                   "nats://xxxxx@h",
+		"nats://u:ab://cd@h":                   "nats://xxxxx@h",
+		"nats://u:ab,tls://cd@h":               "nats://xxxxx@h",
+		"nats://u:12,cd@h":                     "nats://xxxxx@h",
+		"nats://u:12/cd@h":                     "nats://xxxxx@h",
+		"nats://u:secret":                      "nats://xxxxx", // the host was forgotten
+		"nats://u:s$c,ret":                     "nats://xxxxx",
+		"nats://u:se$,cret,tls://v:secret@h":   "nats://xxxxx,tls://xxxxx@h",
+		"nats://u:secret@h:x,tls://i":          "nats://xxxxx@h:xxxxx",
+		"sec://ret@h":                          "xxxxx@h",
+		"g:4222,h, i:1":                        "g:4222,h, i:1",
+		"tls://u:secret@[fe80::1%25eth0]:4222": "tls://xxxxx@[fe80::1%25eth0]:4222",
+		"wss://u:secret@h/nats":                "wss://xxxxx@h/nats",
 	} {
 		if got := client.RedactURLs(urls); got != want {
 			t.Errorf("%s: got %s, want %s", urls, got, want)
@@ -31,6 +43,7 @@ func TestErrorsKeepPasswords(t *testing.T) {
 	for _, urls := range []string{
 		"nats://u:sesame@127.0.0.1:1", "nats://127.0.0.1:1,nats://u:sesame@127.0.0.1:1", "nats://sesame@127.0.0.1:1",
 		"nats://u:sesame%@127.0.0.1:1", "nats://u:sesame@127.0.0.1:x", "nats://u:sesame,x@127.0.0.1:1",
+		"nats://sesame:1://x@127.0.0.1:1", "nats://sesame:1/x@127.0.0.1:1", "nats://u:sesame://x@127.0.0.1:1", "nats://u:1/sesame@127.0.0.1:1",
 	} {
 		c, err := client.Connect(t.Context(), client.Config{Broker: "x", URL: urls})
 		switch {
@@ -43,4 +56,21 @@ func TestErrorsKeepPasswords(t *testing.T) {
 			t.Errorf("%s: %v does not say where", urls, err)
 		}
 	}
+}
+
+// FuzzRedactURLs: whatever a password is made of, nothing of it is shown. One that holds a
+// comma and a scheme behind it cannot be told from two URLs.
+func FuzzRedactURLs(f *testing.F) {
+	for _, password := range []string{"", "secret", "ab://cd", "a,b", "a@b", "1,b", "12/3", "%", "[", "nats://", "\n"} {
+		f.Add(password)
+	}
+	f.Fuzz(func(t *testing.T, password string) {
+		if _, after, found := strings.Cut(password, ","); found && strings.Contains(after, "://") {
+			return
+		}
+		got := client.RedactURLs("nats://user:" + password + "@host:4222")
+		if want := "nats://" + strings.Repeat("xxxxx@", 1+strings.Count(password, "@")) + "host:4222"; got != want {
+			t.Errorf("password %q: got %s, want %s", password, got, want)
+		}
+	})
 }
