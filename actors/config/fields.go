@@ -88,10 +88,34 @@ func (o object) host(key string, value *string) {
 
 // url reads a URL with one of the schemes.
 func (o object) url(key string, value *string, schemes ...string) {
-	o.checked(key, value, "a URL starting with "+strings.Join(schemes, ":// or ")+"://", func(text string) bool {
-		u, err := url.Parse(text)
-		return err == nil && slices.Contains(schemes, u.Scheme) && u.Host != "" && u.User == nil
-	})
+	o.checked(key, value, "a URL starting with "+strings.Join(schemes, ":// or ")+"://", func(text string) bool { return isURL(text, schemes) })
+}
+
+// servers reads URLs of one NATS cluster, separated by commas. Those behind the first may
+// lack their scheme, as NATS has it.
+func (o object) servers(key string, value *string, schemes ...string) {
+	expected := "a URL starting with " + strings.Join(schemes, ":// or ") + "://, without user and password, or several of one cluster separated by commas"
+	n, path := o.scalar(key, expected)
+	if n == nil {
+		return
+	}
+	for i, one := range strings.Split(n.Value, ",") {
+		one = strings.TrimSpace(one)
+		if i > 0 && !strings.Contains(one, "://") {
+			one = schemes[0] + "://" + one
+		}
+		if !isURL(one, schemes) {
+			o.r.fail(KindValue, n, path, "the value cannot be used (it is not shown: it may hold a password)", expected, "what authenticates belongs in the file that creds names")
+			return
+		}
+	}
+	*value = n.Value
+}
+
+// isURL says whether text is a URL with one of the schemes, and surely names no user.
+func isURL(text string, schemes []string) bool {
+	u, err := url.Parse(text)
+	return err == nil && slices.Contains(schemes, u.Scheme) && u.Host != "" && !strings.Contains(text, "@")
 }
 
 // urlPath reads the path of an operation.

@@ -39,7 +39,7 @@ type Keys struct {
 // one (URL). With neither, the embedded one listens on DefaultNATSListen.
 type NATS struct {
 	Listen string `json:"listen,omitempty"` // address of the embedded server
-	URL    string `json:"url,omitempty"`    // external server: nats:// or tls://
+	URL    string `json:"url,omitempty"`    // external server: nats:// or tls://; several of one cluster are separated by commas
 	Creds  string `json:"creds,omitempty"`  // credentials file for the external server
 	TLS    TLS    `json:"tls"`              // embedded: what it serves (needed off loopback); external: what it is asked with
 }
@@ -236,7 +236,7 @@ func (r *reader) file(n *yaml.Node, previous *Section) File {
 
 func (r *reader) nats(o object, c *NATS) {
 	o.address("listen", &c.Listen)
-	o.url("url", &c.URL, "nats", "tls")
+	o.servers("url", &c.URL, "nats", "tls")
 	o.string("creds", &c.Creds)
 	tls := o.child("tls", "ca", "certificate", "privateKey")
 	tls.string("ca", &c.TLS.CA)

@@ -197,7 +197,8 @@ func absent(n *yaml.Node) bool {
 	return n == nil || n.Kind == yaml.ScalarNode && n.Tag == "!!null"
 }
 
-// quoted prints a value for a message: short, and on one line.
+// quoted prints a value for a message: short, on one line, and without what stands before
+// an "@", which may be a password: messages reach the log, which is never cut.
 func quoted(n *yaml.Node) string {
 	const charactersMax = 40
 	switch {
@@ -206,7 +207,11 @@ func quoted(n *yaml.Node) string {
 	case n.Kind == yaml.SequenceNode:
 		return "a list"
 	}
-	text := []rune(n.Value)
+	shown := n.Value
+	if at := strings.LastIndexByte(shown, '@'); at >= 0 {
+		shown = "xxxxx" + shown[at:]
+	}
+	text := []rune(shown)
 	if len(text) > charactersMax {
 		text = append(text[:charactersMax], '…')
 	}
