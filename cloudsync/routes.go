@@ -41,6 +41,17 @@ var defaultRoutes = Routes{
 // DefaultRoutes returns a copy of Gatehouse's own table, the one sim/awsemu serves.
 func DefaultRoutes() Routes { return maps.Clone(defaultRoutes) }
 
+// CheckRoutes says why the data plane at endpoint cannot be asked by routes, as NewDataPlane
+// does, before there are files to reach it with.
+func CheckRoutes(endpoint string, routes Routes) error {
+	base, err := parseEndpoint(endpoint)
+	if err != nil {
+		return err
+	}
+	_, err = routesFor(base.Hostname(), routes)
+	return err
+}
+
 // routesFor completes the operator's routes with Gatehouse's own. Against one of AWS's
 // hosts nothing is completed: sending devices' certificates to a guessed path would at
 // best fail, and at worst be answered by something that is not the operation meant.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -121,6 +122,7 @@ func TestBadFiles(t *testing.T) {
 		return path
 	}
 	const good = "formatVersion: 2021-03-05\ndefinitions: {g: {selectionRule: 'thingName: a', policyName: p}}\npolicies: {p: {s: {operations: ['mqtt:publish'], resources: ['*']}}}\n"
+	const cloud = "cloud: {endpoint: %s, thingName: c, certificate: c.pem, privateKey: k.pem, operations: {verifyClientDeviceIdentity: %s}}\n"
 	for _, c := range []struct {
 		name, command, text, want string
 		code                      int
@@ -138,6 +140,10 @@ func TestBadFiles(t *testing.T) {
 		{"section.json", "config", `{"security":{"clientDeviceTrustDurationMinutes":"60"}}`, "clientDeviceTrustDurationMinutes: 60", 0},
 		{"typo.yaml", "config", "dir: /tmp/x\nmqtt: {lisen: '127.0.0.1:1'}\n", "listen", 1},
 		{"notyaml.yaml", "config", "][", "", 1},
+		{"aws.yaml", "config", fmt.Sprintf(cloud, "greengrass-ats.iot.eu-central-1.amazonaws.com", "/a"),
+			"aws.yaml: cloud.operations: AWS does not publish this operation's path: VerifyClientDeviceIoTCertificateAssociation", 1},
+		{"path.yaml", "config", fmt.Sprintf(cloud, "gateway.local", "/a//b"), "path.yaml: cloud.operations: route of VerifyClientDeviceIdentity: ", 1},
+		{"own.yaml", "config", fmt.Sprintf(cloud, "gateway.local", "/a"), `verifyClientDeviceIdentity: "/a"`, 0},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			out, code := runProgram(t, c.command, "check", write(c.name, c.text))

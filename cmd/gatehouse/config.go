@@ -10,6 +10,7 @@ import (
 
 	"github.com/gatehouse-edge/gatehouse/actors/config"
 	"github.com/gatehouse-edge/gatehouse/actors/policy"
+	"github.com/gatehouse-edge/gatehouse/cloudsync"
 	"github.com/gatehouse-edge/gatehouse/cmd/internal/daemon"
 )
 
@@ -94,6 +95,9 @@ func (a *app) configCheck(file string) error {
 	}
 	r := configResult{File: file}
 	inForce, warnings, err := config.ParseAny(doc, nil)
+	if err == nil {
+		err = checkDataPlane(inForce.Cloud)
+	}
 	if err != nil {
 		r.Errors = inFile(file, policy.ErrorsOf(err))
 	} else {
@@ -121,4 +125,15 @@ func (a *app) configCheck(file string) error {
 		return &exitError{exitFailed, errQuiet}
 	}
 	return shown
+}
+
+// checkDataPlane refuses what `gatehouse serve` would: a cloud that cannot be asked.
+func checkDataPlane(c config.Cloud) error {
+	if c.Endpoint == "" || c.Verifier == config.VerifierIoT {
+		return nil
+	}
+	if err := cloudsync.CheckRoutes(c.Endpoint, routesOf(c.Operations)); err != nil {
+		return policy.Errors{{Kind: config.KindConflict, Path: "cloud.operations", Msg: err.Error()}}
+	}
+	return nil
 }

@@ -201,18 +201,23 @@ func dataPlane(c config.Cloud, now func() time.Time) (cloudsync.DataPlaneConfig,
 	if err != nil {
 		return cloudsync.DataPlaneConfig{}, fmt.Errorf("cloud.ca: %w", err)
 	}
+	return cloudsync.DataPlaneConfig{
+		Endpoint: c.Endpoint, Identity: identity, Roots: roots, Routes: routesOf(c.Operations), Timeout: min(c.RequestTimeout, deviceBudget), Now: now,
+	}, nil
+}
+
+// routesOf are the paths that a file sets.
+func routesOf(o config.Operations) cloudsync.Routes {
 	routes := cloudsync.Routes{}
 	for op, path := range map[cloudsync.Operation]string{
-		cloudsync.OpVerifyIdentity:    c.Operations.VerifyClientDeviceIdentity,
-		cloudsync.OpVerifyAssociation: c.Operations.VerifyClientDeviceIoTCertificateAssociation,
+		cloudsync.OpVerifyIdentity:    o.VerifyClientDeviceIdentity,
+		cloudsync.OpVerifyAssociation: o.VerifyClientDeviceIoTCertificateAssociation,
 	} {
 		if path != "" {
 			routes[op] = cloudsync.Route{Method: "POST", Path: path}
 		}
 	}
-	return cloudsync.DataPlaneConfig{
-		Endpoint: c.Endpoint, Identity: identity, Roots: roots, Routes: routes, Timeout: min(c.RequestTimeout, deviceBudget), Now: now,
-	}, nil
+	return routes
 }
 
 // deviceBudget is how long a connecting device waits for the cloud before what is stored
