@@ -41,12 +41,7 @@ is due, and how far one under way is. With --now one begins at once, unless one 
 		Example: example("gatehouse trust refresh --dir ./gh", "gatehouse trust refresh --now --dir ./gh"),
 		Args:    cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			if now {
-				if err := a.ask(c.Context(), daemon.OpRefresh, nil, nil); err != nil {
-					return err
-				}
-			}
-			return a.trustRefresh(c.Context())
+			return a.trustRefresh(c.Context(), now)
 		},
 	}
 	refresh.Flags().BoolVar(&now, "now", false, "begin one, whether it is due or not")
@@ -102,8 +97,14 @@ func printTrustDue(w io.Writer, all daemon.TrustDue) error {
 	return nil
 }
 
-func (a *app) trustRefresh(ctx context.Context) error {
-	r, err := query(ctx, a, daemon.OpRefreshing, nil, func(s *daemon.Stored) (daemon.RefreshReport, error) { return daemon.RefreshOf(s.Views), nil })
+func (a *app) trustRefresh(ctx context.Context, now bool) error {
+	var r daemon.RefreshReport
+	var err error
+	if now {
+		err = a.ask(ctx, daemon.OpRefresh, nil, &r)
+	} else {
+		r, err = query(ctx, a, daemon.OpRefreshing, nil, func(s *daemon.Stored) (daemon.RefreshReport, error) { return daemon.RefreshOf(s.Views), nil })
+	}
 	if err != nil {
 		return err
 	}

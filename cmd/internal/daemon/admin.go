@@ -25,7 +25,7 @@ const (
 	OpLogVerify  = "log-verify" // → VerifyReport (not "verify": that is a broker's operation)
 	OpLogStat    = "log-stat"   // → LogStats
 	OpBrokerAdd  = "broker-add" // BrokerRequest → BrokerAdded
-	OpRefresh    = "refresh"    // → Refresh: begins one, due or not
+	OpRefresh    = "refresh"    // → RefreshReport: begins one, due or not
 	OpRefreshing = "refreshing" // → RefreshReport: what it did last, when it is due, how far it is
 	OpTrustDue   = "trust-due"  // TrustDueRequest → TrustDue
 	OpMetrics    = "metrics"    // → metrics.Report

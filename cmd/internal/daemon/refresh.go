@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"cmp"
 	"context"
 	"time"
 
@@ -8,11 +9,10 @@ import (
 	"github.com/gatehouse-edge/gatehouse/messages"
 )
 
-// Refresh describes the refresh of stored trust.
+// Refresh says how far the refresh of stored trust is that this daemon began last.
 type Refresh struct {
 	Phase     string     `json:"phase"` // "idle", "listing", "confirming", "asking"
 	StartedAt *time.Time `json:"startedAt,omitempty"`
-	DueAt     *time.Time `json:"dueAt,omitempty"`
 	Listed    int        `json:"listed"` // things associated with this core
 	Pages     int        `json:"pages"`
 	Done      int        `json:"done"` // questions settled …
@@ -23,46 +23,29 @@ type Refresh struct {
 	Removed   int        `json:"removed"`
 }
 
-// refreshNow begins a refresh.
-func (d *Daemon) refreshNow(ctx context.Context, _ struct{}) (Refresh, error) {
+// refreshNow begins a refresh, and reports on it.
+func (d *Daemon) refreshNow(ctx context.Context, _ struct{}) (RefreshReport, error) {
 	if d.refresh == nil {
-		return Refresh{}, errNoRefresh
+		return RefreshReport{}, messages.Refuse(messages.RefusedNotReady, "nobody is asked for the associated things: set cloud.control in gatehouse.yaml")
 	}
 	answer, err := d.refresh.Run(ctx)
 	switch {
 	case err != nil:
-		return Refresh{}, err
+		return RefreshReport{}, err
 	case answer.Outcome == messages.RefreshOffline:
-		return Refresh{}, messages.Refuse(messages.RefusedNotReady, "the cloud cannot be reached; a refresh begins when it is back, if one is due")
+		return RefreshReport{}, messages.Refuse(messages.RefusedNotReady, "the cloud cannot be reached; a refresh begins when it is back, if one is due")
 	}
-	return d.refreshing(ctx, struct{}{})
-}
-
-// errNoRefresh says what is missing.
-var errNoRefresh = messages.Refuse(messages.RefusedNotReady, "nobody is asked for the associated things: set cloud.control in gatehouse.yaml")
-
-// refreshing says how far the refresh is.
-func (d *Daemon) refreshing(context.Context, struct{}) (Refresh, error) {
-	if d.refresh == nil {
-		return Refresh{}, errNoRefresh
-	}
-	return refreshOf(d.refresh.Status()), nil
+	return d.refreshReport(ctx, struct{}{})
 }
 
 func refreshOf(s actors.RefreshStatus) Refresh {
-	at := func(ms int64) *time.Time {
-		if ms == 0 {
-			return nil
-		}
-		t := time.UnixMilli(ms).UTC()
-		return &t
-	}
 	r := Refresh{
-		Phase: s.Phase, StartedAt: at(s.StartedMs), DueAt: at(s.DueMs), Listed: s.Listed, Pages: s.Pages,
+		Phase: cmp.Or(s.Phase, "idle"), Listed: s.Listed, Pages: s.Pages,
 		Done: s.Done, Total: s.Total, Renewed: s.Renewed, Denied: s.Denied, Silent: s.Unanswered, Removed: s.Removed,
 	}
-	if r.Phase == "" {
-		r.Phase = "idle"
+	if s.StartedMs != 0 {
+		started := moment(s.StartedMs)
+		r.StartedAt = &started
 	}
 	return r
 }
