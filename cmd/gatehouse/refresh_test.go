@@ -1,10 +1,12 @@
 package main
 
 import (
+	"regexp"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/gatehouse-edge/gatehouse/cloudsync"
 	"github.com/gatehouse-edge/gatehouse/cmd/internal/daemon"
 )
 
@@ -26,8 +28,23 @@ func refreshed(d *dev, want string) daemon.RefreshReport {
 	}
 }
 
+// awaitRefresh waits until `trust refresh` says something.
+func awaitRefresh(d *dev, pattern string) {
+	d.t.Helper()
+	want := regexp.MustCompile(pattern)
+	for end := time.Now().Add(20 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+		out := d.must("refresh: ", "trust", "refresh")
+		if want.MatchString(out) {
+			return
+		}
+		if time.Now().After(end) {
+			d.t.Fatalf("trust refresh never says %s, but\n%s", want, out)
+		}
+	}
+}
+
 // TestRefresh: who is associated with the core keeps its trust, who is not loses it, and a
-// listing that fails changes nothing.
+// listing that fails changes nothing; and one under way says how far it is.
 func TestRefresh(t *testing.T) {
 	need(t, "mosquitto_pub")
 	d := startDev(t, "", "--trust", "1h")
@@ -38,6 +55,15 @@ func TestRefresh(t *testing.T) {
 	}
 	if l := refreshed(d, "completed").Last; l.Listed != 3 || l.Renewed != 4 || l.Removed != 0 {
 		t.Errorf("the refresh did %+v", l)
+	}
+
+	d.must("misbehaves", "sim", "cloud", "fault", "--operation", string(cloudsync.OpVerifyAssociation), "--latency", "1s")
+	before := answer[daemon.RefreshReport](d, "trust", "refresh", "--now")
+	awaitRefresh(d, `under way since [^a-z]+Z, asking: 3 things listed, [1-3] of 4 questions settled\n`)
+	d.must("the cloud behaves", "sim", "cloud", "fault", "clear")
+	awaitRefresh(d, `completed at [^a-z]+Z \(record [0-9]+\): 3 things listed, 4 .*\nrefresh: the next`)
+	if r := answer[daemon.RefreshReport](d, "trust", "refresh"); before.Running == nil || r.Last.Record <= before.Last.Record || r.Progress.Done != 4 || r.Progress.Total != 4 {
+		t.Errorf("the refresh that began with %+v ended with %+v, %+v", before, r.Last, r.Progress)
 	}
 
 	d.must("misbehaves", "sim", "cloud", "fault", "--operation", "ListClientDevicesAssociatedWithCoreDevice", "--status", "403", "--error", "AccessDeniedException")
