@@ -29,28 +29,30 @@ type documents struct {
 	restart  []string                      // guarded by mu: keys that a restart is needed for
 }
 
-// problem is why what a file holds is not in force.
+// problem is why what a file holds is not in force: it was rejected, which is on record,
+// or it cannot be read.
 type problem struct {
-	since  time.Time
-	errors []string
+	rejected bool
+	since    time.Time
+	errors   []string
 }
 
-// note remembers why the file of stream is not in force, if it is not, and reports
-// whether that is news.
-func (s *documents) note(stream messages.StreamID, lines []string) bool {
+// note remembers why the file of stream is not in force, if there are lines that say why,
+// and reports whether that is news.
+func (s *documents) note(stream messages.StreamID, rejected bool, lines []string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if len(lines) == 0 {
 		delete(s.problems, stream)
 		return false
 	}
-	if slices.Equal(s.problems[stream].errors, lines) {
+	if p := s.problems[stream]; p.rejected == rejected && slices.Equal(p.errors, lines) {
 		return false
 	}
 	if s.problems == nil {
 		s.problems = make(map[messages.StreamID]problem)
 	}
-	s.problems[stream] = problem{since: time.Now(), errors: lines}
+	s.problems[stream] = problem{rejected: rejected, since: time.Now(), errors: lines}
 	return true
 }
 
@@ -160,7 +162,7 @@ func (d *Daemon) takePolicyFile(ctx context.Context, doc []byte, err error) erro
 
 // unreadable notes that there is nothing to judge.
 func (d *Daemon) unreadable(stream messages.StreamID, file string, err error) {
-	if d.documents.note(stream, []string{err.Error()}) {
+	if d.documents.note(stream, false, []string{err.Error()}) {
 		d.logger.Error("file cannot be read: what it held stays in force", "file", file, "error", err)
 	}
 }
@@ -172,7 +174,7 @@ func (d *Daemon) take(ctx context.Context, c messages.Command, former bool) erro
 		return err
 	}
 	rejected, _ := reply.(messages.Rejected)
-	news := d.documents.note(c.Target(), rejected.Errors)
+	news := d.documents.note(c.Target(), true, rejected.Errors)
 	if len(rejected.Errors) > 0 && !former {
 		return errors.New(strings.Join(rejected.Errors, "\n"))
 	}

@@ -7,6 +7,9 @@ import (
 	"path/filepath"
 	"syscall"
 	"testing"
+
+	"github.com/gatehouse-edge/gatehouse/messages"
+	"github.com/gatehouse-edge/gatehouse/projections"
 )
 
 // TestReadLimited: what is no file of a bounded size is refused at once, whoever put it
@@ -41,5 +44,41 @@ func TestReadLimited(t *testing.T) {
 	}
 	if _, err := readLimited(filepath.Join(dir, "none"), 100); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("no file: %v, want fs.ErrNotExist", err)
+	}
+}
+
+// TestProblemWith: a rejection is told with its record, and a file that cannot be read
+// never is, whatever its error says.
+func TestProblemWith(t *testing.T) {
+	const stream = messages.StreamPolicy
+	rejection := &projections.Rejection{Seq: 7, At: messages.Instant{WallMs: 1000, TrustMs: 1000}, Errors: []string{"p.yaml:1:2: no"}}
+	for _, c := range []struct {
+		name     string
+		note     bool
+		rejected bool
+		errors   []string
+		recorded *projections.Rejection
+		want     uint64 // the record; 0: it cannot be read
+		none     bool
+	}{
+		{"in force", false, false, nil, nil, 0, true},
+		{"good again after a rejection", false, false, nil, rejection, 0, true},
+		{"rejected", true, true, []string{"p.yaml:1:2: no"}, rejection, 7, false},
+		{"rejected anew, which is not noted yet", true, true, []string{"p.yaml:1:2: former"}, rejection, 7, false},
+		{"in force, which is not noted yet", true, true, []string{"p.yaml:1:2: no"}, nil, 0, true},
+		{"not readable", true, false, []string{"open p.yaml: no such file or directory"}, rejection, 0, false},
+		{"not readable, in the same words", true, false, []string{"p.yaml:1:2: no"}, rejection, 0, false},
+	} {
+		live := &documents{}
+		if c.note && !live.note(stream, c.rejected, c.errors) {
+			t.Errorf("%s: no news", c.name)
+		}
+		p := problemWith(projections.Document{Rejected: c.recorded}, stream, live)
+		switch {
+		case (p == nil) != c.none:
+			t.Errorf("%s: %+v", c.name, p)
+		case p != nil && (p.Record != c.want || c.want != 0 && p.Errors[0] != rejection.Errors[0]):
+			t.Errorf("%s: %+v, want record %d", c.name, p, c.want)
+		}
 	}
 }

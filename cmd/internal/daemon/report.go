@@ -58,22 +58,19 @@ func documentsOf(v *projections.Views, live *documents) []DocumentReport {
 }
 
 func problemWith(d projections.Document, stream messages.StreamID, live *documents) *Problem {
-	rejected := d.Rejected
-	if live == nil {
-		if rejected == nil {
+	if live != nil {
+		p, bad := live.read(stream)
+		switch {
+		case !bad:
 			return nil
+		case !p.rejected:
+			return &Problem{Since: p.since.UTC().Truncate(time.Millisecond), Errors: p.errors}
 		}
-		return &Problem{Record: rejected.Seq, Since: rejected.At.Wall(), Errors: rejected.Errors}
 	}
-	p, bad := live.read(stream)
-	if !bad {
-		return nil
+	if r := d.Rejected; r != nil {
+		return &Problem{Record: r.Seq, Since: r.At.Wall(), Errors: r.Errors}
 	}
-	shown := &Problem{Since: p.since.UTC().Truncate(time.Millisecond), Errors: p.errors}
-	if rejected != nil && len(rejected.Errors) > 0 && len(p.errors) > 0 && rejected.Errors[0] == p.errors[0] {
-		shown.Record, shown.Since = rejected.Seq, rejected.At.Wall()
-	}
-	return shown
+	return nil
 }
 
 // StoredConfig reports from a stopped daemon's log.
