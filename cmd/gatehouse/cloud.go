@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/pem"
 	"fmt"
 	"time"
 
@@ -29,12 +28,12 @@ func cloudConfig(c config.Cloud, now func() time.Time) (*cloudsync.Config, error
 	if err != nil {
 		return nil, err
 	}
-	core, err := certificateIDIn(c.Certificate)
+	core, err := readCertificate(c.Certificate)
 	if err != nil {
 		return nil, fmt.Errorf("cloud.certificate: %w", err)
 	}
 	plane.Timeout = min(c.RequestTimeout, deviceBudget)
-	cfg.Verifier, err = iotverifier.New(iotverifier.Config{Control: plane, Core: core})
+	cfg.Verifier, err = iotverifier.New(iotverifier.Config{Control: plane, Core: messages.CertificateIDOf(core.Raw)})
 	return cfg, err
 }
 
@@ -66,17 +65,4 @@ func associationsOf(c config.Cloud, now func() time.Time) (actors.Associations, 
 		return nil, err
 	}
 	return associations.New(associations.Config{Control: plane, Core: messages.ThingName(c.ThingName)})
-}
-
-// certificateIDIn is the id of the first certificate in a PEM file.
-func certificateIDIn(file string) (messages.CertificateID, error) {
-	text, err := readFile(file, 64<<10)
-	if err != nil {
-		return "", err
-	}
-	block, _ := pem.Decode(text)
-	if block == nil || block.Type != "CERTIFICATE" {
-		return "", fmt.Errorf("%s does not begin with a PEM certificate", file)
-	}
-	return messages.CertificateIDOf(block.Bytes), nil
 }

@@ -14,9 +14,6 @@ import (
 	"github.com/gatehouse-edge/gatehouse/cmd/internal/daemon"
 )
 
-// configMaxBytes bounds a configuration file.
-const configMaxBytes = 1 << 20
-
 func (a *app) configCommand() *cobra.Command {
 	c := &cobra.Command{Use: "config", Short: "Check configuration files, and show what is in force"}
 	c.AddCommand(&cobra.Command{
@@ -89,7 +86,7 @@ type configResult struct {
 }
 
 func (a *app) configCheck(file string) error {
-	doc, err := readFile(file, configMaxBytes)
+	doc, err := readFile(file, config.DocumentBytesMax)
 	if err != nil {
 		return err
 	}

@@ -50,7 +50,7 @@ func TestEnrollAgain(t *testing.T) {
 	}
 	id := func(folder string) messages.CertificateID {
 		t.Helper()
-		certificate, err := readCertificate(folder)
+		certificate, err := readCertificate(filepath.Join(folder, "cert.pem"))
 		if err != nil {
 			t.Fatal(err)
 		}

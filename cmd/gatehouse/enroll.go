@@ -66,9 +66,9 @@ func enroll(authority *awsemu.Authority, registry *awsemu.Registry, thing messag
 			return err
 		}
 	}
-	certificate, err := readCertificate(folder)
+	certificate, err := readCertificate(filepath.Join(folder, "cert.pem"))
 	if err != nil {
-		return err
+		return fmt.Errorf("%w; remove %s, and a new identity is made", err, folder)
 	}
 	return register(registry, thing, certificate, core)
 }
@@ -101,7 +101,7 @@ func enrollAdded(dir string, authority *awsemu.Authority, registry *awsemu.Regis
 		if err != nil {
 			continue
 		}
-		certificate, err := readCertificate(deviceDir(dir, folder.Name()))
+		certificate, err := readCertificate(filepath.Join(deviceDir(dir, folder.Name()), "cert.pem"))
 		if err != nil {
 			continue // not finished, or not ours
 		}
@@ -116,20 +116,19 @@ func enrollAdded(dir string, authority *awsemu.Authority, registry *awsemu.Regis
 	return nil
 }
 
-// readCertificate reads the certificate of the identity in folder.
-func readCertificate(folder string) (*x509.Certificate, error) {
-	path := filepath.Join(folder, "cert.pem")
-	text, err := readFile(path, certificateMaxBytes)
+// readCertificate reads the first certificate of a PEM file.
+func readCertificate(file string) (*x509.Certificate, error) {
+	text, err := readFile(file, certificateMaxBytes)
 	if err != nil {
 		return nil, err
 	}
 	block, _ := pem.Decode(text)
-	if block == nil {
-		return nil, fmt.Errorf("%s: no certificate in it; remove %s, and a new identity is made", path, folder)
+	if block == nil || block.Type != "CERTIFICATE" {
+		return nil, fmt.Errorf("%s does not begin with a PEM certificate", file)
 	}
 	certificate, err := x509.ParseCertificate(block.Bytes)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w; remove %s, and a new identity is made", path, err, folder)
+		return nil, fmt.Errorf("%s: %w", file, err)
 	}
 	return certificate, nil
 }

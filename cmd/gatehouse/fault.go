@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -117,12 +116,7 @@ func (f *faultFlags) script(c *cobra.Command) (fault.Script, error) {
 }
 
 func readScript(file string) (fault.Script, error) {
-	in, err := os.Open(file)
-	if err != nil {
-		return fault.Script{}, err
-	}
-	defer func() { _ = in.Close() }()
-	doc, err := io.ReadAll(io.LimitReader(in, fault.DocumentBytesMax+1))
+	doc, err := readFile(file, fault.DocumentBytesMax)
 	if err != nil {
 		return fault.Script{}, err
 	}

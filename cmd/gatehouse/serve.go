@@ -34,7 +34,7 @@ func (a *app) serveCommand() *cobra.Command {
 }
 
 func (a *app) serve(ctx context.Context, file string) error {
-	doc, err := readFile(file, configMaxBytes)
+	doc, err := readFile(file, config.DocumentBytesMax)
 	if err != nil {
 		return err
 	}
