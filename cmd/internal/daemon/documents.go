@@ -38,13 +38,14 @@ type problem struct {
 }
 
 // note remembers why the file of stream is not in force, if there are lines that say why,
-// and reports whether that is news.
+// and reports whether that is news: a problem that was not known so, or the end of one.
 func (s *documents) note(stream messages.StreamID, rejected bool, lines []string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if len(lines) == 0 {
+		_, bad := s.problems[stream]
 		delete(s.problems, stream)
-		return false
+		return bad
 	}
 	if p := s.problems[stream]; p.rejected == rejected && slices.Equal(p.errors, lines) {
 		return false
@@ -178,10 +179,14 @@ func (d *Daemon) take(ctx context.Context, c messages.Command, former bool) erro
 	if len(rejected.Errors) > 0 && !former {
 		return errors.New(strings.Join(rejected.Errors, "\n"))
 	}
+	if !news {
+		return nil
+	}
 	for _, line := range rejected.Errors {
-		if news {
-			d.logger.Error("document rejected: the former one stays in force", "error", line)
-		}
+		d.logger.Error("document rejected: the former one stays in force", "error", line)
+	}
+	if len(rejected.Errors) == 0 {
+		d.logger.Info("document good again: it is in force", "stream", string(c.Target()))
 	}
 	return nil
 }

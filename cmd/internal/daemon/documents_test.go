@@ -73,6 +73,9 @@ func TestProblemWith(t *testing.T) {
 		if c.note && !live.note(stream, c.rejected, c.errors) {
 			t.Errorf("%s: no news", c.name)
 		}
+		if live.note(stream, c.rejected, c.errors) {
+			t.Errorf("%s: news twice", c.name)
+		}
 		p := problemWith(projections.Document{Rejected: c.recorded}, stream, live)
 		switch {
 		case (p == nil) != c.none:

@@ -202,6 +202,11 @@ func TestBadFileKeepsTheFormer(t *testing.T) {
 	if head := c.log.Head().Seq; head != c.seen {
 		t.Errorf("%d records more", head-c.seen)
 	}
+	c.documents.taking.Lock() // it is said after it is noted
+	defer c.documents.taking.Unlock()
+	if said := c.said.String(); strings.Count(said, "document good again") != 1 {
+		t.Errorf("the operator hears nothing of the end, or too often:\n%s", said)
+	}
 }
 
 // TestKeysThatNeedARestart: they are named, and the section is in force all the same.
