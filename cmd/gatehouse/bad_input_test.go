@@ -135,6 +135,7 @@ func TestBadFiles(t *testing.T) {
 		{"variable.yaml", "policy", strings.Replace(good, "'*'", "'mqtt:topic:${iot:Connection.Thing.Type}'", 1), "${iot:Connection.Thing.Type}", 1},
 		{"nul.yaml", "policy", "a\x00b", "", 1},
 		{"bomb.yaml", "policy", "a: &a [x,x]\nb: &b [*a,*a]\nc: [*b,*b]\n", "anchor", 1},
+		{"gatehouse.yaml", "policy", "dir: /tmp/x\n", "warning: ", 0},
 		{"huge.yaml", "policy", strings.Repeat("#", 600<<10), "", 1},
 		{"latin1.yaml", "policy", "a: \xe9\n", "UTF-8", 1},
 		{"section.json", "config", `{"security":{"clientDeviceTrustDurationMinutes":"60"}}`, "clientDeviceTrustDurationMinutes: 60", 0},
@@ -152,6 +153,11 @@ func TestBadFiles(t *testing.T) {
 			}
 		})
 	}
+	for _, none := range []string{dir, filepath.Join(dir, "nothing")} {
+		if out, code := runProgram(t, "log", "stat", none); code != 1 || !strings.Contains(out, "no event log in "+none) {
+			t.Errorf("stat of %s: exit %d\n%s", none, code, out)
+		}
+	}
 	if out, code := runProgram(t, "log", "verify", filepath.Join(dir, "nothing")); code != 1 || !strings.Contains(out, "no event log") {
 		t.Errorf("verify of nothing: exit %d\n%s", code, out)
 	}
@@ -160,6 +166,12 @@ func TestBadFiles(t *testing.T) {
 	}
 	if out, code := runProgram(t, "policy", "test", "../../actors/policy/testdata/policy-eval.json", "../../actors/policy/testdata/selection-rules.json"); code != 0 || !strings.HasSuffix(out, " passed, 0 failed\n") {
 		t.Errorf("policy test: exit %d\n%s", code, out)
+	}
+	if out, code := runProgram(t, "policy", "test", write("policy.yaml", good)); code != 1 || !strings.Contains(out, "want JSON in the shape of policy-eval.json") {
+		t.Errorf("policy test of a policy: exit %d\n%s", code, out)
+	}
+	if out, code := runProgram(t, "serve", "-c", filepath.Join(dir, "nothing")); code != 1 || !strings.Contains(out, "with -c") {
+		t.Errorf("serve of nothing: exit %d\n%s", code, out)
 	}
 	if out, code := runProgram(t, "frobnicate"); code == 0 || out == "" {
 		t.Errorf("unknown command: exit %d\n%s", code, out)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"io/fs"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -204,6 +205,24 @@ func TestWrongCalls(t *testing.T) {
 	} {
 		if out, code := runProgram(t, strings.Fields(c.args)...); code != c.code || !strings.Contains(out, c.want) {
 			t.Errorf("gatehouse %s: exit %d, want %d and %q in:\n%.600s", c.args, code, c.code, c.want, out)
+		}
+	}
+	if out, code := runProgram(t, "explain", ""); code != exitUsage || !strings.Contains(out, "THING is empty") {
+		t.Errorf("explain without a name: exit %d\n%s", code, out)
+	}
+}
+
+// TestAddressInUse: who starts it beside another server hears what to do.
+func TestAddressInUse(t *testing.T) {
+	other, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	for _, flag := range []string{"--nats", "--mqtt", "--http"} {
+		args := []string{"dev", "--nats", freeAddr(t), "--mqtt", freeAddr(t), "--http", freeAddr(t), flag, other.Addr().String()}
+		if out, code := runProgram(t, args...); code != exitFailed || !strings.HasSuffix(out, "; stop what uses that address, or choose another by --nats, --mqtt or --http\n") {
+			t.Errorf("%s: exit %d\n%s", flag, code, out)
 		}
 	}
 }

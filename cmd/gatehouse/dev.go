@@ -122,7 +122,7 @@ func (a *app) dev(ctx context.Context, o devOptions) (err error) {
 		Fatal: failed.note,
 	})
 	if err != nil {
-		return failed.or(logError(err, stopFirst))
+		return failed.or(startError(err, "--nats, --mqtt or --http"))
 	}
 	a.printDev(d, cloud)
 	<-ctx.Done()

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 
@@ -27,6 +28,8 @@ trust in the device, the records of the log it rests on, and what to do about it
 			"gatehouse explain sensor-1 mqtt:publish mqtt:topic:sensors/sensor-2/x --dir ./gh"),
 		Args: func(_ *cobra.Command, args []string) error {
 			switch {
+			case len(args) > 0 && args[0] == "": // perhaps a script's variable that is not set
+				return &exitError{exitUsage, errors.New("explain: THING is empty; --last is the last refusal of anybody")}
 			case len(args) == 1 || len(args) == 3 || len(args) == 0 && (last || certificate != ""):
 				return nil
 			}

@@ -56,8 +56,11 @@ func (a *app) policyCheck(files []string) error {
 	}
 	err := a.show(results, func(w io.Writer) error {
 		for _, r := range results {
-			for _, e := range append(r.Errors, r.Warnings...) {
+			for _, e := range r.Errors {
 				fmt.Fprintln(w, e)
+			}
+			for _, e := range r.Warnings {
+				fmt.Fprintf(w, "warning: %s\n", e)
 			}
 			if r.OK {
 				fmt.Fprintf(w, "ok: %s: %d groups, %d policies, revision %s\n", r.File, r.Groups, r.Policies, policy.ShortRevision(r.Revision))
@@ -95,7 +98,7 @@ func (a *app) policyTest(files []string) error {
 		}
 		p, f, lines, err := policy.RunVectors(file, data)
 		if err != nil {
-			return err
+			return fmt.Errorf("%w; want JSON in the shape of policy-eval.json: a policy itself is for `gatehouse policy check`", err)
 		}
 		passed, failed, failures = passed+p, failed+f, append(failures, lines...)
 	}

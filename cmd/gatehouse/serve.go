@@ -5,11 +5,15 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -35,6 +39,9 @@ func (a *app) serveCommand() *cobra.Command {
 
 func (a *app) serve(ctx context.Context, file string) error {
 	doc, err := readFile(file, config.DocumentBytesMax)
+	if errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("%w; name the configuration file with -c, or try `gatehouse dev`, which needs none", err)
+	}
 	if err != nil {
 		return err
 	}
@@ -68,7 +75,7 @@ func (a *app) serve(ctx context.Context, file string) error {
 	cfg.Fatal = failed.note
 	d, err := daemon.Start(ctx, cfg)
 	if err != nil {
-		return failed.or(logError(err, stopFirst))
+		return failed.or(startError(err, "nats.listen, mqtt.listen or http.listen"))
 	}
 	logger.Info("ready", "nats", d.NATSURL(), "mqtt", d.MQTTAddr(), "dir", cfg.Dir)
 	fmt.Fprintln(a.out, "ready")
@@ -88,8 +95,14 @@ func (a *app) unusable(file string, problems policy.Errors, err error) error {
 	return fmt.Errorf("%s cannot be used; see `gatehouse config check %s`", file, file)
 }
 
-// stopFirst is what to do when another daemon uses the directory.
-const stopFirst = "stop that first, or name another directory"
+// startError says what to do when a daemon does not start. addresses are the settings that
+// say where it listens.
+func startError(err error, addresses string) error {
+	if strings.Contains(err.Error(), syscall.EADDRINUSE.Error()) { // the NATS server tells it as text alone
+		return fmt.Errorf("%w; stop what uses that address, or choose another by %s", err, addresses)
+	}
+	return logError(err, "stop that first, or name another directory")
+}
 
 // failure is the first append that failed: while the daemon starts, runs or ends. It is
 // kept apart from the context, which a signal may have ended before.

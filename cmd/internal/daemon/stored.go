@@ -53,9 +53,9 @@ func OpenReadOnly(dir string) (eventlog.Log, error) {
 	path := LogDir(dir)
 	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
 		path = dir
-	}
-	if _, err := os.Stat(path); err != nil {
-		return nil, fmt.Errorf("no event log in %s: %w", dir, err)
+		if _, err := os.Stat(filepath.Join(path, "LOCK")); err != nil {
+			return nil, fmt.Errorf("no event log in %s: %w", dir, err)
+		}
 	}
 	verifier, err := logVerifier(dir)
 	if err != nil {
