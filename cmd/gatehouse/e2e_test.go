@@ -107,16 +107,23 @@ func (b *buffer) await(t *testing.T, text string, within time.Duration) {
 	}
 }
 
-// freeAddr finds a free address on loopback.
+// freeAddr finds a free address on loopback, and never the same one twice.
 func freeAddr(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		addr := l.Addr().String()
+		l.Close()
+		if _, given := addrsGiven.LoadOrStore(addr, true); !given {
+			return addr
+		}
 	}
-	defer l.Close()
-	return l.Addr().String()
 }
+
+var addrsGiven sync.Map
 
 // startDev starts the program in dir, a new one if it is empty.
 func startDev(t *testing.T, dir string, flags ...string) *dev {
