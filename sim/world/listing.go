@@ -68,12 +68,12 @@ func (l *listing) onWire() bool {
 // afterFunc is the clock for the lister's pauses, in which it waits for time to pass.
 func (l *listing) afterFunc(d time.Duration, f func()) (stop func() bool) {
 	l.page(false)
-	l.turns.hold()
 	stopTimer := l.clock.AfterFunc(d, func() {
 		l.page(true)
 		l.turns.release()
 		f()
 	})
+	l.turns.hold() // not before: time may pass from now on
 	return func() bool {
 		stopped := stopTimer()
 		if stopped {
