@@ -11,6 +11,7 @@ import (
 
 	"github.com/eclipse/paho.golang/paho"
 
+	"github.com/gatehouse-edge/gatehouse/actors/brokers/client"
 	"github.com/gatehouse-edge/gatehouse/actors/brokers/client/clienttest"
 	"github.com/gatehouse-edge/gatehouse/actors/brokers/mochi"
 	"github.com/gatehouse-edge/gatehouse/messages"
@@ -178,8 +179,10 @@ func TestRetainedMessagesAreJudgedAgain(t *testing.T) {
 func TestDeliveryAcrossAPolicyChange(t *testing.T) {
 	const rounds = 200
 	// A busy machine is no reason to drop any: neither acknowledgements that are behind,
-	// nor permissions that are slow.
-	w := start(t, func(cfg *mochi.Config) { cfg.Limits.Queued, cfg.Limits.DeliveryWait = rounds, time.Minute })
+	// nor a desk that is slow.
+	w := startAsking(t, client.Config{Timeout: time.Minute}, func(cfg *mochi.Config) {
+		cfg.Limits.Queued, cfg.Limits.DeliveryWait = rounds, time.Minute
+	})
 	one, two := w.as("sensor-1"), w.as("sensor-2")
 	one.subscribe("hall/#", "sensors/sensor-1/#")
 	for i := range rounds {

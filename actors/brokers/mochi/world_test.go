@@ -49,6 +49,12 @@ type world struct {
 // start runs a world in which sensor-1 and sensor-2 may do everything above.
 func start(t *testing.T, edit func(*mochi.Config)) *world {
 	t.Helper()
+	return startAsking(t, client.Config{Timeout: time.Second, MaxStale: 500 * time.Millisecond}, edit)
+}
+
+// startAsking is start with bounds of its own on the word of the desk.
+func startAsking(t *testing.T, bounds client.Config, edit func(*mochi.Config)) *world {
+	t.Helper()
 	w := &world{t: t, desk: clienttest.Start(t, "mqtt"), server: clienttest.Certificate(t, "broker"), devices: make(map[string]tls.Certificate)}
 	w.current.Store(&w.server)
 	for _, name := range []string{"sensor-1", "sensor-2"} {
@@ -57,7 +63,8 @@ func start(t *testing.T, edit func(*mochi.Config)) *world {
 	}
 	w.desk.SetPolicy(mayConnect, mayPublish, maySubscribe, mayTalk, mayListen, mayShare)
 	var err error
-	w.client, err = client.Connect(t.Context(), client.Config{Broker: "mqtt", URL: w.desk.URL(), Timeout: time.Second, MaxStale: 500 * time.Millisecond})
+	bounds.Broker, bounds.URL = "mqtt", w.desk.URL()
+	w.client, err = client.Connect(t.Context(), bounds)
 	if err != nil {
 		t.Fatal(err)
 	}
