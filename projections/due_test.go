@@ -139,10 +139,11 @@ func TestDueIsComplete(t *testing.T) {
 		if n := len(h.records); n > 0 {
 			now = h.records[n-1].At.TrustMs
 		}
+		before := min(now, t0)
 		now += rapid.Int64Range(tellAgainMs, expiry).Draw(t, "later")
 		trust := messages.Trust{DurationMs: rapid.Int64Range(8, 3*duration).Draw(t, "duration"), SinceMs: v.VoidedMs()}
 		age := rapid.Int64Range(1, trust.DurationMs).Draw(t, "age")
-		v.Due(minute(), t0, duration, 0) // other rules, a while ago
+		v.Due(minute(), before, duration, 0) // other rules, a while ago
 		got := v.Due(trust, now, age, 1000)
 
 		lapsed := map[string]bool{}
