@@ -3,6 +3,7 @@ package actors
 import (
 	"fmt"
 
+	"github.com/gatehouse-edge/gatehouse/actors/ca"
 	"github.com/gatehouse-edge/gatehouse/actors/core"
 	"github.com/gatehouse-edge/gatehouse/actors/device"
 	"github.com/gatehouse-edge/gatehouse/actors/refresh"
@@ -62,6 +63,10 @@ var (
 		return refresh.Decide(s, refresh.Facts{NetworkUp: f.NetworkUp, InHandMs: f.RefreshMs, Trust: f.Trust}, in)
 	}, refresh.Evolve)
 
+	authorities = pure(func(_ messages.StreamID, b ca.Book, _ device.Facts, in messages.Input) (messages.Decision, error) {
+		return ca.Decide(b, in)
+	}, ca.Evolve)
+
 	journals = stateless(pure(func(stream messages.StreamID, s core.Journal, _ device.Facts, in messages.Input) (messages.Decision, error) {
 		return core.DecideJournal(stream, s, in)
 	}, core.EvolveJournal))
@@ -97,7 +102,9 @@ func (s *System) familyOf(stream messages.StreamID) (family, error) {
 		return documents, nil
 	case messages.StreamSync:
 		return syncs, nil
-	case messages.StreamCA, messages.StreamClock, messages.StreamCredentials,
+	case messages.StreamCA:
+		return authorities, nil
+	case messages.StreamClock, messages.StreamCredentials,
 		messages.StreamLifecycle, messages.StreamStrangers:
 		return journals, nil
 	}

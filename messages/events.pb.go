@@ -1087,7 +1087,8 @@ func (x *ConfigRejected) GetErrors() []string {
 	return nil
 }
 
-// AuthorityCreated: the CA entity made a managed authority. Grants.
+// AuthorityCreated: the CA entity made a managed authority, or took up the former one again
+// in place of a custom one. Grants.
 type AuthorityCreated struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Der           []byte                 `protobuf:"bytes,1,opt,name=der,proto3" json:"der,omitempty"`
@@ -1140,11 +1141,12 @@ func (x *AuthorityCreated) GetCaType() string {
 	return ""
 }
 
-// AuthorityImported: the CA entity took a custom authority into use. Grants.
+// AuthorityImported: the CA entity took a custom authority into use, or another chain above
+// the same issuing certificate. Grants.
 type AuthorityImported struct {
 	state          protoimpl.MessageState `protogen:"open.v1"`
-	Chain          [][]byte               `protobuf:"bytes,1,rep,name=chain,proto3" json:"chain,omitempty"` // issuing certificate first
-	CertificateUri string                 `protobuf:"bytes,2,opt,name=certificate_uri,json=certificateUri,proto3" json:"certificate_uri,omitempty"`
+	Chain          [][]byte               `protobuf:"bytes,1,rep,name=chain,proto3" json:"chain,omitempty"`                                         // issuing certificate first
+	CertificateUri string                 `protobuf:"bytes,2,opt,name=certificate_uri,json=certificateUri,proto3" json:"certificate_uri,omitempty"` // without its PIN, as the next
 	PrivateKeyUri  string                 `protobuf:"bytes,3,opt,name=private_key_uri,json=privateKeyUri,proto3" json:"private_key_uri,omitempty"`
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
@@ -1246,6 +1248,122 @@ func (x *AuthorityUploaded) GetAuthorityId() string {
 	return ""
 }
 
+// AuthorityAnnounced: the CA entity, on an operator's word: whoever must trust this
+// authority has been given it, so that it may issue. Records.
+type AuthorityAnnounced struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	AuthorityId   string                 `protobuf:"bytes,1,opt,name=authority_id,json=authorityId,proto3" json:"authority_id,omitempty"`
+	By            string                 `protobuf:"bytes,2,opt,name=by,proto3" json:"by,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AuthorityAnnounced) Reset() {
+	*x = AuthorityAnnounced{}
+	mi := &file_events_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AuthorityAnnounced) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AuthorityAnnounced) ProtoMessage() {}
+
+func (x *AuthorityAnnounced) ProtoReflect() protoreflect.Message {
+	mi := &file_events_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AuthorityAnnounced.ProtoReflect.Descriptor instead.
+func (*AuthorityAnnounced) Descriptor() ([]byte, []int) {
+	return file_events_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *AuthorityAnnounced) GetAuthorityId() string {
+	if x != nil {
+		return x.AuthorityId
+	}
+	return ""
+}
+
+func (x *AuthorityAnnounced) GetBy() string {
+	if x != nil {
+		return x.By
+	}
+	return ""
+}
+
+// AuthorityRejected: the CA entity: a custom authority cannot be used; what was in force
+// stays in force. URIs are without their PIN. Records.
+type AuthorityRejected struct {
+	state          protoimpl.MessageState `protogen:"open.v1"`
+	CertificateUri string                 `protobuf:"bytes,1,opt,name=certificate_uri,json=certificateUri,proto3" json:"certificate_uri,omitempty"`
+	PrivateKeyUri  string                 `protobuf:"bytes,2,opt,name=private_key_uri,json=privateKeyUri,proto3" json:"private_key_uri,omitempty"`
+	Reason         string                 `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *AuthorityRejected) Reset() {
+	*x = AuthorityRejected{}
+	mi := &file_events_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AuthorityRejected) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AuthorityRejected) ProtoMessage() {}
+
+func (x *AuthorityRejected) ProtoReflect() protoreflect.Message {
+	mi := &file_events_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AuthorityRejected.ProtoReflect.Descriptor instead.
+func (*AuthorityRejected) Descriptor() ([]byte, []int) {
+	return file_events_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *AuthorityRejected) GetCertificateUri() string {
+	if x != nil {
+		return x.CertificateUri
+	}
+	return ""
+}
+
+func (x *AuthorityRejected) GetPrivateKeyUri() string {
+	if x != nil {
+		return x.PrivateKeyUri
+	}
+	return ""
+}
+
+func (x *AuthorityRejected) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
 // AuthorityRetired: the CA entity: no longer issues and leaves the bundle. Restricts.
 type AuthorityRetired struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1257,7 +1375,7 @@ type AuthorityRetired struct {
 
 func (x *AuthorityRetired) Reset() {
 	*x = AuthorityRetired{}
-	mi := &file_events_proto_msgTypes[17]
+	mi := &file_events_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1269,7 +1387,7 @@ func (x *AuthorityRetired) String() string {
 func (*AuthorityRetired) ProtoMessage() {}
 
 func (x *AuthorityRetired) ProtoReflect() protoreflect.Message {
-	mi := &file_events_proto_msgTypes[17]
+	mi := &file_events_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1282,7 +1400,7 @@ func (x *AuthorityRetired) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuthorityRetired.ProtoReflect.Descriptor instead.
 func (*AuthorityRetired) Descriptor() ([]byte, []int) {
-	return file_events_proto_rawDescGZIP(), []int{17}
+	return file_events_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *AuthorityRetired) GetAuthorityId() string {
@@ -1304,18 +1422,19 @@ type CertificateOrdered struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Subscriber    string                 `protobuf:"bytes,1,opt,name=subscriber,proto3" json:"subscriber,omitempty"`
 	Serial        string                 `protobuf:"bytes,2,opt,name=serial,proto3" json:"serial,omitempty"` // lower-case hex
-	Reason        string                 `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"` // first, rotation, authority changed, addresses changed
+	Reason        string                 `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"` // first, rotation, authority changed, addresses changed, or an operator's
 	Names         []string               `protobuf:"bytes,4,rep,name=names,proto3" json:"names,omitempty"`
 	NotBeforeMs   int64                  `protobuf:"varint,5,opt,name=not_before_ms,json=notBeforeMs,proto3" json:"not_before_ms,omitempty"`
 	NotAfterMs    int64                  `protobuf:"varint,6,opt,name=not_after_ms,json=notAfterMs,proto3" json:"not_after_ms,omitempty"`
 	AuthorityId   string                 `protobuf:"bytes,7,opt,name=authority_id,json=authorityId,proto3" json:"authority_id,omitempty"`
+	Usage         string                 `protobuf:"bytes,8,opt,name=usage,proto3" json:"usage,omitempty"` // SERVER, CLIENT, CLIENT_AND_SERVER; empty, from 0.1.0: SERVER
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *CertificateOrdered) Reset() {
 	*x = CertificateOrdered{}
-	mi := &file_events_proto_msgTypes[18]
+	mi := &file_events_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1327,7 +1446,7 @@ func (x *CertificateOrdered) String() string {
 func (*CertificateOrdered) ProtoMessage() {}
 
 func (x *CertificateOrdered) ProtoReflect() protoreflect.Message {
-	mi := &file_events_proto_msgTypes[18]
+	mi := &file_events_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1340,7 +1459,7 @@ func (x *CertificateOrdered) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CertificateOrdered.ProtoReflect.Descriptor instead.
 func (*CertificateOrdered) Descriptor() ([]byte, []int) {
-	return file_events_proto_rawDescGZIP(), []int{18}
+	return file_events_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *CertificateOrdered) GetSubscriber() string {
@@ -1392,6 +1511,13 @@ func (x *CertificateOrdered) GetAuthorityId() string {
 	return ""
 }
 
+func (x *CertificateOrdered) GetUsage() string {
+	if x != nil {
+		return x.Usage
+	}
+	return ""
+}
+
 // CertificateIssued: the CA entity; durable before the bytes leave. Grants.
 type CertificateIssued struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1405,7 +1531,7 @@ type CertificateIssued struct {
 
 func (x *CertificateIssued) Reset() {
 	*x = CertificateIssued{}
-	mi := &file_events_proto_msgTypes[19]
+	mi := &file_events_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1417,7 +1543,7 @@ func (x *CertificateIssued) String() string {
 func (*CertificateIssued) ProtoMessage() {}
 
 func (x *CertificateIssued) ProtoReflect() protoreflect.Message {
-	mi := &file_events_proto_msgTypes[19]
+	mi := &file_events_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1430,7 +1556,7 @@ func (x *CertificateIssued) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CertificateIssued.ProtoReflect.Descriptor instead.
 func (*CertificateIssued) Descriptor() ([]byte, []int) {
-	return file_events_proto_rawDescGZIP(), []int{19}
+	return file_events_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *CertificateIssued) GetSubscriber() string {
@@ -1472,7 +1598,7 @@ type CertificateDelivered struct {
 
 func (x *CertificateDelivered) Reset() {
 	*x = CertificateDelivered{}
-	mi := &file_events_proto_msgTypes[20]
+	mi := &file_events_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1484,7 +1610,7 @@ func (x *CertificateDelivered) String() string {
 func (*CertificateDelivered) ProtoMessage() {}
 
 func (x *CertificateDelivered) ProtoReflect() protoreflect.Message {
-	mi := &file_events_proto_msgTypes[20]
+	mi := &file_events_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1497,7 +1623,7 @@ func (x *CertificateDelivered) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CertificateDelivered.ProtoReflect.Descriptor instead.
 func (*CertificateDelivered) Descriptor() ([]byte, []int) {
-	return file_events_proto_rawDescGZIP(), []int{20}
+	return file_events_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *CertificateDelivered) GetSubscriber() string {
@@ -1525,7 +1651,7 @@ type HostAddressesChanged struct {
 
 func (x *HostAddressesChanged) Reset() {
 	*x = HostAddressesChanged{}
-	mi := &file_events_proto_msgTypes[21]
+	mi := &file_events_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1537,7 +1663,7 @@ func (x *HostAddressesChanged) String() string {
 func (*HostAddressesChanged) ProtoMessage() {}
 
 func (x *HostAddressesChanged) ProtoReflect() protoreflect.Message {
-	mi := &file_events_proto_msgTypes[21]
+	mi := &file_events_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1550,7 +1676,7 @@ func (x *HostAddressesChanged) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostAddressesChanged.ProtoReflect.Descriptor instead.
 func (*HostAddressesChanged) Descriptor() ([]byte, []int) {
-	return file_events_proto_rawDescGZIP(), []int{21}
+	return file_events_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *HostAddressesChanged) GetSource() string {
@@ -1577,7 +1703,7 @@ type NetworkChanged struct {
 
 func (x *NetworkChanged) Reset() {
 	*x = NetworkChanged{}
-	mi := &file_events_proto_msgTypes[22]
+	mi := &file_events_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1589,7 +1715,7 @@ func (x *NetworkChanged) String() string {
 func (*NetworkChanged) ProtoMessage() {}
 
 func (x *NetworkChanged) ProtoReflect() protoreflect.Message {
-	mi := &file_events_proto_msgTypes[22]
+	mi := &file_events_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1602,7 +1728,7 @@ func (x *NetworkChanged) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NetworkChanged.ProtoReflect.Descriptor instead.
 func (*NetworkChanged) Descriptor() ([]byte, []int) {
-	return file_events_proto_rawDescGZIP(), []int{22}
+	return file_events_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *NetworkChanged) GetUp() bool {
@@ -1627,7 +1753,7 @@ type RefreshPlanned struct {
 
 func (x *RefreshPlanned) Reset() {
 	*x = RefreshPlanned{}
-	mi := &file_events_proto_msgTypes[23]
+	mi := &file_events_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1639,7 +1765,7 @@ func (x *RefreshPlanned) String() string {
 func (*RefreshPlanned) ProtoMessage() {}
 
 func (x *RefreshPlanned) ProtoReflect() protoreflect.Message {
-	mi := &file_events_proto_msgTypes[23]
+	mi := &file_events_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1652,7 +1778,7 @@ func (x *RefreshPlanned) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RefreshPlanned.ProtoReflect.Descriptor instead.
 func (*RefreshPlanned) Descriptor() ([]byte, []int) {
-	return file_events_proto_rawDescGZIP(), []int{23}
+	return file_events_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *RefreshPlanned) GetDueMs() int64 {
@@ -1693,7 +1819,7 @@ type RefreshStarted struct {
 
 func (x *RefreshStarted) Reset() {
 	*x = RefreshStarted{}
-	mi := &file_events_proto_msgTypes[24]
+	mi := &file_events_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1705,7 +1831,7 @@ func (x *RefreshStarted) String() string {
 func (*RefreshStarted) ProtoMessage() {}
 
 func (x *RefreshStarted) ProtoReflect() protoreflect.Message {
-	mi := &file_events_proto_msgTypes[24]
+	mi := &file_events_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1718,7 +1844,7 @@ func (x *RefreshStarted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RefreshStarted.ProtoReflect.Descriptor instead.
 func (*RefreshStarted) Descriptor() ([]byte, []int) {
-	return file_events_proto_rawDescGZIP(), []int{24}
+	return file_events_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *RefreshStarted) GetDueMs() int64 {
@@ -1744,7 +1870,7 @@ type RefreshCompleted struct {
 
 func (x *RefreshCompleted) Reset() {
 	*x = RefreshCompleted{}
-	mi := &file_events_proto_msgTypes[25]
+	mi := &file_events_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1756,7 +1882,7 @@ func (x *RefreshCompleted) String() string {
 func (*RefreshCompleted) ProtoMessage() {}
 
 func (x *RefreshCompleted) ProtoReflect() protoreflect.Message {
-	mi := &file_events_proto_msgTypes[25]
+	mi := &file_events_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1769,7 +1895,7 @@ func (x *RefreshCompleted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RefreshCompleted.ProtoReflect.Descriptor instead.
 func (*RefreshCompleted) Descriptor() ([]byte, []int) {
-	return file_events_proto_rawDescGZIP(), []int{25}
+	return file_events_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *RefreshCompleted) GetListed() uint64 {
@@ -1826,7 +1952,7 @@ type RefreshFailed struct {
 
 func (x *RefreshFailed) Reset() {
 	*x = RefreshFailed{}
-	mi := &file_events_proto_msgTypes[26]
+	mi := &file_events_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1838,7 +1964,7 @@ func (x *RefreshFailed) String() string {
 func (*RefreshFailed) ProtoMessage() {}
 
 func (x *RefreshFailed) ProtoReflect() protoreflect.Message {
-	mi := &file_events_proto_msgTypes[26]
+	mi := &file_events_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1851,7 +1977,7 @@ func (x *RefreshFailed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RefreshFailed.ProtoReflect.Descriptor instead.
 func (*RefreshFailed) Descriptor() ([]byte, []int) {
-	return file_events_proto_rawDescGZIP(), []int{26}
+	return file_events_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *RefreshFailed) GetReason() string {
@@ -1887,7 +2013,7 @@ type AssociationChanged struct {
 
 func (x *AssociationChanged) Reset() {
 	*x = AssociationChanged{}
-	mi := &file_events_proto_msgTypes[27]
+	mi := &file_events_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1899,7 +2025,7 @@ func (x *AssociationChanged) String() string {
 func (*AssociationChanged) ProtoMessage() {}
 
 func (x *AssociationChanged) ProtoReflect() protoreflect.Message {
-	mi := &file_events_proto_msgTypes[27]
+	mi := &file_events_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1912,7 +2038,7 @@ func (x *AssociationChanged) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AssociationChanged.ProtoReflect.Descriptor instead.
 func (*AssociationChanged) Descriptor() ([]byte, []int) {
-	return file_events_proto_rawDescGZIP(), []int{27}
+	return file_events_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *AssociationChanged) GetThing() string {
@@ -1946,7 +2072,7 @@ type ClockMarked struct {
 
 func (x *ClockMarked) Reset() {
 	*x = ClockMarked{}
-	mi := &file_events_proto_msgTypes[28]
+	mi := &file_events_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1958,7 +2084,7 @@ func (x *ClockMarked) String() string {
 func (*ClockMarked) ProtoMessage() {}
 
 func (x *ClockMarked) ProtoReflect() protoreflect.Message {
-	mi := &file_events_proto_msgTypes[28]
+	mi := &file_events_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1971,7 +2097,7 @@ func (x *ClockMarked) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClockMarked.ProtoReflect.Descriptor instead.
 func (*ClockMarked) Descriptor() ([]byte, []int) {
-	return file_events_proto_rawDescGZIP(), []int{28}
+	return file_events_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *ClockMarked) GetBootMs() int64 {
@@ -2044,7 +2170,7 @@ type ClockReanchored struct {
 
 func (x *ClockReanchored) Reset() {
 	*x = ClockReanchored{}
-	mi := &file_events_proto_msgTypes[29]
+	mi := &file_events_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2056,7 +2182,7 @@ func (x *ClockReanchored) String() string {
 func (*ClockReanchored) ProtoMessage() {}
 
 func (x *ClockReanchored) ProtoReflect() protoreflect.Message {
-	mi := &file_events_proto_msgTypes[29]
+	mi := &file_events_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2069,7 +2195,7 @@ func (x *ClockReanchored) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClockReanchored.ProtoReflect.Descriptor instead.
 func (*ClockReanchored) Descriptor() ([]byte, []int) {
-	return file_events_proto_rawDescGZIP(), []int{29}
+	return file_events_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *ClockReanchored) GetFormerTrustMs() int64 {
@@ -2112,7 +2238,7 @@ type TrustVoided struct {
 
 func (x *TrustVoided) Reset() {
 	*x = TrustVoided{}
-	mi := &file_events_proto_msgTypes[30]
+	mi := &file_events_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2124,7 +2250,7 @@ func (x *TrustVoided) String() string {
 func (*TrustVoided) ProtoMessage() {}
 
 func (x *TrustVoided) ProtoReflect() protoreflect.Message {
-	mi := &file_events_proto_msgTypes[30]
+	mi := &file_events_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2137,7 +2263,7 @@ func (x *TrustVoided) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TrustVoided.ProtoReflect.Descriptor instead.
 func (*TrustVoided) Descriptor() ([]byte, []int) {
-	return file_events_proto_rawDescGZIP(), []int{30}
+	return file_events_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *TrustVoided) GetBeforeMs() int64 {
@@ -2167,7 +2293,7 @@ type CredentialsServed struct {
 
 func (x *CredentialsServed) Reset() {
 	*x = CredentialsServed{}
-	mi := &file_events_proto_msgTypes[31]
+	mi := &file_events_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2179,7 +2305,7 @@ func (x *CredentialsServed) String() string {
 func (*CredentialsServed) ProtoMessage() {}
 
 func (x *CredentialsServed) ProtoReflect() protoreflect.Message {
-	mi := &file_events_proto_msgTypes[31]
+	mi := &file_events_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2192,7 +2318,7 @@ func (x *CredentialsServed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CredentialsServed.ProtoReflect.Descriptor instead.
 func (*CredentialsServed) Descriptor() ([]byte, []int) {
-	return file_events_proto_rawDescGZIP(), []int{31}
+	return file_events_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *CredentialsServed) GetConsumer() string {
@@ -2235,7 +2361,7 @@ type Started struct {
 
 func (x *Started) Reset() {
 	*x = Started{}
-	mi := &file_events_proto_msgTypes[32]
+	mi := &file_events_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2247,7 +2373,7 @@ func (x *Started) String() string {
 func (*Started) ProtoMessage() {}
 
 func (x *Started) ProtoReflect() protoreflect.Message {
-	mi := &file_events_proto_msgTypes[32]
+	mi := &file_events_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2260,7 +2386,7 @@ func (x *Started) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Started.ProtoReflect.Descriptor instead.
 func (*Started) Descriptor() ([]byte, []int) {
-	return file_events_proto_rawDescGZIP(), []int{32}
+	return file_events_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *Started) GetVersion() string {
@@ -2295,7 +2421,7 @@ type Stopped struct {
 
 func (x *Stopped) Reset() {
 	*x = Stopped{}
-	mi := &file_events_proto_msgTypes[33]
+	mi := &file_events_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2307,7 +2433,7 @@ func (x *Stopped) String() string {
 func (*Stopped) ProtoMessage() {}
 
 func (x *Stopped) ProtoReflect() protoreflect.Message {
-	mi := &file_events_proto_msgTypes[33]
+	mi := &file_events_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2320,7 +2446,7 @@ func (x *Stopped) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Stopped.ProtoReflect.Descriptor instead.
 func (*Stopped) Descriptor() ([]byte, []int) {
-	return file_events_proto_rawDescGZIP(), []int{33}
+	return file_events_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *Stopped) GetEpoch() string {
@@ -2416,10 +2542,17 @@ const file_events_proto_rawDesc = "" +
 	"\x0fcertificate_uri\x18\x02 \x01(\tR\x0ecertificateUri\x12&\n" +
 	"\x0fprivate_key_uri\x18\x03 \x01(\tR\rprivateKeyUri\"6\n" +
 	"\x11AuthorityUploaded\x12!\n" +
-	"\fauthority_id\x18\x01 \x01(\tR\vauthorityId\"M\n" +
+	"\fauthority_id\x18\x01 \x01(\tR\vauthorityId\"G\n" +
+	"\x12AuthorityAnnounced\x12!\n" +
+	"\fauthority_id\x18\x01 \x01(\tR\vauthorityId\x12\x0e\n" +
+	"\x02by\x18\x02 \x01(\tR\x02by\"|\n" +
+	"\x11AuthorityRejected\x12'\n" +
+	"\x0fcertificate_uri\x18\x01 \x01(\tR\x0ecertificateUri\x12&\n" +
+	"\x0fprivate_key_uri\x18\x02 \x01(\tR\rprivateKeyUri\x12\x16\n" +
+	"\x06reason\x18\x03 \x01(\tR\x06reason\"M\n" +
 	"\x10AuthorityRetired\x12!\n" +
 	"\fauthority_id\x18\x01 \x01(\tR\vauthorityId\x12\x16\n" +
-	"\x06reason\x18\x02 \x01(\tR\x06reason\"\xe3\x01\n" +
+	"\x06reason\x18\x02 \x01(\tR\x06reason\"\xf9\x01\n" +
 	"\x12CertificateOrdered\x12\x1e\n" +
 	"\n" +
 	"subscriber\x18\x01 \x01(\tR\n" +
@@ -2430,7 +2563,8 @@ const file_events_proto_rawDesc = "" +
 	"\rnot_before_ms\x18\x05 \x01(\x03R\vnotBeforeMs\x12 \n" +
 	"\fnot_after_ms\x18\x06 \x01(\x03R\n" +
 	"notAfterMs\x12!\n" +
-	"\fauthority_id\x18\a \x01(\tR\vauthorityId\"\x80\x01\n" +
+	"\fauthority_id\x18\a \x01(\tR\vauthorityId\x12\x14\n" +
+	"\x05usage\x18\b \x01(\tR\x05usage\"\x80\x01\n" +
 	"\x11CertificateIssued\x12\x1e\n" +
 	"\n" +
 	"subscriber\x18\x01 \x01(\tR\n" +
@@ -2541,7 +2675,7 @@ func file_events_proto_rawDescGZIP() []byte {
 }
 
 var file_events_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_events_proto_msgTypes = make([]protoimpl.MessageInfo, 34)
+var file_events_proto_msgTypes = make([]protoimpl.MessageInfo, 36)
 var file_events_proto_goTypes = []any{
 	(Source)(0),                  // 0: gatehouse.events.v1.Source
 	(CloseReason)(0),             // 1: gatehouse.events.v1.CloseReason
@@ -2562,23 +2696,25 @@ var file_events_proto_goTypes = []any{
 	(*AuthorityCreated)(nil),     // 16: gatehouse.events.v1.AuthorityCreated
 	(*AuthorityImported)(nil),    // 17: gatehouse.events.v1.AuthorityImported
 	(*AuthorityUploaded)(nil),    // 18: gatehouse.events.v1.AuthorityUploaded
-	(*AuthorityRetired)(nil),     // 19: gatehouse.events.v1.AuthorityRetired
-	(*CertificateOrdered)(nil),   // 20: gatehouse.events.v1.CertificateOrdered
-	(*CertificateIssued)(nil),    // 21: gatehouse.events.v1.CertificateIssued
-	(*CertificateDelivered)(nil), // 22: gatehouse.events.v1.CertificateDelivered
-	(*HostAddressesChanged)(nil), // 23: gatehouse.events.v1.HostAddressesChanged
-	(*NetworkChanged)(nil),       // 24: gatehouse.events.v1.NetworkChanged
-	(*RefreshPlanned)(nil),       // 25: gatehouse.events.v1.RefreshPlanned
-	(*RefreshStarted)(nil),       // 26: gatehouse.events.v1.RefreshStarted
-	(*RefreshCompleted)(nil),     // 27: gatehouse.events.v1.RefreshCompleted
-	(*RefreshFailed)(nil),        // 28: gatehouse.events.v1.RefreshFailed
-	(*AssociationChanged)(nil),   // 29: gatehouse.events.v1.AssociationChanged
-	(*ClockMarked)(nil),          // 30: gatehouse.events.v1.ClockMarked
-	(*ClockReanchored)(nil),      // 31: gatehouse.events.v1.ClockReanchored
-	(*TrustVoided)(nil),          // 32: gatehouse.events.v1.TrustVoided
-	(*CredentialsServed)(nil),    // 33: gatehouse.events.v1.CredentialsServed
-	(*Started)(nil),              // 34: gatehouse.events.v1.Started
-	(*Stopped)(nil),              // 35: gatehouse.events.v1.Stopped
+	(*AuthorityAnnounced)(nil),   // 19: gatehouse.events.v1.AuthorityAnnounced
+	(*AuthorityRejected)(nil),    // 20: gatehouse.events.v1.AuthorityRejected
+	(*AuthorityRetired)(nil),     // 21: gatehouse.events.v1.AuthorityRetired
+	(*CertificateOrdered)(nil),   // 22: gatehouse.events.v1.CertificateOrdered
+	(*CertificateIssued)(nil),    // 23: gatehouse.events.v1.CertificateIssued
+	(*CertificateDelivered)(nil), // 24: gatehouse.events.v1.CertificateDelivered
+	(*HostAddressesChanged)(nil), // 25: gatehouse.events.v1.HostAddressesChanged
+	(*NetworkChanged)(nil),       // 26: gatehouse.events.v1.NetworkChanged
+	(*RefreshPlanned)(nil),       // 27: gatehouse.events.v1.RefreshPlanned
+	(*RefreshStarted)(nil),       // 28: gatehouse.events.v1.RefreshStarted
+	(*RefreshCompleted)(nil),     // 29: gatehouse.events.v1.RefreshCompleted
+	(*RefreshFailed)(nil),        // 30: gatehouse.events.v1.RefreshFailed
+	(*AssociationChanged)(nil),   // 31: gatehouse.events.v1.AssociationChanged
+	(*ClockMarked)(nil),          // 32: gatehouse.events.v1.ClockMarked
+	(*ClockReanchored)(nil),      // 33: gatehouse.events.v1.ClockReanchored
+	(*TrustVoided)(nil),          // 34: gatehouse.events.v1.TrustVoided
+	(*CredentialsServed)(nil),    // 35: gatehouse.events.v1.CredentialsServed
+	(*Started)(nil),              // 36: gatehouse.events.v1.Started
+	(*Stopped)(nil),              // 37: gatehouse.events.v1.Stopped
 }
 var file_events_proto_depIdxs = []int32{
 	0,  // 0: gatehouse.events.v1.CertificateVerified.source:type_name -> gatehouse.events.v1.Source
@@ -2611,7 +2747,7 @@ func file_events_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_events_proto_rawDesc), len(file_events_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   34,
+			NumMessages:   36,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -28,6 +28,8 @@ const (
 	KindCertificateIssued    Kind = 55
 	KindCertificateDelivered Kind = 56
 	KindHostAddressesChanged Kind = 57
+	KindAuthorityAnnounced   Kind = 58
+	KindAuthorityRejected    Kind = 59
 
 	KindNetworkChanged     Kind = 70
 	KindRefreshStarted     Kind = 71
@@ -103,6 +105,8 @@ var kinds = map[Kind]kindInfo{
 	KindCertificateIssued:    {"CertificateIssued", Grants, 1, func() Event { return new(CertificateIssued) }},
 	KindCertificateDelivered: {"CertificateDelivered", Records, 1, func() Event { return new(CertificateDelivered) }},
 	KindHostAddressesChanged: {"HostAddressesChanged", Records, 1, func() Event { return new(HostAddressesChanged) }},
+	KindAuthorityAnnounced:   {"AuthorityAnnounced", Records, 1, func() Event { return new(AuthorityAnnounced) }},
+	KindAuthorityRejected:    {"AuthorityRejected", Records, 1, func() Event { return new(AuthorityRejected) }},
 	KindNetworkChanged:       {"NetworkChanged", Records, 1, func() Event { return new(NetworkChanged) }},
 	KindRefreshPlanned:       {"RefreshPlanned", Records, 1, func() Event { return new(RefreshPlanned) }},
 	KindRefreshStarted:       {"RefreshStarted", Records, 1, func() Event { return new(RefreshStarted) }},
@@ -228,6 +232,12 @@ func (*CertificateDelivered) Kind() Kind { return KindCertificateDelivered }
 
 // Kind implements Event.
 func (*HostAddressesChanged) Kind() Kind { return KindHostAddressesChanged }
+
+// Kind implements Event.
+func (*AuthorityAnnounced) Kind() Kind { return KindAuthorityAnnounced }
+
+// Kind implements Event.
+func (*AuthorityRejected) Kind() Kind { return KindAuthorityRejected }
 
 // Kind implements Event.
 func (*NetworkChanged) Kind() Kind { return KindNetworkChanged }

@@ -48,15 +48,9 @@ func ParseAuthority(chain ...[]byte) (*Authority, error) {
 	}
 	a := &Authority{id: messages.CertificateIDOf(chain[0])}
 	for i, der := range chain {
-		if len(der) > certificateBytesMax {
-			return nil, fmt.Errorf("%w: certificate %d has %d bytes, want at most %d", ErrAuthority, i, len(der), certificateBytesMax)
-		}
-		certificate, err := x509.ParseCertificate(der)
+		certificate, err := parseIssuer(der, i, i)
 		if err != nil {
-			return nil, fmt.Errorf("%w: certificate %d: %w", ErrAuthority, i, err)
-		}
-		if err := checkIssuer(certificate, i); err != nil {
-			return nil, fmt.Errorf("%w: certificate %d (%s): %w", ErrAuthority, i, certificate.Subject, err)
+			return nil, err
 		}
 		if i > 0 {
 			if err := a.chain[i-1].CheckSignatureFrom(certificate); err != nil {
@@ -195,17 +189,18 @@ func (a *Authority) Top() *x509.Certificate { return a.chain[len(a.chain)-1] }
 
 // Complete says whether the chain ends in a self-signed certificate. Without one,
 // devices must be given the root by other means.
-func (a *Authority) Complete() bool {
-	top := a.Top()
-	return bytes.Equal(top.RawIssuer, top.RawSubject) && top.CheckSignatureFrom(top) == nil
-}
+func (a *Authority) Complete() bool { return selfSigned(a.Top()) }
 
 // ValidAt returns an error if a certificate of the chain is not valid at now.
 func (a *Authority) ValidAt(now time.Time) error {
 	for i, certificate := range a.chain {
-		if now.Before(certificate.NotBefore) || now.After(certificate.NotAfter) {
-			return fmt.Errorf("%w: certificate %d (%s) is valid from %s to %s, and it is %s", ErrAuthority, i, certificate.Subject,
-				certificate.NotBefore.Format(time.RFC3339), certificate.NotAfter.Format(time.RFC3339), now.UTC().Format(time.RFC3339))
+		switch {
+		case now.Before(certificate.NotBefore):
+			return fmt.Errorf("%w: certificate %d (%s) is valid from %s on, which has not come; see whether the machine's clock is right",
+				ErrAuthority, i, certificate.Subject, certificate.NotBefore.Format(time.RFC3339))
+		case now.After(certificate.NotAfter):
+			return fmt.Errorf("%w: certificate %d (%s) has ended at %s; it needs a successor",
+				ErrAuthority, i, certificate.Subject, certificate.NotAfter.Format(time.RFC3339))
 		}
 	}
 	return nil

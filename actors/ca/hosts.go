@@ -80,6 +80,10 @@ func ParseHosts(texts []string) (hosts []Host, rejected []error) {
 	return hosts, rejected
 }
 
+func tooMany(h Host) error {
+	return fmt.Errorf("host %s: a certificate has at most %d names with localhost; shorten the list of host addresses", h, NamesMax)
+}
+
 // IsAddress says whether h is an IP address.
 func (h Host) IsAddress() bool { return h.address.IsValid() }
 

@@ -68,7 +68,7 @@ func lintNames(p Profile, r Request, c *x509.Certificate, rule ruleFunc) {
 		names = append(names, hostOf(address))
 	}
 	var want []Host
-	if p.usage.serves() {
+	if p.usage.Serves() {
 		want = withLocalhost(r.Hosts)
 	}
 	byText := func(a, b Host) int { return bytes.Compare([]byte(a.String()), []byte(b.String())) }

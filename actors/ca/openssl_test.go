@@ -53,7 +53,7 @@ func TestOpenSSLAgrees(t *testing.T) {
 			authority := managed(t, c.key, c.keyUsage)
 			leaf := func(usage Usage) string {
 				r := Request{Issuer: authority, Subscriber: "mosquitto", PublicKey: fixedKey(t, 9).Public(), Serial: serialOf(0x5a), Now: noon}
-				if usage.serves() {
+				if usage.Serves() {
 					r.Hosts = hosts(t, "core.local", "192.168.1.4", "FE80::1")
 				}
 				certificate := issue(t, profile(t, ProfileConfig{Usage: usage, Validity: time.Hour, KeyUsage: c.keyUsage}), r, c.key)

@@ -37,14 +37,17 @@ type State struct {
 
 // A Standing is an authority and how far it is known.
 type Standing struct {
-	ID           messages.CertificateID
-	Type         string // TypeRSA2048 or TypeECDSAP256; "" for a custom one
-	Custom       bool
-	NotBefore    time.Time
-	NotAfter     time.Time
-	Since        time.Time // when it was created or imported
-	Acknowledged bool      // everybody who must trust it has it: uploaded, or fetched by all subscribers
-	Uploaded     bool      // the cloud has it
+	ID             messages.CertificateID
+	Type           string // TypeRSA2048 or TypeECDSAP256; "" for a custom one
+	Custom         bool
+	NotBefore      time.Time
+	NotAfter       time.Time
+	Since          time.Time // when it was created or imported
+	Acknowledged   bool      // everybody who must trust it has it: uploaded, or an operator says so …
+	AcknowledgedAt time.Time // … since then; zero: since it is there
+	Uploaded       bool      // the cloud has it
+	SignedUntil    time.Time // when the last certificate that it signed ends
+	Unusable       bool      // its key is not at hand, so that it cannot issue
 }
 
 // A Subscription is a holder of certificates and the last one it got.
@@ -74,6 +77,7 @@ type Step struct {
 	Do         Action
 	Authority  messages.CertificateID // upload, retire: which; issue: by which
 	Subscriber string                 // issue: to whom
+	Usage      Usage                  // issue: for what
 	Reason     string                 // as the log holds it
 }
 
@@ -112,7 +116,9 @@ func Plan(s State, now time.Time) (due []Step, next time.Time) {
 // enough, else the oldest that is still valid, so that what is issued is trusted by
 // those who have not heard of the successor. False: there is none.
 func (s State) Issuer(now time.Time) (Standing, bool) {
-	valid := slices.DeleteFunc(slices.Clone(s.Authorities), func(a Standing) bool { return now.Before(a.NotBefore) || !now.Before(a.NotAfter) })
+	valid := slices.DeleteFunc(slices.Clone(s.Authorities), func(a Standing) bool {
+		return a.Unusable || now.Before(a.NotBefore) || !now.Before(a.NotAfter)
+	})
 	if len(valid) == 0 {
 		return Standing{}, false
 	}
@@ -130,7 +136,7 @@ func (s State) issuesFrom(a Standing) time.Time {
 	case len(s.Authorities) > 0 && s.Authorities[0].ID == a.ID:
 		return a.NotBefore // there was none before it
 	case a.Acknowledged:
-		return a.Since.Add(announceMin)
+		return earliest(latest(a.Since.Add(announceMin), a.AcknowledgedAt), a.Since.Add(announceMax))
 	default:
 		return a.Since.Add(announceMax)
 	}
@@ -196,7 +202,7 @@ func (p *plan) certificates() {
 	}
 	for _, s := range p.Subscriptions {
 		if reason := p.reissue(s, issuer); reason != "" {
-			p.add(Step{Do: IssueCertificate, Authority: issuer.ID, Subscriber: s.Subscriber, Reason: reason})
+			p.add(Step{Do: IssueCertificate, Authority: issuer.ID, Subscriber: s.Subscriber, Usage: s.Usage, Reason: reason})
 		}
 	}
 }
@@ -221,7 +227,7 @@ func (p *plan) reissue(s Subscription, issuer Standing) string {
 	switch {
 	case s.Authority != issuer.ID:
 		return ReasonAuthority
-	case s.Usage.serves() && !sameHosts(s.Hosts, p.Settings.Hosts):
+	case s.Usage.Serves() && !sameHosts(s.Hosts, p.Settings.Hosts):
 		return ReasonHosts // client types do not follow addresses (vectors, triggers)
 	}
 	return ""
@@ -250,7 +256,7 @@ func (p *plan) lastSigned(i int) time.Time {
 	if validity <= 0 {
 		validity = ValidityMax
 	}
-	return p.issuesFrom(p.Authorities[i+1]).Add(validity)
+	return latest(p.issuesFrom(p.Authorities[i+1]).Add(validity), p.Authorities[i].SignedUntil)
 }
 
 // sameHosts compares what certificates for a and b would hold.

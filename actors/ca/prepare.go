@@ -113,7 +113,7 @@ func checkRequest(p Profile, r Request) error {
 	if err := checkKey(r.PublicKey); err != nil {
 		return fmt.Errorf("prepare certificate: public key: %w", err)
 	}
-	if !p.usage.serves() && len(r.Hosts) > 0 {
+	if !p.usage.Serves() && len(r.Hosts) > 0 {
 		return fmt.Errorf("prepare certificate: a %s certificate has no hosts", p.usage)
 	}
 	if n := len(withLocalhost(r.Hosts)); n > NamesMax {
@@ -150,7 +150,7 @@ func (p Profile) template(r Request) (*x509.Certificate, error) {
 		return nil, fmt.Errorf("encode extended key usage: %w", err)
 	}
 	template.ExtraExtensions = []pkix.Extension{extension}
-	if p.usage.serves() {
+	if p.usage.Serves() {
 		for _, host := range withLocalhost(r.Hosts) {
 			if host.IsAddress() {
 				template.IPAddresses = append(template.IPAddresses, host.address.AsSlice())
@@ -238,9 +238,34 @@ func Issue(p Prepared, signer crypto.Signer) ([]byte, error) {
 		return nil, fmt.Errorf("issue certificate %s: read back: %w", p.Serial(), err)
 	}
 	// A hardware token that mis-signs must not hand its work to a broker.
-	holder := &x509.Certificate{PublicKey: p.issuer, PublicKeyAlgorithm: keyAlgorithm(p.issuer)}
-	if err := holder.CheckSignature(certificate.SignatureAlgorithm, certificate.RawTBSCertificate, certificate.Signature); err != nil {
+	if err := holderOf(p.issuer).CheckSignature(certificate.SignatureAlgorithm, certificate.RawTBSCertificate, certificate.Signature); err != nil {
 		return nil, fmt.Errorf("issue certificate %s: the signature does not verify: %w", p.Serial(), err)
 	}
 	return der, nil
+}
+
+func holderOf(public crypto.PublicKey) *x509.Certificate {
+	return &x509.Certificate{PublicKey: public, PublicKeyAlgorithm: keyAlgorithm(public)}
+}
+
+// Try says whether signer holds the key of the issuing certificate, and has it sign
+// something that is no certificate: a key in a token may be there and not be usable.
+func (a *Authority) Try(signer crypto.Signer) error {
+	public := a.chain[0].PublicKey
+	if held, ok := signer.Public().(interface{ Equal(crypto.PublicKey) bool }); !ok || !held.Equal(public) {
+		return fmt.Errorf("%w: the private key is not that of the issuing certificate, %s", ErrAuthority, a.chain[0].Subject)
+	}
+	algorithm, hash, err := algorithmOf(public)
+	if err != nil {
+		return err
+	}
+	message := []byte("gatehouse: may this key sign?")
+	signature, err := crypto.SignMessage(signer, nil, message, hash)
+	if err == nil {
+		err = holderOf(public).CheckSignature(algorithm, message, signature)
+	}
+	if err != nil {
+		return fmt.Errorf("%w: its key does not sign: %w", ErrAuthority, err)
+	}
+	return nil
 }

@@ -37,7 +37,22 @@ func (u Usage) String() string {
 	}
 }
 
-func (u Usage) serves() bool { return u == Server || u == ClientAndServer }
+// ParseUsage reads the name of a subscriber's usage; "" is SERVER, as orders of 0.1.0 have
+// none.
+func ParseUsage(name string) (Usage, error) {
+	switch name {
+	case "", "SERVER":
+		return Server, nil
+	case "CLIENT":
+		return Client, nil
+	case "CLIENT_AND_SERVER":
+		return ClientAndServer, nil
+	}
+	return 0, fmt.Errorf("usage %.40q, want SERVER, CLIENT or CLIENT_AND_SERVER", name)
+}
+
+// Serves says whether certificates of this usage hold the names a server is dialled by.
+func (u Usage) Serves() bool { return u == Server || u == ClientAndServer }
 
 // Lives of certificates (client-device-auth spec 1.1 and 6.1).
 const (
@@ -154,7 +169,7 @@ func (p Profile) expected(issuer *Authority) map[string]bool {
 	if p.usage != Issuing {
 		critical[oidExtKeyUsage.String()] = true
 	}
-	if p.usage.serves() {
+	if p.usage.Serves() {
 		critical[oidSubjectAltName.String()] = false
 	}
 	return critical

@@ -203,9 +203,6 @@ func TestJournalsTakeTheirKinds(t *testing.T) {
 		messages.StreamLifecycle, messages.StreamStrangers, messages.StreamPolicy, messages.StreamConfig,
 	}
 	belongs := map[messages.Kind]messages.StreamID{messages.KindAccessDenied: messages.StreamStrangers}
-	for k := messages.KindAuthorityCreated; k <= messages.KindHostAddressesChanged; k++ {
-		belongs[k] = messages.StreamCA
-	}
 	for k := messages.KindClockMarked; k <= messages.KindTrustVoided; k++ {
 		belongs[k] = messages.StreamClock
 	}

@@ -1,5 +1,5 @@
 // Package core decides about the core's own streams: the documents in force (policy and
-// configuration), and the journals of facts that need no judgement (clock, life cycle, authority, strangers). It is pure.
+// configuration), and the journals of facts that need no judgement (clock, life cycle, strangers). It is pure.
 package core
 
 import (
@@ -14,11 +14,6 @@ type Journal struct{}
 
 // allowed lists which kinds each journal takes: nothing else ever enters it.
 var allowed = map[messages.StreamID][]messages.Kind{
-	messages.StreamCA: {
-		messages.KindAuthorityCreated, messages.KindAuthorityImported, messages.KindAuthorityUploaded,
-		messages.KindAuthorityRetired, messages.KindCertificateOrdered, messages.KindCertificateIssued,
-		messages.KindCertificateDelivered, messages.KindHostAddressesChanged,
-	},
 	messages.StreamClock:       {messages.KindClockMarked, messages.KindClockReanchored, messages.KindTrustVoided},
 	messages.StreamCredentials: {messages.KindCredentialsServed},
 	messages.StreamLifecycle:   {messages.KindStarted, messages.KindStopped},
