@@ -3,12 +3,13 @@ package actors
 import (
 	"context"
 	"crypto"
-	"crypto/rand"
-	"crypto/tls"
-	"crypto/x509"
+	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
+	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/gatehouse-edge/gatehouse/actors/ca"
@@ -16,302 +17,381 @@ import (
 	"github.com/gatehouse-edge/gatehouse/messages"
 )
 
-// AuthorityConfig is what an Authority is made of; all but Logger is required.
+// AuthorityConfig is what an Authority is made of. System, Keys, Clock and Settings are
+// required.
 type AuthorityConfig struct {
 	System *System
-	Log    Log
 	Keys   keys.Keys
 	Clock  Clock
-	Type   string    // of a new authority's key: ca.TypeRSA2048 or ca.TypeECDSAP256
-	Hosts  []ca.Host // what devices dial; localhost is added
-	Name   string    // the subscriber: the embedded broker
-	// Validity is the life of a server certificate, asked at each issue; Rotate says
-	// whether certificates are renewed at all.
-	Validity func() time.Duration
-	Rotate   func() bool
-	Logger   *slog.Logger
+	// Settings is the configuration in force, asked at each look. Call Wake when it changes.
+	Settings func() AuthoritySettings
+	// Custom opens the operator's own authority; nil: there can be none.
+	Custom Custom
+	// Publish puts the certificates that devices must trust, in PEM, where they are found.
+	// It returns when they are; a certificate by an authority that is not published is not
+	// issued. nil: nobody looks.
+	Publish func(bundle []byte) error
+	// Uploader tells the cloud; nil: there is none.
+	Uploader Uploader
+	Logger   *slog.Logger // default: discard
 }
 
-// Authority is the managed CA as far as the embedded broker needs it: it makes itself
-// once, issues the broker's certificate, and renews it live. Each step is in the log
-// before the next one: a certificate's bytes leave only after CertificateIssued is
-// durable (reliability spec 3, C-I2).
+// AuthoritySettings is the part of the configuration that concerns certificates.
+type AuthoritySettings struct {
+	Type           string        // of a managed authority's key: ca.TypeRSA2048 or ca.TypeECDSAP256
+	Custom         keys.URIs     // of the operator's own authority; none: a managed one
+	ServerValidity time.Duration // of what serves
+	ClientValidity time.Duration
+	// RotationDisabled: nothing is issued again once there is a first certificate.
+	RotationDisabled bool
+}
+
+func (s AuthoritySettings) custom() bool {
+	return s.Custom.Certificate != "" && s.Custom.PrivateKey != ""
+}
+
+// Custom opens the operator's own authority, and returns the same Opened as long as
+// nothing has changed.
+type Custom interface {
+	Open(ctx context.Context, uris keys.URIs) (*keys.Opened, error)
+}
+
+// Uploader tells the cloud which authorities devices must trust: pem holds the topmost
+// certificate of each. It returns nil when the cloud has them. It is called again, 3 s
+// later and then in intervals up to a minute, until it does.
+type Uploader interface {
+	Upload(ctx context.Context, pem []byte) error
+}
+
+// Authority is the certificate authority at work. It carries out ca.Plan: makes, imports
+// and retires authorities, and issues certificates to subscribers before they end. Each
+// step is in the log before the next: a certificate's bytes leave only after
+// CertificateIssued is durable (reliability spec 3, C-I2), and only after the authority
+// that signed it is published (C-I1). What is in memory only is who subscribes now, and
+// keys made here; after a crash the plan says again what is missing.
+//
+// A pass over the plan is made whenever something changes, and once a minute; passes
+// follow one another.
 type Authority struct {
-	cfg     AuthorityConfig
-	current keys.Current
-	issuer  *ca.Authority
-	signer  crypto.Signer
+	cfg  AuthorityConfig
+	ctx  context.Context // ends with Close
+	end  context.CancelFunc
+	book atomic.Pointer[ca.Book] // what the log says
 
-	mu     sync.Mutex
-	due    time.Time   // when the certificate is renewed; guarded by mu, as all below
-	stop   func() bool // the next look at the clock
-	closed bool
-	work   sync.WaitGroup // renewals under way
+	turn      sync.Mutex // held for one pass, and guards what follows
+	signers   map[messages.CertificateID]crypto.Signer
+	opening   bool         // signers are not complete yet
+	opened    *keys.Opened // the custom authority in use, as it was opened
+	refused   string       // why another is not, as it was told last
+	published map[messages.CertificateID]bool
+	bundle    []byte    // as published
+	warned    time.Time // of an end that comes near
+
+	mu          sync.Mutex // guards what follows, and the fold of book; never held while waiting
+	version     uint64     // of stream core/ca, as far as it is in book
+	subscribers map[subscription]*subscriber
+	stop        func() bool // the next look at the clock
+	closed      bool
+	work        sync.WaitGroup // looks and uploads under way
+
+	upload upload
 }
 
-// rotationRetry is how long a failed rotation waits (client-device-auth spec 6.3).
-const rotationRetry = 30 * time.Second
+// authorityRetry is how long a step that failed waits (client-device-auth spec 6.3).
+const authorityRetry = 30 * time.Second
 
 // lookEvery bounds the wait for a look at the clock: trust time jumps when the wall clock
 // is set right, and a timer stands still while the machine is suspended. A certificate
-// must not end meanwhile.
+// must not end meanwhile. Files of a custom authority are looked at as often.
 const lookEvery = time.Minute
 
-// StartAuthority takes up the authority that the log knows, or makes the first one, and
-// issues the broker's certificate. An authority whose key is lost or locked refuses the
-// start: a new one would be trusted by no device (C-I4).
+// StartAuthority takes up what the log knows, or makes the first authority. One whose key
+// is lost or locked refuses the start: a new one would be trusted by no device (C-I4). So
+// does a custom one that cannot be used, unless one that was in force before can go on.
 func StartAuthority(ctx context.Context, cfg AuthorityConfig) (*Authority, error) {
+	if cfg.System == nil || cfg.Keys == nil || cfg.Clock == nil || cfg.Settings == nil {
+		return nil, errors.New("start authority: AuthorityConfig needs System, Keys, Clock and Settings")
+	}
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	a := &Authority{cfg: cfg}
-	known, err := a.known(ctx)
-	if err != nil {
-		return nil, fmt.Errorf("read authorities: %w", err)
+	a := &Authority{
+		cfg: cfg, signers: map[messages.CertificateID]crypto.Signer{}, published: map[messages.CertificateID]bool{},
+		subscribers: map[subscription]*subscriber{},
 	}
-	if len(known) > 0 {
-		err = a.resume(known[len(known)-1])
-	} else {
-		err = a.create(ctx)
-	}
-	if err != nil {
+	a.ctx, a.end = context.WithCancel(context.Background())
+	a.upload.of = a
+	if err := a.begin(ctx); err != nil {
+		a.Close()
 		return nil, err
-	}
-	if err := a.rotate(ctx, "start"); err != nil {
-		return nil, fmt.Errorf("issue the broker's certificate: %w", err)
 	}
 	cfg.System.issuer.Store(a)
 	return a, nil
 }
 
-// known lists the authorities of the log that are not retired, oldest first.
-func (a *Authority) known(ctx context.Context) ([]*ca.Authority, error) {
-	var list []*ca.Authority
-	for rec, err := range a.cfg.Log.Read(ctx, messages.StreamCA, 1) {
-		if err != nil {
-			return nil, err
-		}
-		e, err := messages.FoldEvent(&rec)
-		if err != nil {
-			return nil, err
-		}
-		switch e := e.(type) {
-		case *messages.AuthorityCreated:
-			one, err := ca.ParseAuthority(e.Der)
-			if err != nil {
-				return nil, fmt.Errorf("record %d: %w", rec.Seq, err)
-			}
-			list = append(list, one)
-		case *messages.AuthorityRetired:
-			for i, one := range list {
-				if string(one.ID()) == e.AuthorityId {
-					list = append(list[:i], list[i+1:]...)
-					break
-				}
-			}
-		}
+func (a *Authority) begin(ctx context.Context) error {
+	a.turn.Lock()
+	defer a.turn.Unlock()
+	if err := a.restore(ctx); err != nil {
+		return fmt.Errorf("read authorities: %w", err)
 	}
-	return list, nil
-}
-
-func (a *Authority) resume(issuer *ca.Authority) error {
-	signer, err := a.cfg.Keys.AuthorityKey(issuer.Certificate())
-	if err != nil {
+	if err := a.openKeys(); err != nil {
 		return err
 	}
-	if err := issuer.ValidAt(a.now()); err != nil {
-		return fmt.Errorf("the authority in the log: %w", err)
+	failed := a.pass(ctx)
+	if _, ok := a.state().Issuer(a.now()); !ok {
+		return fmt.Errorf("no authority can issue certificates: %w", errors.Join(append(failed, a.customError())...))
 	}
-	if issuer.Type() != a.cfg.Type {
-		a.cfg.Logger.Warn("the authority keeps its type of key", "ca_type", issuer.Type(), "configured", a.cfg.Type,
-			"hint", "a change of caType needs a planned replacement")
-	}
-	a.issuer, a.signer = issuer, signer
 	return nil
 }
 
-func (a *Authority) create(ctx context.Context) error {
-	signer, err := a.cfg.Keys.NewAuthorityKey(a.cfg.Type)
-	if err != nil {
-		return fmt.Errorf("make the authority's key: %w", err)
+// restore folds the stream, from the entity's snapshot if there is one.
+func (a *Authority) restore(ctx context.Context) error {
+	book := ca.Book{}
+	if s, found, err := a.cfg.System.log.Snapshot(snapshotKey(messages.StreamCA)); err == nil && found && s.Version == snapshotVersion {
+		if version, state, err := authorities.decode(s.Data); err == nil {
+			book, a.version = state.(ca.Book), version
+		}
 	}
-	// keyUsage is absent from the reference's authority; strict verifiers ask for it.
-	profile, err := ca.NewProfile(ca.ProfileConfig{Usage: ca.Issuing, KeyUsage: true})
-	if err != nil {
-		return err
-	}
-	prepared, err := ca.Prepare(profile, ca.Request{PublicKey: signer.Public(), Serial: serial(), Now: a.now()})
-	if err != nil {
-		return err
-	}
-	der, err := ca.Issue(prepared, signer)
-	if err != nil {
-		return err
-	}
-	if err := a.note(ctx, &messages.AuthorityCreated{Der: der, CaType: a.cfg.Type}); err != nil {
-		return err
-	}
-	a.signer = signer
-	a.issuer, err = ca.ParseAuthority(der)
-	return err
+	a.book.Store(&book)
+	return a.catchUp(ctx)
 }
 
-// rotate issues the broker's certificate and puts it in place, and plans the next.
-func (a *Authority) rotate(ctx context.Context, reason string) error {
-	key, err := a.cfg.Keys.NewServerKey()
-	if err != nil {
-		return err
-	}
-	profile, err := ca.NewProfile(ca.ProfileConfig{Usage: ca.Server, Validity: a.cfg.Validity(), KeyUsage: true})
-	if err != nil {
-		return err
-	}
-	prepared, der, err := a.issue(ctx, profile, ca.Request{Subscriber: a.cfg.Name, Hosts: a.cfg.Hosts, PublicKey: key.Public()}, reason)
-	if err != nil {
-		return err
-	}
-	if err := a.current.Set(append([][]byte{der}, a.issuer.Chain()...), key); err != nil {
-		return err
-	}
-	a.plan(ca.RenewAt(prepared.NotBefore(), prepared.NotAfter()))
-	return a.note(ctx, &messages.CertificateDelivered{Subscriber: a.cfg.Name, Serial: prepared.Serial()})
-}
-
-// issue makes the certificate that r asks for, each step on record before the next.
-func (a *Authority) issue(ctx context.Context, profile ca.Profile, r ca.Request, reason string) (prepared ca.Prepared, der []byte, err error) {
-	r.Issuer, r.Serial, r.Now = a.issuer, serial(), a.now()
-	if prepared, err = ca.Prepare(profile, r); err != nil {
-		return prepared, nil, err
-	}
-	names := make([]string, len(r.Hosts))
-	for i, h := range r.Hosts {
-		names[i] = h.String()
-	}
-	if err := a.note(ctx, &messages.CertificateOrdered{
-		Subscriber: r.Subscriber, Serial: prepared.Serial(), Reason: reason, Names: names,
-		NotBeforeMs: prepared.NotBefore().UnixMilli(), NotAfterMs: prepared.NotAfter().UnixMilli(), AuthorityId: string(a.issuer.ID()),
-	}); err != nil {
-		return prepared, nil, err
-	}
-	if der, err = ca.Issue(prepared, a.signer); err != nil {
-		return prepared, nil, err
-	}
-	return prepared, der, a.note(ctx, &messages.CertificateIssued{
-		Subscriber: r.Subscriber, Serial: prepared.Serial(), Der: der, AuthorityId: string(a.issuer.ID()),
-	})
-}
-
-// IssueComponent makes a client certificate for public, the key of an internal component,
-// valid for validity. Who holds it may do everything (client-device-auth spec 4.1).
-func (a *Authority) IssueComponent(ctx context.Context, name messages.ComponentName, public crypto.PublicKey, validity time.Duration) (der []byte, err error) {
-	profile, err := ca.NewProfile(ca.ProfileConfig{Usage: ca.Client, Validity: validity, KeyUsage: true})
-	if err != nil {
-		return nil, err
-	}
-	prepared, der, err := a.issue(ctx, profile, ca.Request{Subscriber: string(name), PublicKey: public}, "first")
-	if err != nil {
-		return nil, fmt.Errorf("issue a certificate for component %s: %w", name, err)
-	}
-	return der, a.note(ctx, &messages.CertificateDelivered{Subscriber: string(name), Serial: prepared.Serial()})
-}
-
-// component names the internal component that leaf was issued to: a client certificate of
-// this authority, and nothing else besides (ca.Authority.Component takes one that serves,
-// too). Without a known time its dates cannot be judged: then it is nobody's.
-func (a *Authority) component(leaf *x509.Certificate) (messages.ComponentName, bool) {
-	client := len(leaf.ExtKeyUsage) == 1 && leaf.ExtKeyUsage[0] == x509.ExtKeyUsageClientAuth && len(leaf.UnknownExtKeyUsage) == 0
-	if !client || !a.cfg.System.clock.known() {
-		return "", false
-	}
-	common, ok := a.issuer.Component(leaf, a.now())
-	if !ok {
-		return "", false
-	}
-	name, err := messages.ParseComponentName(common)
-	return name, err == nil
-}
-
-// plan sets the time of the next renewal, in place of any other.
-func (a *Authority) plan(at time.Time) {
+// catchUp folds what has come to the log since.
+func (a *Authority) catchUp(ctx context.Context) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.due = at
-	a.wait()
+	book := *a.book.Load()
+	for rec, err := range a.cfg.System.log.Read(ctx, messages.StreamCA, a.version+1) {
+		if err != nil {
+			return err
+		}
+		e, err := messages.FoldEvent(&rec)
+		if err != nil {
+			return fmt.Errorf("record %d: %w", rec.Seq, err)
+		}
+		if e != nil {
+			book = ca.Evolve(book, e, rec.At)
+		}
+		a.version = rec.Version
+		a.book.Store(&book)
+	}
+	return nil
 }
 
-// wait plans the next look at the clock; mu is held.
-func (a *Authority) wait() {
+// note puts a fact on record and folds it.
+func (a *Authority) note(ctx context.Context, e messages.Event) error {
+	if _, err := a.cfg.System.Do(ctx, messages.Note{Stream: messages.StreamCA, Event: e}, messages.Cause{Request: "authority"}); err != nil {
+		return fmt.Errorf("record %s: %w", e.Kind(), err)
+	}
+	return a.catchUp(ctx)
+}
+
+// openKeys takes the keys of managed authorities from the store. That of one which only
+// waits for its certificates to end is not needed.
+func (a *Authority) openKeys() error {
+	a.opening = true
+	book := a.book.Load()
+	issuer, _ := a.state().Issuer(a.now())
+	a.opening = false
+	for i, entry := range book.Authorities {
+		if entry.Custom {
+			continue
+		}
+		authority, err := ca.ParseAuthority(entry.Chain...)
+		if err != nil {
+			return fmt.Errorf("the authority in the log: %w", err)
+		}
+		signer, err := a.cfg.Keys.AuthorityKey(authority.Certificate())
+		switch {
+		case err == nil:
+			a.signers[entry.ID] = signer
+		case i == len(book.Authorities)-1 || entry.ID == issuer.ID:
+			return err
+		default:
+			a.cfg.Logger.Warn("the key of a former authority cannot be opened; it is not needed any more", "authority", entry.ID, "error", err)
+		}
+	}
+	return nil
+}
+
+// state is what the plan follows from.
+func (a *Authority) state() ca.State {
+	settings, book := a.cfg.Settings(), a.book.Load()
+	return book.State(ca.Settings{
+		Type: settings.Type, Custom: settings.custom(), RotationDisabled: settings.RotationDisabled, CloudConfigured: a.cfg.Uploader != nil,
+		// The first is made whatever the clock says: its life is five years.
+		AuthoritiesFrozen: len(book.Authorities) > 0 && !a.cfg.System.clock.known(),
+	}, a.subscriptions(), func(id messages.CertificateID) bool { return !a.opening && a.signers[id] == nil })
+}
+
+// stepsMax bounds one pass: more is due only if the plan does not come to rest.
+const stepsMax = 4096
+
+// pass does what is due, step by step, and returns what failed. What fails is left for
+// later and keeps nothing else from being done. turn is held.
+func (a *Authority) pass(ctx context.Context) (failed []error) {
+	if err := a.catchUp(ctx); err != nil {
+		return []error{err}
+	}
+	if err := a.takeCustom(ctx); err != nil {
+		failed = append(failed, err)
+	}
+	tried := map[ca.Step]bool{}
+	var published *ca.Book
+	for range stepsMax {
+		if book := a.book.Load(); book != published {
+			if err := a.publish(); err != nil && published == nil {
+				failed = append(failed, err)
+			}
+			published = book
+		}
+		step, ok := a.next(tried)
+		if !ok {
+			break
+		}
+		tried[step] = true
+		if err := a.do(ctx, step); err != nil {
+			failed = append(failed, err)
+			a.cfg.Logger.Error("certificates: a step failed; trying again", "error", err, "wait_ms", authorityRetry.Milliseconds())
+		}
+	}
+	a.redeliver()
+	a.warn()
+	a.upload.look()
+	a.plan(len(failed) > 0)
+	return failed
+}
+
+// next is the first step that is due and was not tried in this pass.
+func (a *Authority) next(tried map[ca.Step]bool) (ca.Step, bool) {
+	state := a.state()
+	now := a.now()
+	due, _ := ca.Plan(state, now)
+	if issuer, ok := state.Issuer(now); ok {
+		due = append(due, a.demanded(issuer.ID, due)...)
+	}
+	for _, step := range due {
+		if !tried[step] && step.Do != ca.UploadAuthority { // see upload
+			return step, true
+		}
+	}
+	return ca.Step{}, false
+}
+
+func (a *Authority) do(ctx context.Context, step ca.Step) error {
+	switch step.Do {
+	case ca.CreateAuthority:
+		if err := a.create(ctx, step.Reason); err != nil {
+			return fmt.Errorf("make an authority (%s): %w", step.Reason, err)
+		}
+	case ca.IssueCertificate:
+		if err := a.issueTo(ctx, subscription{step.Subscriber, step.Usage}, step.Authority, step.Reason); err != nil {
+			return fmt.Errorf("issue a certificate to %s (%s): %w", step.Subscriber, step.Reason, err)
+		}
+	case ca.RetireAuthority:
+		if err := a.note(ctx, &messages.AuthorityRetired{AuthorityId: string(step.Authority), Reason: step.Reason}); err != nil {
+			return fmt.Errorf("retire authority %s: %w", step.Authority, err)
+		}
+		delete(a.signers, step.Authority)
+		a.cfg.Logger.Info("authority retired", "authority", step.Authority, "reason", step.Reason)
+	}
+	return nil
+}
+
+// publish makes known what devices must trust, if that has changed. turn is held.
+func (a *Authority) publish() error {
+	book := a.book.Load()
+	bundle, ids := book.Bundle(), map[messages.CertificateID]bool{}
+	if len(bundle) == 0 || string(bundle) == string(a.bundle) {
+		return nil
+	}
+	if a.cfg.Publish != nil {
+		if err := a.cfg.Publish(bundle); err != nil {
+			a.cfg.Logger.Error("the authorities that devices must trust cannot be published: a new one does not issue yet", "error", err)
+			return fmt.Errorf("publish authorities: %w", err)
+		}
+	}
+	for _, entry := range book.Authorities {
+		ids[entry.ID] = true
+	}
+	a.bundle, a.published = bundle, ids
+	return nil
+}
+
+// plan sets the time of the next look, in place of any other.
+func (a *Authority) plan(failed bool) {
+	_, next := ca.Plan(a.state(), a.now())
+	wait := lookEvery
+	if !next.IsZero() {
+		wait = min(wait, next.Sub(a.now()))
+	}
+	if failed {
+		wait = min(wait, authorityRetry, a.shortest()/10)
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
 	if a.closed {
 		return
 	}
 	if a.stop != nil {
 		a.stop()
 	}
-	a.stop = a.cfg.Clock.AfterFunc(min(max(a.due.Sub(a.now()), time.Second), lookEvery), a.look)
+	a.stop = a.cfg.Clock.AfterFunc(max(wait, time.Second), a.look)
 }
 
-// look renews the certificate if it is time.
+// Wake has a look taken soon: the configuration or a file has changed.
+func (a *Authority) Wake() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if !a.closed {
+		a.work.Go(a.look)
+	}
+}
+
+// look makes a pass.
 func (a *Authority) look() {
 	a.mu.Lock()
-	due := !a.closed && !a.now().Before(a.due)
-	if due {
-		a.work.Add(1)
-	} else {
-		a.wait()
-	}
-	a.mu.Unlock()
-	if due {
-		defer a.work.Done()
-		a.renew()
-	}
-}
-
-func (a *Authority) renew() {
-	if !a.cfg.Rotate() {
-		a.cfg.Logger.Warn("certificate not renewed: certificates.disableCertificateRotation is set", "not_after", a.current.Leaf().NotAfter)
-		a.plan(a.now().Add(time.Hour))
+	if a.closed {
+		a.mu.Unlock()
 		return
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), rotationRetry)
+	a.work.Add(1)
+	a.mu.Unlock()
+	defer a.work.Done()
+	a.turn.Lock()
+	defer a.turn.Unlock()
+	ctx, cancel := context.WithTimeout(a.ctx, authorityRetry)
 	defer cancel()
-	if err := a.rotate(ctx, "rotation"); err != nil {
-		a.cfg.Logger.Error("certificate not renewed; trying again", "error", err, "wait_ms", rotationRetry.Milliseconds())
-		a.plan(a.now().Add(rotationRetry))
-	}
+	_ = a.pass(ctx) // what failed is logged, and tried again
 }
 
-func (a *Authority) note(ctx context.Context, e messages.Event) error {
-	if _, err := a.cfg.System.Do(ctx, messages.Note{Stream: messages.StreamCA, Event: e}, messages.Cause{Request: "authority"}); err != nil {
-		return fmt.Errorf("record %s: %w", e.Kind(), err)
+// warn says, once a day, that the end of an authority comes near and no successor does.
+func (a *Authority) warn() {
+	const before, every = 30 * 24 * time.Hour, 24 * time.Hour
+	list, now := a.book.Load().Authorities, a.now()
+	if len(list) == 0 || now.Sub(a.warned) < every {
+		return
 	}
-	return nil
+	newest := list[len(list)-1]
+	if left := time.UnixMilli(newest.NotAfterMs).Sub(now); left < before {
+		a.warned = now
+		a.cfg.Logger.Warn("the authority ends soon, and devices trust no other", "authority", newest.ID,
+			"not_after", time.UnixMilli(newest.NotAfterMs).UTC(), "hint", "a custom one needs its successor in certificateUri; a managed one renews itself unless the time is not known")
+	}
 }
 
 func (a *Authority) now() time.Time { return a.cfg.System.clock.Now().Trust() }
 
-func serial() (b [ca.SerialBytes]byte) {
-	_, _ = rand.Read(b[:]) // never fails: it ends the program instead
+func (a *Authority) serial() (b [ca.SerialBytes]byte) {
+	a.cfg.System.random(b[:])
 	return b
 }
 
-// GetCertificate is for tls.Config.GetCertificate.
-func (a *Authority) GetCertificate(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
-	return a.current.GetCertificate(hello)
-}
-
-// Leaf is the certificate in use.
-func (a *Authority) Leaf() *x509.Certificate { return a.current.Leaf() }
-
-// PEM is what devices must trust.
-func (a *Authority) PEM() []byte { return a.issuer.PEM() }
-
-// Describe is the certificate in use, for people.
-func (a *Authority) Describe() map[string]string {
-	leaf := a.current.Leaf()
-	return map[string]string{
-		"serial": fmt.Sprintf("%040x", leaf.SerialNumber), "notAfter": leaf.NotAfter.UTC().Format(time.RFC3339),
-		"renewal": ca.RenewAt(leaf.NotBefore, leaf.NotAfter).UTC().Format(time.RFC3339),
-	}
+// shortest is the shortest life of a certificate in the configuration.
+func (a *Authority) shortest() time.Duration {
+	s := a.cfg.Settings()
+	return max(min(s.ServerValidity, s.ClientValidity), ca.ValidityMin)
 }
 
 // Close ends the rotation and returns when none runs.
@@ -323,5 +403,13 @@ func (a *Authority) Close() {
 		a.stop()
 	}
 	a.mu.Unlock()
+	a.end()
 	a.work.Wait()
+}
+
+// all lists the subscribers in the order of their names.
+func (a *Authority) all() []*subscriber {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return slices.SortedFunc(maps.Values(a.subscribers), func(x, y *subscriber) int { return x.of.compare(y.of) })
 }

@@ -23,34 +23,42 @@ import (
 
 // core is a running system on a log that outlives it.
 type core struct {
-	clock  *actorstest.Clock
-	trust  *actors.TrustClock
-	log    *actorstest.Log
-	config actors.AuthorityConfig
+	clock    *actorstest.Clock
+	trust    *actors.TrustClock
+	log      *actorstest.Log
+	views    *projections.Views
+	sys      *actors.System
+	settings actors.AuthoritySettings // changed by the test between two passes
+	config   actors.AuthorityConfig
 }
+
+var noonUTC = time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC)
 
 func newCore(t *testing.T, memory *eventlog.Memory, store keys.Keys, caType string) *core {
 	t.Helper()
-	c := &core{clock: actorstest.NewClock(time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC)), log: actorstest.WrapLog(memory)}
+	return newCoreAt(t, actorstest.NewClock(noonUTC), memory, store, caType)
+}
+
+func newCoreAt(t *testing.T, clock *actorstest.Clock, memory *eventlog.Memory, store keys.Keys, caType string) *core {
+	t.Helper()
+	c := &core{clock: clock, log: actorstest.WrapLog(memory), views: projections.New(nil)}
 	c.trust = actors.NewTrustClock(c.clock, actors.Anchor{})
 	sys, err := actors.New(actors.Config{
-		Log: c.log, Views: projections.New(nil), Cloud: actorstest.NewCloud(), Clock: c.trust,
+		Log: c.log, Views: c.views, Cloud: actorstest.NewCloud(), Clock: c.trust,
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
+		c.log.Release()
 		if err := sys.Close(context.WithoutCancel(t.Context())); err != nil {
 			t.Error(err)
 		}
 	})
-	hosts, rejected := ca.ParseHosts([]string{"gate.example", "192.0.2.7"})
-	if len(rejected) > 0 {
-		t.Fatal(rejected)
-	}
+	c.sys = sys
+	c.settings = actors.AuthoritySettings{Type: caType, ServerValidity: 7 * 24 * time.Hour, ClientValidity: 24 * time.Hour}
 	c.config = actors.AuthorityConfig{
-		System: sys, Log: c.log, Keys: store, Clock: c.clock, Type: caType, Hosts: hosts, Name: "gatehouse-mqtt",
-		Validity: func() time.Duration { return 7 * 24 * time.Hour }, Rotate: func() bool { return true },
+		System: sys, Keys: store, Clock: c.clock, Settings: func() actors.AuthoritySettings { return c.settings },
 	}
 	return c
 }
@@ -63,13 +71,28 @@ func (c *core) start(t *testing.T) (*actors.Authority, error) {
 	return a, err
 }
 
-func (c *core) mustStart(t *testing.T) *actors.Authority {
+// broker is the embedded broker's certificate with the authority that issues it.
+type brokerHeld struct {
+	*actors.Held
+	authority *actors.Authority
+}
+
+func (b brokerHeld) PEM() []byte { return b.authority.PEM() }
+
+func (c *core) mustStart(t *testing.T) brokerHeld {
 	t.Helper()
 	a, err := c.start(t)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return a
+	if err := a.Hosts(t.Context(), "configuration", []string{"gate.example", "192.0.2.7"}); err != nil {
+		t.Fatal(err)
+	}
+	h, err := a.Hold(t.Context(), "gatehouse-mqtt", ca.Server)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return brokerHeld{h, a}
 }
 
 func (c *core) kinds(t *testing.T) string {
@@ -130,7 +153,7 @@ func TestAuthorityIssuesAndRotates(t *testing.T) {
 				t.Error("the serial number is the same")
 			}
 			const issue = " CertificateOrdered CertificateIssued CertificateDelivered"
-			if got, want := c.kinds(t), "AuthorityCreated"+issue+issue; got != want {
+			if got, want := c.kinds(t), "AuthorityCreated HostAddressesChanged"+issue+issue; got != want {
 				t.Errorf("log: %s\nwant %s", got, want)
 			}
 		})

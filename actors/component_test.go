@@ -19,8 +19,9 @@ const bridge = messages.ComponentName("aws.greengrass.clientdevices.mqtt.Bridge"
 func (r *rig) authority(store keys.Keys) *Authority {
 	r.t.Helper()
 	a, err := StartAuthority(r.t.Context(), AuthorityConfig{
-		System: r.sys, Log: r.log, Keys: store, Clock: r.clock, Type: ca.TypeECDSAP256, Name: "gatehouse-mqtt",
-		Validity: func() time.Duration { return 24 * time.Hour }, Rotate: func() bool { return true },
+		System: r.sys, Keys: store, Clock: r.clock, Settings: func() AuthoritySettings {
+			return AuthoritySettings{Type: ca.TypeECDSAP256, ServerValidity: 24 * time.Hour, ClientValidity: time.Hour}
+		},
 	})
 	if err != nil {
 		r.t.Fatal(err)
@@ -32,15 +33,16 @@ func (r *rig) authority(store keys.Keys) *Authority {
 // issued makes a certificate of the authority for any use.
 func issued(t *testing.T, a *Authority, usage ca.Usage, name string) []byte {
 	t.Helper()
-	profile, err := ca.NewProfile(ca.ProfileConfig{Usage: usage, Validity: time.Hour, KeyUsage: true})
+	a.turn.Lock()
+	defer a.turn.Unlock()
+	leaf, _, err := a.issue(t.Context(), order{
+		issuer: a.book.Load().Authorities[0].ID, profile: ca.ProfileConfig{Usage: usage, Validity: time.Hour, KeyUsage: true},
+		to: subscription{name, usage}, public: freshKey(t), reason: "test",
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, der, err := a.issue(t.Context(), profile, ca.Request{Subscriber: name, PublicKey: freshKey(t)}, "test")
-	if err != nil {
-		t.Fatal(err)
-	}
-	return der
+	return leaf.Raw
 }
 
 func freshKey(t *testing.T) *ecdsa.PublicKey {
@@ -115,31 +117,43 @@ func TestNoInternalComponent(t *testing.T) {
 	r := newRig(t)
 	a := r.authority(keys.NewSeeded([32]byte{1}))
 	other := newRig(t).authority(keys.NewSeeded([32]byte{2}))
+	broker, err := a.Hold(t.Context(), "gatehouse-mqtt", ca.Server)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer broker.Close()
+	entry := a.book.Load().Authorities[0]
+	issuer, err := ca.ParseAuthority(entry.Chain...)
+	if err != nil {
+		t.Fatal(err)
+	}
 	any := func(usage x509.ExtKeyUsage, template x509.Certificate) []byte {
-		template.SerialNumber, template.NotBefore, template.NotAfter = a.Leaf().SerialNumber, noon.Add(-time.Hour), noon.Add(time.Hour)
+		template.SerialNumber, template.NotBefore, template.NotAfter = broker.Leaf().SerialNumber, noon.Add(-time.Hour), noon.Add(time.Hour)
 		if usage >= 0 {
 			template.ExtKeyUsage = []x509.ExtKeyUsage{usage}
 		}
-		der, err := x509.CreateCertificate(rand.Reader, &template, a.issuer.Certificate(), freshKey(t), a.signer)
+		der, err := x509.CreateCertificate(rand.Reader, &template, issuer.Certificate(), freshKey(t), a.signers[entry.ID])
 		if err != nil {
 			t.Fatal(err)
 		}
 		return der
 	}
-	named := x509.Certificate{RawSubject: a.Leaf().RawSubject}
+	named := x509.Certificate{RawSubject: broker.Leaf().RawSubject}
+	unrecorded := x509.Certificate{RawSubject: broker.Leaf().RawSubject, KeyUsage: x509.KeyUsageDigitalSignature, BasicConstraintsValid: true}
 	for name, der := range map[string][]byte{
-		"the broker's own server certificate":    a.Leaf().Raw,
-		"a server certificate":                   issued(t, a, ca.Server, string(bridge)),
-		"one that serves, too":                   issued(t, a, ca.ClientAndServer, string(bridge)),
-		"a name that is no component's":          issued(t, a, ca.Client, "a name with spaces"),
-		"another authority's":                    issued(t, other, ca.Client, string(bridge)),
-		"the authority itself":                   a.issuer.Certificate().Raw,
-		"one without a use":                      any(-1, named),
-		"one for any use":                        any(x509.ExtKeyUsageAny, named),
-		"one whose subject is not of our making": any(x509.ExtKeyUsageClientAuth, x509.Certificate{}),
-		"a device's":                             certificate(t, "pump-7").der,
-		"garbage":                                []byte("garbage"),
-		"nothing":                                nil,
+		"the broker's own server certificate":              broker.Leaf().Raw,
+		"a server certificate":                             issued(t, a, ca.Server, string(bridge)),
+		"one that serves, too":                             issued(t, a, ca.ClientAndServer, string(bridge)),
+		"a name that is no component's":                    issued(t, a, ca.Client, "a name with spaces"),
+		"another authority's":                              issued(t, other, ca.Client, string(bridge)),
+		"the authority itself":                             issuer.Certificate().Raw,
+		"one without a use":                                any(-1, named),
+		"one for any use":                                  any(x509.ExtKeyUsageAny, named),
+		"one whose subject is not of our making":           any(x509.ExtKeyUsageClientAuth, x509.Certificate{}),
+		"signed by the authority's key, and not on record": any(x509.ExtKeyUsageClientAuth, unrecorded),
+		"a device's":                                       certificate(t, "pump-7").der,
+		"garbage":                                          []byte("garbage"),
+		"nothing":                                          nil,
 	} {
 		if v, err := r.verify(der); err != nil || v.Valid || v.Component != "" {
 			t.Errorf("%s: verify %+v, %v", name, v, err)

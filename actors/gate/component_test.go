@@ -18,8 +18,9 @@ import (
 func TestComponentAtTheGate(t *testing.T) {
 	h := newHouse(t)
 	authority, err := actors.StartAuthority(t.Context(), actors.AuthorityConfig{
-		System: h.sys, Log: h.log, Keys: keys.NewSeeded([32]byte{1}), Clock: h.clock, Type: ca.TypeECDSAP256, Name: "gatehouse-mqtt",
-		Validity: func() time.Duration { return 24 * time.Hour }, Rotate: func() bool { return true },
+		System: h.sys, Keys: keys.NewSeeded([32]byte{1}), Clock: h.clock, Settings: func() actors.AuthoritySettings {
+			return actors.AuthoritySettings{Type: ca.TypeECDSAP256, ServerValidity: time.Hour, ClientValidity: time.Hour}
+		},
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -23,12 +23,21 @@ func (w *World) StartAuthority() error {
 	}
 	return w.turns.beside(func() (err error) {
 		w.core.authority, err = actors.StartAuthority(context.Background(), actors.AuthorityConfig{
-			System: w.core.sys, Log: w.log, Keys: w.keys, Clock: w.core.clock, Type: ca.TypeECDSAP256, Name: "gatehouse-mqtt",
-			Validity: func() time.Duration { return w.core.views.Section().Certificates.ServerValidity() },
-			Rotate:   func() bool { return !w.core.views.Section().Certificates.DisableCertificateRotation },
+			System: w.core.sys, Keys: w.keys, Clock: w.core.clock, Settings: w.core.authoritySettings,
 		})
+		if err != nil {
+			return err
+		}
+		w.core.broker, err = w.core.authority.Hold(context.Background(), "gatehouse-mqtt", ca.Server)
 		return err
 	})
+}
+
+func (c *core) authoritySettings() actors.AuthoritySettings {
+	s := c.views.Section().Certificates
+	return actors.AuthoritySettings{
+		Type: ca.TypeECDSAP256, ServerValidity: s.ServerValidity(), ClientValidity: s.ClientValidity(), RotationDisabled: s.DisableCertificateRotation,
+	}
 }
 
 // IssueComponent makes a client certificate of the core's own authority for an internal
@@ -40,7 +49,7 @@ func (w *World) IssueComponent(name messages.ComponentName, serves bool) (der []
 		}
 	}
 	if serves {
-		return w.core.authority.Leaf().Raw, nil
+		return w.core.broker.Leaf().Raw, nil
 	}
 	err = w.turns.beside(func() error {
 		der, err = w.core.authority.IssueComponent(context.Background(), name, w.cloud.issuer.key.Public(), componentValidity)

@@ -52,6 +52,7 @@ type core struct {
 
 	refresher *actors.Refresher
 	authority *actors.Authority // nil: none was needed
+	broker    *actors.Held      // the certificate of a broker, with authority
 	epoch     string
 }
 

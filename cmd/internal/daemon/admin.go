@@ -229,8 +229,8 @@ func (d *Daemon) status(ctx context.Context, _ struct{}) (Status, error) {
 		return Status{}, err
 	}
 	s.Refresh = &refresh
-	if d.authority != nil {
-		s.Certificate = d.authority.Describe()
+	if d.certificate != nil {
+		s.Certificate = d.certificate.Describe()
 	}
 	return s, nil
 }

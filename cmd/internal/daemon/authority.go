@@ -4,35 +4,62 @@ import (
 	"context"
 	"fmt"
 	"path/filepath"
-	"time"
 
 	"github.com/gatehouse-edge/gatehouse/actors"
 	"github.com/gatehouse-edge/gatehouse/actors/ca"
+	"github.com/gatehouse-edge/gatehouse/actors/keys"
 )
 
 // CAFile is where a daemon's directory publishes what devices must trust.
 func CAFile(dir string) string { return filepath.Join(dir, "ca.pem") }
 
-// startAuthority makes the embedded broker's certificate and publishes its authority.
+// Names of the embedded broker's certificate and of the addresses in gatehouse.yaml.
+const (
+	mqttSubscriber = "gatehouse-mqtt"
+	hostsOfFile    = "gatehouse.yaml"
+)
+
+// startAuthority starts the authority, publishes what devices must trust, and gets the
+// embedded broker's certificate.
 func (d *Daemon) startAuthority(ctx context.Context) error {
-	hosts, rejected := ca.ParseHosts(d.cfg.MQTTHosts)
-	if len(rejected) > 0 {
+	if _, rejected := ca.ParseHosts(d.cfg.MQTTHosts); len(rejected) > 0 {
 		return fmt.Errorf("host addresses: %w", rejected[0])
 	}
-	caType := d.cfg.CAType
-	if caType == "" {
-		caType = d.views.Section().CertificateAuthority.CAType
-	}
+	custom := keys.NewCustom(keys.CustomOptions{Passphrase: d.cfg.Passphrase, PKCS11: d.cfg.PKCS11})
+	d.onClose(custom.Close)
 	authority, err := actors.StartAuthority(ctx, actors.AuthorityConfig{
-		System: d.sys, Log: d.log, Keys: d.keys, Clock: d.clock, Type: caType, Hosts: hosts, Name: "gatehouse-mqtt",
-		Validity: func() time.Duration { return d.views.Section().Certificates.ServerValidity() },
-		Rotate:   func() bool { return !d.views.Section().Certificates.DisableCertificateRotation },
-		Logger:   d.logger,
+		System: d.sys, Keys: d.keys, Clock: d.clock, Settings: d.authoritySettings, Custom: custom, Logger: d.logger,
+		Publish: func(bundle []byte) error { return WriteFile(CAFile(d.cfg.Dir), bundle, 0o644) },
 	})
 	if err != nil {
 		return err
 	}
-	d.authority = authority
+	d.authority.Store(authority)
 	d.onClose(authority.Close)
-	return WriteFile(CAFile(d.cfg.Dir), authority.PEM(), 0o644)
+	if err := authority.Hosts(ctx, hostsOfFile, d.cfg.MQTTHosts); err != nil {
+		return fmt.Errorf("host addresses: %w", err)
+	}
+	if d.cfg.MQTTListen == "" {
+		return nil
+	}
+	d.certificate, err = authority.Hold(ctx, mqttSubscriber, ca.Server)
+	return err
+}
+
+// authoritySettings is what the configuration in force says of certificates.
+func (d *Daemon) authoritySettings() actors.AuthoritySettings {
+	section := d.views.Section()
+	own := section.CertificateAuthority
+	s := actors.AuthoritySettings{
+		Type:           own.CAType,
+		ServerValidity: section.Certificates.ServerValidity(), ClientValidity: section.Certificates.ClientValidity(),
+		RotationDisabled: section.Certificates.DisableCertificateRotation,
+	}
+	if d.cfg.CAType != "" {
+		s.Type = d.cfg.CAType
+	}
+	if own.Custom() {
+		s.Custom = keys.URIs{Certificate: own.CertificateURI, PrivateKey: own.PrivateKeyURI, Chain: own.CertificateChainURI}
+	}
+	return s
 }

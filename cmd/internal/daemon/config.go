@@ -7,6 +7,7 @@ import (
 
 	"github.com/gatehouse-edge/gatehouse/actors"
 	"github.com/gatehouse-edge/gatehouse/actors/config"
+	"github.com/gatehouse-edge/gatehouse/actors/keys"
 	"github.com/gatehouse-edge/gatehouse/cloudsync"
 	"github.com/gatehouse-edge/gatehouse/messages"
 )
@@ -61,6 +62,8 @@ type Config struct {
 
 	CAType     string // of a new managed authority, instead of what Section says (dev: ECDSA_P256)
 	Passphrase []byte // of the authority's key; nil: the key lies in a file of mode 0400
+	// PKCS11 says how a token is reached that holds an authority of one's own.
+	PKCS11 keys.PKCS11
 
 	Logger *slog.Logger
 	// Fatal ends the process when the log failed. Required in production; default panic.

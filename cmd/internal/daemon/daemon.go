@@ -44,14 +44,15 @@ type Daemon struct {
 	keeper  *actors.Keeper
 	refresh *actors.Refresher // nil: there is nobody to list the associated things
 
-	authority *actors.Authority
-	server    *brokers.Server
-	conn      *brokers.Conn
-	users     *users
-	pusher    atomic.Pointer[brokers.Pusher]
-	desk      *brokers.Desk
-	mqtt      *mochi.Broker
-	client    *client.Client
+	authority   atomic.Pointer[actors.Authority]
+	certificate *actors.Held // the embedded broker's; nil: there is no such broker
+	server      *brokers.Server
+	conn        *brokers.Conn
+	users       *users
+	pusher      atomic.Pointer[brokers.Pusher]
+	desk        *brokers.Desk
+	mqtt        *mochi.Broker
+	client      *client.Client
 
 	answering atomic.Pointer[brokers.Desk] // the desk, once it may answer
 	failed    atomic.Bool                  // an append failed
@@ -294,6 +295,9 @@ func (d *Daemon) hooks() projections.Hooks {
 // tune applies what of a new configuration is not read at each use.
 func (d *Daemon) tune(s config.Section) {
 	d.tuneMetrics()
+	if a := d.authority.Load(); a != nil {
+		a.Wake()
+	}
 	if c, ok := d.cloud.(interface{ Tune(queueSize, workers int) }); ok {
 		c.Tune(s.Performance.CloudRequestQueueSize, s.Performance.MaxConcurrentCloudRequests)
 	}

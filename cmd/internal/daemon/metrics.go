@@ -112,7 +112,7 @@ func (d *Daemon) snapshot() metrics.Snapshot {
 		s.Problems[document.Document] = document.Problem != nil
 	}
 	if d.mqtt != nil {
-		s.CertificateEnd = d.authority.Leaf().NotAfter
+		s.CertificateEnd = d.certificate.Leaf().NotAfter
 	}
 	if d.cfg.Cloud != nil {
 		s.Cloud = &metrics.Cloud{Reachable: d.sys.NetworkUp(), QueueSize: section.Performance.CloudRequestQueueSize, Limit: section.Performance.MaxConcurrentCloudRequests}

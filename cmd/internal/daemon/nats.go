@@ -177,7 +177,7 @@ func (d *Daemon) startMQTT(ctx context.Context) error {
 	}
 	d.onClose(func() { _ = d.client.Close() }) // what it could not close, the log knows
 	d.mqtt, err = mochi.New(mochi.Config{
-		Listen: d.cfg.MQTTListen, GetCertificate: d.authority.GetCertificate, MinVersion: d.cfg.MQTTMinTLS, Client: d.client, Logger: d.logger,
+		Listen: d.cfg.MQTTListen, GetCertificate: d.certificate.GetCertificate, MinVersion: d.cfg.MQTTMinTLS, Client: d.client, Logger: d.logger,
 	})
 	if err != nil {
 		return err

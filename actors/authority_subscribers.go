@@ -1,0 +1,311 @@
+package actors
+
+import (
+	"cmp"
+	"context"
+	"crypto"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"github.com/gatehouse-edge/gatehouse/actors/ca"
+	"github.com/gatehouse-edge/gatehouse/messages"
+)
+
+// Subscribe says who wants certificates.
+type Subscribe struct {
+	Subscriber string   // the common name: a broker's or a component's
+	Usage      ca.Usage // ca.Server, ca.Client or ca.ClientAndServer
+	// PublicKey is the holder's, whose private half never comes here. nil: a key is made
+	// for each certificate and handed over with it, which ca.ClientAndServer does not allow.
+	PublicKey crypto.PublicKey
+	// Deliver hears of each certificate, one after the other. It must not block, nor call
+	// the Authority, but for Delivery.Acknowledge.
+	Deliver func(Delivery)
+}
+
+// Delivery is a certificate on its way to its holder. It comes again, with the same serial
+// number, when the chain or the bundle has changed, and every minute until it is
+// acknowledged.
+type Delivery struct {
+	Subscriber  string
+	Usage       ca.Usage
+	Serial      string        // as the log holds it
+	Certificate []byte        // DER
+	Chain       [][]byte      // DER of the authorities above it, the issuing one first
+	Key         crypto.Signer // the private key; nil: it is the holder's own
+	Bundle      []byte        // PEM of all authorities to trust
+	// Acknowledge says that the holder has the certificate. It may be called later, from
+	// anywhere, and more than once.
+	Acknowledge func()
+}
+
+// subscription names a subscriber: a name may have one certificate for each usage.
+type subscription struct {
+	name  string
+	usage ca.Usage
+}
+
+func (s subscription) compare(t subscription) int {
+	return cmp.Or(cmp.Compare(s.name, t.name), cmp.Compare(s.usage, t.usage))
+}
+
+// subscriber is one that subscribes now.
+type subscriber struct {
+	of      subscription
+	public  crypto.PublicKey
+	deliver func(Delivery)
+	current atomic.Pointer[holding] // what it holds
+	demand  atomic.Pointer[string]  // an operator's reason to issue anew
+}
+
+// holding is a certificate in a subscriber's hands.
+type holding struct {
+	leaf         *x509.Certificate
+	key          crypto.Signer
+	authority    messages.CertificateID
+	hosts        []ca.Host
+	acknowledged atomic.Bool
+	handed       time.Time // guarded by Authority.turn, as the next
+	with         string    // the chain and bundle it was handed over with
+}
+
+func (s *subscriber) hold(h *holding) {
+	s.current.Store(h)
+	s.demand.Store(nil)
+}
+
+// ErrSubscriber is wrapped by errors about who subscribes.
+var ErrSubscriber = errors.New("cannot subscribe")
+
+// Subscribe takes up a subscriber, in place of one with the same name and usage, and hands
+// it a certificate before it returns: the one it held before, if that is good for its key,
+// or a new one. Later ones come when they are due. cancel ends it.
+func (a *Authority) Subscribe(ctx context.Context, want Subscribe) (cancel func(), err error) {
+	of := subscription{want.Subscriber, want.Usage}
+	switch {
+	case want.Deliver == nil:
+		return nil, fmt.Errorf("%w: nobody takes the certificates", ErrSubscriber)
+	case want.Usage != ca.Server && want.Usage != ca.Client && want.Usage != ca.ClientAndServer:
+		return nil, fmt.Errorf("%w: usage %s", ErrSubscriber, want.Usage)
+	case want.Usage == ca.ClientAndServer && want.PublicKey == nil: // vectors server-cert, triggers
+		return nil, fmt.Errorf("%w: a %s certificate is for a key of the subscriber's own: send a certificate signing request", ErrSubscriber, want.Usage)
+	}
+	s := &subscriber{of: of, public: want.PublicKey, deliver: want.Deliver}
+	a.turn.Lock()
+	defer a.turn.Unlock()
+	if h := a.kept(s); h != nil {
+		s.current.Store(h)
+	}
+	a.mu.Lock()
+	if a.closed || len(a.subscribers) >= subscribersMax && a.subscribers[of] == nil {
+		a.mu.Unlock()
+		return nil, fmt.Errorf("%w: stopping, or there are %d subscribers, which is the most", ErrSubscriber, subscribersMax)
+	}
+	former := a.subscribers[of]
+	a.subscribers[of] = s
+	a.mu.Unlock()
+	failed := a.pass(ctx)
+	if s.current.Load() == nil {
+		a.replace(s, former)
+		return nil, fmt.Errorf("no certificate for %s: %w", want.Subscriber, errors.Join(append(failed, a.customError())...))
+	}
+	return func() { a.replace(s, nil) }, nil
+}
+
+// subscribersMax bounds who subscribes at the same time: as many as the log remembers.
+const subscribersMax = 1024
+
+// replace takes s out, and puts former in its place, unless somebody else has it.
+func (a *Authority) replace(s, former *subscriber) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.subscribers[s.of] != s {
+		return
+	}
+	delete(a.subscribers, s.of)
+	if former != nil {
+		a.subscribers[s.of] = former
+	}
+}
+
+func (a *Authority) subscriber(of subscription) *subscriber {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.subscribers[of]
+}
+
+// kept finds the certificate that s has already: of the subscription before it, or of
+// before a restart, for the same key.
+func (a *Authority) kept(s *subscriber) *holding {
+	if former := a.subscriber(s.of); former != nil {
+		if h := former.current.Load(); h != nil && sameKey(s.public, former.public) {
+			return &holding{leaf: h.leaf, key: h.key, authority: h.authority, hosts: h.hosts}
+		}
+	}
+	holder, ok := a.book.Load().Holder(s.of.name, s.of.usage)
+	if !ok || holder.Last.Serial == "" || s.public == nil {
+		return nil
+	}
+	if _, ok := a.book.Load().Entry(holder.Last.Authority); !ok {
+		return nil
+	}
+	leaf, err := x509.ParseCertificate(holder.Last.DER)
+	if err != nil || !sameKey(s.public, leaf.PublicKey) || !a.now().Before(leaf.NotAfter) {
+		return nil
+	}
+	hosts, _ := ca.ParseHosts(holder.Last.Names)
+	return &holding{leaf: leaf, authority: holder.Last.Authority, hosts: hosts}
+}
+
+// sameKey says whether two holders' keys are the same; two whose keys are made here are.
+func sameKey(x, y crypto.PublicKey) bool {
+	if x == nil || y == nil {
+		return x == nil && y == nil
+	}
+	public, ok := x.(interface{ Equal(crypto.PublicKey) bool })
+	return ok && public.Equal(y)
+}
+
+// subscriptions is the plan's view of the subscribers.
+func (a *Authority) subscriptions() []ca.Subscription {
+	var list []ca.Subscription
+	for _, s := range a.all() {
+		p := ca.Subscription{Subscriber: s.of.name, Usage: s.of.usage}
+		if h := s.current.Load(); h != nil {
+			p.Issued, p.Authority, p.NotBefore, p.NotAfter, p.Hosts = true, h.authority, h.leaf.NotBefore, h.leaf.NotAfter, h.hosts
+		}
+		list = append(list, p)
+	}
+	return list
+}
+
+// demanded are the steps an operator asked for and the plan does not have.
+func (a *Authority) demanded(issuer messages.CertificateID, due []ca.Step) []ca.Step {
+	var steps []ca.Step
+	for _, s := range a.all() {
+		reason := s.demand.Load()
+		planned := slices.ContainsFunc(due, func(d ca.Step) bool {
+			return d.Do == ca.IssueCertificate && d.Subscriber == s.of.name && d.Usage == s.of.usage
+		})
+		if reason != nil && !planned {
+			steps = append(steps, ca.Step{Do: ca.IssueCertificate, Authority: issuer, Subscriber: s.of.name, Usage: s.of.usage, Reason: *reason})
+		}
+	}
+	return steps
+}
+
+// hand gives s what it holds. turn is held.
+func (a *Authority) hand(s *subscriber) {
+	h := s.current.Load()
+	entry, ok := a.book.Load().Entry(h.authority)
+	if !ok {
+		return // retired: the plan has another for it
+	}
+	h.handed, h.with = a.now(), a.company(entry)
+	d := Delivery{
+		Subscriber: s.of.name, Usage: s.of.usage, Serial: serialText(h.leaf), Certificate: h.leaf.Raw, Chain: entry.Chain, Key: h.key, Bundle: a.bundle,
+		Acknowledge: func() { a.acknowledge(s, h) },
+	}
+	s.deliver(d)
+}
+
+// company is what a certificate is handed over with.
+func (a *Authority) company(entry ca.Entry) string {
+	return fmt.Sprintf("%x", entry.Chain) + string(a.bundle)
+}
+
+// redeliver hands certificates over again that were not acknowledged, or whose chain or
+// bundle has changed. turn is held.
+func (a *Authority) redeliver() {
+	for _, s := range a.all() {
+		h := s.current.Load()
+		if h == nil {
+			continue
+		}
+		entry, ok := a.book.Load().Entry(h.authority)
+		if ok && (h.with != a.company(entry) || !h.acknowledged.Load() && a.now().Sub(h.handed) >= lookEvery) {
+			a.hand(s)
+		}
+	}
+}
+
+// acknowledge puts on record that the holder has its certificate, unless it has had a
+// later one.
+func (a *Authority) acknowledge(s *subscriber, h *holding) {
+	if s.current.Load() != h || h.acknowledged.Load() {
+		return
+	}
+	ctx, cancel := context.WithTimeout(a.ctx, authorityRetry)
+	defer cancel()
+	if err := a.note(ctx, &messages.CertificateDelivered{Subscriber: s.of.name, Serial: serialText(h.leaf)}); err != nil {
+		a.cfg.Logger.Warn("delivery of a certificate is not recorded; it is handed over again", "subscriber", s.of.name, "error", err)
+		return
+	}
+	h.acknowledged.Store(true)
+}
+
+// Hosts says which names and addresses this core is dialled by, as source knows them; none
+// forgets what it said before. They are remembered. Certificates that serve follow.
+func (a *Authority) Hosts(ctx context.Context, source string, addresses []string) error {
+	a.turn.Lock()
+	defer a.turn.Unlock()
+	if err := a.note(ctx, &messages.HostAddressesChanged{Source: source, Addresses: addresses}); err != nil {
+		return err
+	}
+	_, rejected := a.book.Load().Hosts()
+	for _, err := range rejected {
+		a.cfg.Logger.Warn("a host address is left out of certificates", "source", source, "error", err)
+	}
+	a.pass(ctx)
+	return nil
+}
+
+// hosts are those that a certificate holds.
+func (a *Authority) hosts() []ca.Host {
+	hosts, _ := a.book.Load().Hosts()
+	return hosts
+}
+
+// Rotate issues new certificates to all subscribers now, whatever the configuration says
+// of rotation, for a reason that goes on record.
+func (a *Authority) Rotate(ctx context.Context, reason string) error {
+	for _, s := range a.all() {
+		s.demand.Store(&reason)
+	}
+	a.turn.Lock()
+	defer a.turn.Unlock()
+	return errors.Join(a.pass(ctx)...)
+}
+
+// Replace makes a managed authority now, which follows the one in use by plan: published
+// at once, it issues when devices have had time to hear of it.
+func (a *Authority) Replace(ctx context.Context, reason string) error {
+	a.turn.Lock()
+	defer a.turn.Unlock()
+	if a.cfg.Settings().custom() {
+		return errors.New("the authority is the operator's own: it is replaced by changing what its URIs name")
+	}
+	if err := a.create(ctx, reason); err != nil {
+		return err
+	}
+	return errors.Join(a.pass(ctx)...)
+}
+
+// Announced says, on the word of by, that whoever must trust the newest authority has it:
+// it need not wait for longer than ten minutes after it was made.
+func (a *Authority) Announced(ctx context.Context, by string) error {
+	a.turn.Lock()
+	defer a.turn.Unlock()
+	list := a.book.Load().Authorities
+	if len(list) == 0 {
+		return errors.New("there is no authority")
+	}
+	if err := a.note(ctx, &messages.AuthorityAnnounced{AuthorityId: string(list[len(list)-1].ID), By: by}); err != nil {
+		return err
+	}
+	return errors.Join(a.pass(ctx)...)
+}
