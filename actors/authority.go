@@ -1,6 +1,7 @@
 package actors
 
 import (
+	"bytes"
 	"context"
 	"crypto"
 	"errors"
@@ -85,6 +86,7 @@ type Authority struct {
 	refused   string       // why another is not, as it was told last
 	published map[messages.CertificateID]bool
 	bundle    []byte    // as published
+	edition   *ca.Book  // the bundle is of
 	warned    time.Time // of an end that comes near
 
 	mu          sync.Mutex // guards what follows, and the fold of book; never held while waiting
@@ -238,14 +240,10 @@ func (a *Authority) pass(ctx context.Context) (failed []error) {
 		failed = append(failed, err)
 	}
 	tried := map[ca.Step]bool{}
-	var published *ca.Book
+	if err := a.publish(); err != nil {
+		failed = append(failed, err)
+	}
 	for range stepsMax {
-		if book := a.book.Load(); book != published {
-			if err := a.publish(); err != nil && published == nil {
-				failed = append(failed, err)
-			}
-			published = book
-		}
 		step, ok := a.next(tried)
 		if !ok {
 			break
@@ -285,6 +283,7 @@ func (a *Authority) do(ctx context.Context, step ca.Step) error {
 		if err := a.create(ctx, step.Reason); err != nil {
 			return fmt.Errorf("make an authority (%s): %w", step.Reason, err)
 		}
+		return a.publish()
 	case ca.IssueCertificate:
 		if err := a.issueTo(ctx, subscription{step.Subscriber, step.Usage}, step.Authority, step.Reason); err != nil {
 			return fmt.Errorf("issue a certificate to %s (%s): %w", step.Subscriber, step.Reason, err)
@@ -295,6 +294,7 @@ func (a *Authority) do(ctx context.Context, step ca.Step) error {
 		}
 		delete(a.signers, step.Authority)
 		a.cfg.Logger.Info("authority retired", "authority", step.Authority, "reason", step.Reason)
+		return a.publish()
 	}
 	return nil
 }
@@ -302,8 +302,12 @@ func (a *Authority) do(ctx context.Context, step ca.Step) error {
 // publish makes known what devices must trust, if that has changed. turn is held.
 func (a *Authority) publish() error {
 	book := a.book.Load()
+	if book == a.edition {
+		return nil
+	}
 	bundle, ids := book.Bundle(), map[messages.CertificateID]bool{}
-	if len(bundle) == 0 || string(bundle) == string(a.bundle) {
+	if len(bundle) == 0 || bytes.Equal(bundle, a.bundle) {
+		a.edition = book
 		return nil
 	}
 	if a.cfg.Publish != nil {
@@ -315,7 +319,7 @@ func (a *Authority) publish() error {
 	for _, entry := range book.Authorities {
 		ids[entry.ID] = true
 	}
-	a.bundle, a.published = bundle, ids
+	a.bundle, a.published, a.edition = bundle, ids, book
 	return nil
 }
 

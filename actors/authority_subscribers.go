@@ -1,6 +1,7 @@
 package actors
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"crypto"
@@ -70,7 +71,8 @@ type holding struct {
 	hosts        []ca.Host
 	acknowledged atomic.Bool
 	handed       time.Time // guarded by Authority.turn, as the next
-	with         string    // the chain and bundle it was handed over with
+	chain        [][]byte  // it was handed over with …
+	bundle       []byte    // … and this
 }
 
 func (s *subscriber) hold(h *holding) {
@@ -205,17 +207,12 @@ func (a *Authority) hand(s *subscriber) {
 	if !ok {
 		return // retired: the plan has another for it
 	}
-	h.handed, h.with = a.now(), a.company(entry)
+	h.handed, h.chain, h.bundle = a.now(), entry.Chain, a.bundle
 	d := Delivery{
 		Subscriber: s.of.name, Usage: s.of.usage, Serial: serialText(h.leaf), Certificate: h.leaf.Raw, Chain: entry.Chain, Key: h.key, Bundle: a.bundle,
 		Acknowledge: func() { a.acknowledge(s, h) },
 	}
 	s.deliver(d)
-}
-
-// company is what a certificate is handed over with.
-func (a *Authority) company(entry ca.Entry) string {
-	return fmt.Sprintf("%x", entry.Chain) + string(a.bundle)
 }
 
 // redeliver hands certificates over again that were not acknowledged, or whose chain or
@@ -227,7 +224,8 @@ func (a *Authority) redeliver() {
 			continue
 		}
 		entry, ok := a.book.Load().Entry(h.authority)
-		if ok && (h.with != a.company(entry) || !h.acknowledged.Load() && a.now().Sub(h.handed) >= lookEvery) {
+		changed := !slices.EqualFunc(h.chain, entry.Chain, bytes.Equal) || !bytes.Equal(h.bundle, a.bundle)
+		if ok && (changed || !h.acknowledged.Load() && a.now().Sub(h.handed) >= lookEvery) {
 			a.hand(s)
 		}
 	}

@@ -2,10 +2,16 @@ package actors_test
 
 import (
 	"context"
+	"crypto"
 	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
 	"crypto/rsa"
 	"crypto/x509"
+	"crypto/x509/pkix"
 	"errors"
+	"io"
+	"math/big"
 	"os"
 	"path/filepath"
 	"strings"
@@ -238,4 +244,30 @@ func TestAuthoritySurvivesRestart(t *testing.T) {
 	if _, err := newCore(t, memory, store, ca.TypeECDSAP256).start(t); !errors.Is(err, keys.ErrMissing) {
 		t.Errorf("start without the key: %v, want ErrMissing", err)
 	}
+}
+
+// customTemplate is what an operator's tools make of an authority.
+func customTemplate(name string) *x509.Certificate {
+	return &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: name}, NotBefore: noonUTC.Add(-24 * time.Hour), NotAfter: noonUTC.AddDate(2, 0, 0),
+		BasicConstraintsValid: true, IsCA: true, KeyUsage: x509.KeyUsageCertSign, SubjectKeyId: []byte(name),
+	}
+}
+
+func selfSigned(t testing.TB, template *x509.Certificate) *keys.Opened {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &keys.Opened{Issuing: der, Signer: key}
+}
+
+// Sign does not.
+func (m mute) Sign(io.Reader, []byte, crypto.SignerOpts) ([]byte, error) {
+	return nil, errors.New("CKR_USER_NOT_LOGGED_IN")
 }
