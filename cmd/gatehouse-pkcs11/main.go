@@ -1,0 +1,197 @@
+// Command gatehouse-pkcs11 gives gatehouse an authority whose key lives in a PKCS#11 token:
+// a smart card, a TPM, an HSM. It is a program and a module of its own, so that cgo, the
+// module's library and what go.step.sm/crypto needs stay out of the daemon; a library that
+// crashes or hangs ends this process and no other.
+//
+//	cd cmd/gatehouse-pkcs11 && go build .
+//
+// It reads questions from standard input and answers on standard output, a line of JSON
+// each (actors/keys, helper.go, is the other side):
+//
+//	{"op":"certificate","object":{"token":{…},"object":"ca"}}               {"certificate":"<DER>"}
+//	{"op":"key","object":{…}}                                               {"public":"<SubjectPublicKeyInfo>"}
+//	{"op":"sign","object":{…},"hash":"SHA-256","digest":"…"}                {"signature":"…"}
+//
+// or {"error":"…"}. Bytes are base64. It ends with its input.
+package main
+
+import (
+	"bufio"
+	"context"
+	"crypto"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/url"
+	"os"
+	"strings"
+
+	_ "crypto/sha256" // the hashes a certificate is signed with
+	_ "crypto/sha512"
+
+	"go.step.sm/crypto/kms/apiv1"
+	"go.step.sm/crypto/kms/pkcs11"
+	"go.step.sm/crypto/kms/uri"
+)
+
+// token and object are as in actors/keys, uri.go.
+type token struct {
+	Module string `json:"module"`
+	Label  string `json:"token"`
+	Serial string `json:"serial"`
+	Slot   string `json:"slot"`
+	PIN    string `json:"pin"`
+}
+
+type object struct {
+	Token token  `json:"token"`
+	Label string `json:"object"`
+	ID    string `json:"id"`
+}
+
+type request struct {
+	Op     string `json:"op"`
+	Object object `json:"object"`
+	Hash   string `json:"hash"`
+	Digest []byte `json:"digest"`
+}
+
+type answer struct {
+	Certificate []byte `json:"certificate,omitempty"`
+	Public      []byte `json:"public,omitempty"`
+	Signature   []byte `json:"signature,omitempty"`
+	Error       string `json:"error,omitempty"`
+}
+
+const requestBytesMax = 64 << 10
+
+func main() {
+	if err := serve(os.Stdin, os.Stdout); err != nil {
+		fmt.Fprintln(os.Stderr, "gatehouse-pkcs11:", err)
+		os.Exit(1)
+	}
+}
+
+// serve answers until the input ends.
+func serve(in io.Reader, out io.Writer) error {
+	h := &helper{tokens: map[token]*pkcs11.PKCS11{}}
+	defer h.close()
+	lines := bufio.NewScanner(in)
+	lines.Buffer(nil, requestBytesMax)
+	for lines.Scan() {
+		var r request
+		var a answer
+		err := json.Unmarshal(lines.Bytes(), &r)
+		if err == nil {
+			a, err = h.answer(r)
+		}
+		if err != nil {
+			a = answer{Error: without(err.Error(), r.Object.Token.PIN)}
+		}
+		line, err := json.Marshal(a)
+		if err != nil {
+			return err
+		}
+		if _, err := out.Write(append(line, '\n')); err != nil {
+			return err
+		}
+	}
+	return lines.Err()
+}
+
+// without takes the PIN out of a library's words.
+func without(text, pin string) string {
+	if pin == "" {
+		return text
+	}
+	return strings.NewReplacer(pin, "…", url.QueryEscape(pin), "…").Replace(text)
+}
+
+// helper keeps the sessions with tokens.
+type helper struct{ tokens map[token]*pkcs11.PKCS11 }
+
+func (h *helper) close() {
+	for _, kms := range h.tokens {
+		_ = kms.Close() // the process ends
+	}
+}
+
+func (h *helper) answer(r request) (answer, error) {
+	kms, err := h.open(r.Object.Token)
+	if err != nil {
+		return answer{}, err
+	}
+	a, err := ask(kms, r)
+	if err != nil { // the token may have been taken out: log in anew next time
+		_ = kms.Close()
+		delete(h.tokens, r.Object.Token)
+	}
+	return a, err
+}
+
+// open logs in to a token.
+func (h *helper) open(t token) (*pkcs11.PKCS11, error) {
+	if kms := h.tokens[t]; kms != nil {
+		return kms, nil
+	}
+	values := url.Values{}
+	for name, value := range map[string]string{"module-path": t.Module, "token": t.Label, "serial": t.Serial, "slot-id": t.Slot} {
+		if value != "" {
+			values.Set(name, value)
+		}
+	}
+	u := uri.New(pkcs11.Scheme, values).String()
+	if t.PIN != "" {
+		u += "?pin-value=" + url.QueryEscape(t.PIN)
+	}
+	kms, err := pkcs11.New(context.Background(), apiv1.Options{URI: u})
+	if err != nil {
+		return nil, err
+	}
+	h.tokens[t] = kms
+	return kms, nil
+}
+
+func ask(kms *pkcs11.PKCS11, r request) (answer, error) {
+	values := url.Values{}
+	if r.Object.Label != "" {
+		values.Set("object", r.Object.Label)
+	}
+	if r.Object.ID != "" {
+		values.Set("id", r.Object.ID)
+	}
+	name := uri.New(pkcs11.Scheme, values).String()
+	switch r.Op {
+	case "certificate":
+		c, err := kms.LoadCertificate(&apiv1.LoadCertificateRequest{Name: name})
+		if err != nil {
+			return answer{}, err
+		}
+		return answer{Certificate: c.Raw}, nil
+	case "key":
+		public, err := kms.GetPublicKey(&apiv1.GetPublicKeyRequest{Name: name})
+		if err != nil {
+			return answer{}, err
+		}
+		spki, err := x509.MarshalPKIXPublicKey(public)
+		return answer{Public: spki}, err
+	case "sign":
+		return sign(kms, name, r)
+	}
+	return answer{}, fmt.Errorf("no operation %.40q", r.Op)
+}
+
+func sign(kms *pkcs11.PKCS11, name string, r request) (answer, error) {
+	hash, ok := map[string]crypto.Hash{"SHA-256": crypto.SHA256, "SHA-384": crypto.SHA384, "SHA-512": crypto.SHA512}[r.Hash]
+	if !ok || len(r.Digest) != hash.Size() {
+		return answer{}, fmt.Errorf("a digest of %d bytes by %.40q cannot be signed", len(r.Digest), r.Hash)
+	}
+	signer, err := kms.CreateSigner(&apiv1.CreateSignerRequest{SigningKey: name})
+	if err != nil {
+		return answer{}, err
+	}
+	signature, err := signer.Sign(rand.Reader, r.Digest, hash)
+	return answer{Signature: signature}, err
+}
