@@ -187,6 +187,8 @@ func (p *plan) newAuthority() string {
 		return "back to a managed authority"
 	case newest.Type != p.Settings.Type:
 		return "caType changed"
+	case p.now.Before(newest.NotBefore):
+		return "the former one was made by a clock that was ahead"
 	case !p.now.Before(renewal):
 		return "the former one ends"
 	}
@@ -217,6 +219,9 @@ func (p *plan) reissue(s Subscription, issuer Standing) string {
 	}
 	// A certificate cut short by the authority's end cannot be renewed into a longer
 	// one by the same authority: half of ever shorter lives would be ever more often.
+	if p.now.Before(s.NotBefore) { // the clock was ahead, and has been set right
+		return ReasonRotation
+	}
 	if s.Authority == issuer.ID && !s.NotAfter.Before(issuer.NotAfter) {
 		p.at(issuer.NotAfter)
 	} else if renewal := RenewAt(s.NotBefore, s.NotAfter); !p.now.Before(renewal) {

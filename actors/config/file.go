@@ -33,6 +33,16 @@ type Keys struct {
 	// PassphraseFile names the file whose first line encrypts the authority's key at
 	// rest: best a systemd credential. Empty: the key lies in a file of mode 0400.
 	PassphraseFile string `json:"passphraseFile,omitempty"`
+	// PKCS11 reaches the token of pkcs11: URIs.
+	PKCS11 PKCS11 `json:"pkcs11"`
+}
+
+// PKCS11 says how a PKCS#11 token is reached, where a pkcs11: URI does not say so itself.
+type PKCS11 struct {
+	Helper  string `json:"helper,omitempty"`  // the program gatehouse-pkcs11; empty: the one beside gatehouse, or on the path
+	Module  string `json:"module,omitempty"`  // the token's library
+	Token   string `json:"token,omitempty"`   // the token's name
+	PINFile string `json:"pinFile,omitempty"` // its first line is the user's PIN
 }
 
 // NATS says where brokers meet Gatehouse: an embedded server (Listen) or an external
@@ -208,7 +218,13 @@ func (r *reader) file(n *yaml.Node, previous *Section) File {
 	f := defaultFile()
 	root := r.object(n, "", strict, "dir", "keys", "nats", "mqtt", "cloud", "http", "trust", "log", "policyFile", "clientDeviceAuth")
 	root.string("dir", &f.Dir)
-	root.child("keys", "passphraseFile").string("passphraseFile", &f.Keys.PassphraseFile)
+	keys := root.child("keys", "passphraseFile", "pkcs11")
+	keys.string("passphraseFile", &f.Keys.PassphraseFile)
+	token := keys.child("pkcs11", "helper", "module", "token", "pinFile")
+	token.string("helper", &f.Keys.PKCS11.Helper)
+	token.string("module", &f.Keys.PKCS11.Module)
+	token.string("token", &f.Keys.PKCS11.Token)
+	token.string("pinFile", &f.Keys.PKCS11.PINFile)
 	r.nats(root.child("nats", "listen", "url", "creds", "tls"), &f.NATS)
 	r.mqtt(root.child("mqtt", "listen", "tlsMinVersion", "hostAddresses"), &f.MQTT)
 	r.cloud(root.child("cloud", "verifier", "endpoint", "region", "thingName", "certificate", "privateKey", "ca", "connectTimeout", "requestTimeout", "recheck", "refreshRate", "operations", "control"), &f.Cloud)
@@ -317,7 +333,7 @@ func (r *reader) control(o object, c *Control) {
 // Resolve returns f with every relative path made relative to base, the directory of
 // the file f was read from.
 func (f File) Resolve(base string) File {
-	for _, path := range []*string{&f.Dir, &f.PolicyFile, &f.Keys.PassphraseFile, &f.NATS.Creds, &f.NATS.TLS.CA,
+	for _, path := range []*string{&f.Dir, &f.PolicyFile, &f.Keys.PassphraseFile, &f.Keys.PKCS11.Helper, &f.Keys.PKCS11.Module, &f.Keys.PKCS11.PINFile, &f.NATS.Creds, &f.NATS.TLS.CA,
 		&f.NATS.TLS.Certificate, &f.NATS.TLS.PrivateKey, &f.Cloud.Certificate, &f.Cloud.PrivateKey, &f.Cloud.CA, &f.Cloud.Control.CA} {
 		if *path != "" && !filepath.IsAbs(*path) {
 			*path = filepath.Join(base, *path)

@@ -26,8 +26,10 @@ func TestEveryKeyIsRead(t *testing.T) {
 		t.Fatalf("error %v, warnings %v", err, warnings)
 	}
 	want := File{
-		Dir:  "/var/lib/gatehouse",
-		Keys: Keys{PassphraseFile: "/run/credentials/gatehouse.service/ca-pass"},
+		Dir: "/var/lib/gatehouse",
+		Keys: Keys{PassphraseFile: "/run/credentials/gatehouse.service/ca-pass", PKCS11: PKCS11{
+			Helper: "/usr/bin/gatehouse-pkcs11", Module: "/usr/lib/softhsm/libsofthsm2.so", Token: "core", PINFile: "/run/credentials/gatehouse.service/pin",
+		}},
 		NATS: NATS{Listen: "0.0.0.0:4222", TLS: TLS{CA: "tls/brokers-ca.pem", Certificate: "tls/nats.pem", PrivateKey: "tls/nats-key.pem"}},
 		MQTT: MQTT{Listen: ":8883", TLSMinVersion: "1.3", HostAddresses: []string{"core.local", "192.168.1.4", "FE80::1"}},
 		Cloud: Cloud{Verifier: VerifierGreengrassData, Endpoint: "greengrass-ats.iot.eu-central-1.amazonaws.com:8443", Region: "eu-central-1", ThingName: "core-17",

@@ -268,6 +268,10 @@ func (r *reader) uri(o object, key string, schemes ...string) string {
 		return ""
 	}
 	n, path := o.get(key)
+	if strings.Contains(strings.ToLower(text), "pin-value") { // the section is kept in the log
+		r.fail(KindValue, n, path, "it holds the PIN", "pin-source=file:///path in the URI, or keys.pkcs11.pinFile", "what stands here is for everybody who reads the log")
+		return ""
+	}
 	u, err := url.Parse(text)
 	if err != nil || u.Scheme == "" {
 		r.fail(KindValue, n, path, quoted(n)+" is no URI with a scheme", strings.Join(schemes, ": or ")+":", "write file:///path/to/file for a file")

@@ -98,12 +98,6 @@ func (a *app) configCheck(file string) error {
 	if err != nil {
 		r.Errors = inFile(file, policy.ErrorsOf(err))
 	} else {
-		if inForce.ClientDeviceAuth.CertificateAuthority.Custom() {
-			warnings = append(warnings, &policy.Error{
-				Kind: policy.KindUnsupported, Path: "clientDeviceAuth.certificateAuthority",
-				Msg: "an authority of your own is not supported by this version: `gatehouse serve` will not start", Hint: "remove certificateUri and privateKeyUri for a managed one",
-			})
-		}
 		r.OK, r.InForce, r.Warnings = true, &inForce, inFile(file, warnings)
 	}
 	shown := a.show(r, func(w io.Writer) error {

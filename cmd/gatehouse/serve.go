@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync/atomic"
@@ -19,6 +20,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/gatehouse-edge/gatehouse/actors/config"
+	"github.com/gatehouse-edge/gatehouse/actors/keys"
 	"github.com/gatehouse-edge/gatehouse/actors/policy"
 	"github.com/gatehouse-edge/gatehouse/cloudsync"
 	"github.com/gatehouse-edge/gatehouse/cmd/internal/daemon"
@@ -144,6 +146,9 @@ func serveConfig(f config.File, logger *slog.Logger) (daemon.Config, error) {
 			return cfg, fmt.Errorf("keys.passphraseFile: %w", err)
 		}
 	}
+	cfg.PKCS11 = keys.PKCS11{
+		Helper: helperPath(f.Keys.PKCS11.Helper), Module: f.Keys.PKCS11.Module, Token: f.Keys.PKCS11.Token, PINFile: f.Keys.PKCS11.PINFile,
+	}
 	if !f.Cloud.Configured() {
 		logger.Warn("no cloud is configured: only devices that are trusted already are let in", "hint", "set cloud.endpoint, or cloud.verifier to iot")
 		return cfg, nil
@@ -156,6 +161,24 @@ func serveConfig(f config.File, logger *slog.Logger) (daemon.Config, error) {
 	cfg.Recheck = f.Cloud.Recheck
 	cfg.Associations, err = associationsOf(f.Cloud, cfg.CloudTime.Now)
 	return cfg, err
+}
+
+// helperPath finds the program that reaches PKCS#11 tokens: the configured one, else the
+// one beside this program, else the one on the path, else none.
+func helperPath(configured string) string {
+	const name = "gatehouse-pkcs11"
+	if configured != "" {
+		return configured
+	}
+	if self, err := os.Executable(); err == nil {
+		if beside, err := exec.LookPath(filepath.Join(filepath.Dir(self), name)); err == nil {
+			return beside
+		}
+	}
+	if found, err := exec.LookPath(name); err == nil {
+		return found
+	}
+	return ""
 }
 
 // readPassphrase reads a file's first line. A blank one is no passphrase: to the key

@@ -3,7 +3,12 @@ package daemon
 import (
 	"context"
 	"fmt"
+	"net/url"
+	"os"
 	"path/filepath"
+	"strings"
+	"sync"
+	"time"
 
 	"github.com/gatehouse-edge/gatehouse/actors"
 	"github.com/gatehouse-edge/gatehouse/actors/ca"
@@ -36,6 +41,7 @@ func (d *Daemon) startAuthority(ctx context.Context) error {
 	}
 	d.authority.Store(authority)
 	d.onClose(authority.Close)
+	d.watchCustom(authority)
 	if err := authority.Hosts(ctx, hostsOfFile, d.cfg.MQTTHosts); err != nil {
 		return fmt.Errorf("host addresses: %w", err)
 	}
@@ -62,4 +68,54 @@ func (d *Daemon) authoritySettings() actors.AuthoritySettings {
 		s.Custom = keys.URIs{Certificate: own.CertificateURI, PrivateKey: own.PrivateKeyURI, Chain: own.CertificateChainURI}
 	}
 	return s
+}
+
+// customEvery is how often the files of an operator's authority are looked at. They must
+// stay the same from one look to the next: certificate and key are written one after the
+// other.
+const customEvery = 2 * time.Second
+
+// watchCustom wakes the authority when a file of the operator's has changed. Files are
+// asked about, not watched: they may lie anywhere, be links, or come to be later.
+func (d *Daemon) watchCustom(a *actors.Authority) {
+	quit := make(chan struct{})
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		tick := time.NewTicker(customEvery)
+		defer tick.Stop()
+		known := filesOf(d.authoritySettings().Custom)
+		last := known
+		for {
+			select {
+			case <-quit:
+				return
+			case <-tick.C:
+			}
+			now := filesOf(d.authoritySettings().Custom)
+			if now == last && now != known {
+				known = now
+				a.Wake()
+			}
+			last = now
+		}
+	})
+	d.onClose(func() {
+		close(quit)
+		wg.Wait()
+	})
+}
+
+// filesOf tells the files that uris name from what was there before.
+func filesOf(uris keys.URIs) string {
+	var state strings.Builder
+	for _, uri := range []string{uris.Certificate, uris.PrivateKey, uris.Chain} {
+		u, err := url.Parse(uri)
+		if err != nil || u.Scheme != "file" {
+			continue
+		}
+		if info, err := os.Stat(u.Path); err == nil {
+			fmt.Fprintf(&state, "%s %d %s %v\n", u.Path, info.Size(), info.ModTime(), info.Mode())
+		}
+	}
+	return state.String()
 }

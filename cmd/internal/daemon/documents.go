@@ -101,18 +101,7 @@ func (d *Daemon) takeSection(ctx context.Context) error {
 	if problems := d.cfg.Problems; len(problems) > 0 {
 		return d.reject(ctx, d.cfg.Document, problems)
 	}
-	if err := Unsupported(d.cfg.Settings.ClientDeviceAuth); err != nil {
-		return d.reject(ctx, d.cfg.Document, []string{d.origin() + ": " + err.Error()})
-	}
 	return d.replaceSection(ctx, d.cfg.Settings.ClientDeviceAuth)
-}
-
-// Unsupported says why a section cannot be used although it is well-formed.
-func Unsupported(s config.Section) error {
-	if s.CertificateAuthority.Custom() {
-		return errors.New("clientDeviceAuth.certificateAuthority: an authority of your own is not supported by this version, and a managed one in its place would be trusted by no device; remove certificateUri and privateKeyUri for a managed one")
-	}
-	return nil
 }
 
 // origin is how the log names gatehouse.yaml.
@@ -250,11 +239,6 @@ func (d *Daemon) takeFile(ctx context.Context, doc []byte, err error) error {
 	}
 	previous := d.views.Section()
 	f, warnings, err := config.ParseFile(doc, &previous)
-	if err == nil {
-		if err = Unsupported(f.ClientDeviceAuth); err != nil {
-			err = fmt.Errorf("%s: %w", d.origin(), err)
-		}
-	}
 	if err != nil {
 		config.InFile(d.origin(), policy.ErrorsOf(err))
 		return d.reject(ctx, doc, strings.Split(err.Error(), "\n"))
@@ -267,7 +251,7 @@ func (d *Daemon) takeFile(ctx context.Context, doc []byte, err error) error {
 		d.logger.Warn("keys changed that are read at the start only: restart Gatehouse to use them", "file", d.cfg.File, "keys", strings.Join(keys, " "))
 	}
 	if next := f.ClientDeviceAuth.CertificateAuthority; previous.CertificateAuthority.Reconfigures(next) {
-		d.logger.Warn("the authority keeps its type of key", "configured", next.CAType, "hint", "a change of caType needs a planned replacement")
+		d.logger.Info("the authority is replaced by plan: both are published for a while", "ca_type", next.CAType, "custom", next.Custom())
 	}
 	return d.replaceSection(ctx, f.ClientDeviceAuth)
 }

@@ -174,7 +174,7 @@ func TestBadFileKeepsTheFormer(t *testing.T) {
 		{"clientDeviceAuth:\n  security: [1]\n", "gatehouse.yaml:2:13: clientDeviceAuth.security: "},
 		{"clientDeviceAuth: {security: {\n", "gatehouse.yaml:"},
 		{"clientDeviceAuth: {}\nmqqt: {listen: ':1'}\n", "gatehouse.yaml:2:1: mqqt: unknown key; did you mean mqtt?"},
-		{"clientDeviceAuth: {certificateAuthority: {certificateUri: 'file:///c', privateKeyUri: 'file:///k'}}\n", "gatehouse.yaml: clientDeviceAuth.certificateAuthority: an authority of your own"},
+		{"clientDeviceAuth: {certificateAuthority: {certificateUri: 'file:///c', privateKeyUri: 'pkcs11:object=k?pin-value=1234'}}\n", "gatehouse.yaml:1:87: clientDeviceAuth.certificateAuthority.privateKeyUri: it holds the PIN"},
 	} {
 		c.edit(bad.doc, rejected)
 		now, _ := c.configReport(t.Context(), struct{}{})

@@ -111,7 +111,7 @@ func (d *Daemon) snapshot() metrics.Snapshot {
 	for _, document := range documentsOf(d.views, &d.documents) {
 		s.Problems[document.Document] = document.Problem != nil
 	}
-	if d.mqtt != nil {
+	if d.certificate != nil {
 		s.CertificateEnd = d.certificate.Leaf().NotAfter
 	}
 	if d.cfg.Cloud != nil {
