@@ -271,3 +271,68 @@ func selfSigned(t testing.TB, template *x509.Certificate) *keys.Opened {
 func (m mute) Sign(io.Reader, []byte, crypto.SignerOpts) ([]byte, error) {
 	return nil, errors.New("CKR_USER_NOT_LOGGED_IN")
 }
+
+// TestKeyStoreRefusesTheStart: one that does not open is never replaced by a new authority
+// (reliability spec C-I4). Nothing is put on record, and nothing in the store changes.
+func TestKeyStoreRefusesTheStart(t *testing.T) {
+	open := func(t *testing.T, dir, passphrase string) *keys.Store {
+		t.Helper()
+		store, err := keys.Open(dir, keys.Options{Passphrase: []byte(passphrase)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return store
+	}
+	other := filepath.Join(t.TempDir(), "keys")
+	foreign, err := open(t, other, "").NewAuthorityKey(ca.TypeECDSAP256)
+	if err != nil || foreign == nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		name, passphrase string
+		damage           func(file string) error
+		want             error
+	}{
+		{"a wrong passphrase", "wrong", nil, keys.ErrLocked},
+		{"no passphrase", "", nil, keys.ErrLocked},
+		{"the key is gone", "right", os.Remove, keys.ErrMissing},
+		{"another key in its file", "right", func(file string) error {
+			files, err := filepath.Glob(filepath.Join(other, "ca-*.key"))
+			if err != nil {
+				return err
+			}
+			text, err := os.ReadFile(files[0])
+			return errors.Join(err, os.Chmod(file, 0o600), os.WriteFile(file, text, 0o600), os.Chmod(file, 0o400))
+		}, keys.ErrMismatch},
+		{"half of it", "right", func(file string) error {
+			return errors.Join(os.Chmod(file, 0o600), os.Truncate(file, 60), os.Chmod(file, 0o400))
+		}, keys.ErrDamaged},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			memory := eventlog.NewMemory(actorstest.Options(nil))
+			dir := filepath.Join(t.TempDir(), "keys")
+			first := newCore(t, memory, open(t, dir, "right"), ca.TypeECDSAP256)
+			first.mustStart(t)
+			files, err := filepath.Glob(filepath.Join(dir, "ca-*.key"))
+			if err != nil || len(files) != 1 {
+				t.Fatalf("key files %v: %v", files, err)
+			}
+			if c.damage != nil {
+				if err := c.damage(files[0]); err != nil {
+					t.Fatal(err)
+				}
+			}
+			before := first.kinds(t)
+			second := newCore(t, memory, open(t, dir, c.passphrase), ca.TypeECDSAP256)
+			if _, err := second.start(t); !errors.Is(err, c.want) {
+				t.Errorf("%v, want %v", err, c.want)
+			}
+			if got := second.kinds(t); got != before {
+				t.Errorf("log: %s", strings.TrimPrefix(got, before))
+			}
+			if after, err := filepath.Glob(filepath.Join(dir, "ca-*.key")); err != nil || len(after) > 1 {
+				t.Errorf("key files %v: %v", after, err)
+			}
+		})
+	}
+}
