@@ -8,4 +8,7 @@
 // knows. So a key store that lost a key, was put beside another log, or is locked by
 // another passphrase refuses, and never quietly makes a new authority that no device
 // would trust (reliability spec C-I4).
+//
+// Custom opens an authority that the operator brings: from files, or in a PKCS#11 token,
+// which is reached through a program of its own (helper).
 package keys
