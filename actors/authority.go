@@ -81,7 +81,8 @@ type Authority struct {
 
 	turn      sync.Mutex // held for one pass, and guards what follows
 	signers   map[messages.CertificateID]crypto.Signer
-	opening   bool         // signers are not complete yet
+	keysOf    *ca.Book     // for which the keys in signers were taken
+	opening   bool         // they are being taken
 	opened    *keys.Opened // the custom authority in use, as it was opened
 	refused   string       // why another is not, as it was told last
 	published map[messages.CertificateID]bool
@@ -137,7 +138,7 @@ func (a *Authority) begin(ctx context.Context) error {
 	if err := a.restore(ctx); err != nil {
 		return fmt.Errorf("read authorities: %w", err)
 	}
-	if err := a.openKeys(); err != nil {
+	if err := a.takeKeys(); err != nil {
 		return err
 	}
 	failed := a.pass(ctx)
@@ -189,15 +190,19 @@ func (a *Authority) note(ctx context.Context, e messages.Event) error {
 	return a.catchUp(ctx)
 }
 
-// openKeys takes the keys of managed authorities from the store. That of one which only
-// waits for its certificates to end is not needed.
-func (a *Authority) openKeys() error {
-	a.opening = true
+// takeKeys takes the keys of managed authorities from the store, when there are others than
+// before: one may be on record whose maker never heard so. The key of an authority that
+// only waits for its certificates to end is not needed. turn is held.
+func (a *Authority) takeKeys() error {
 	book := a.book.Load()
+	if book == a.keysOf {
+		return nil
+	}
+	a.opening = true
 	issuer, _ := a.state().Issuer(a.now())
 	a.opening = false
 	for i, entry := range book.Authorities {
-		if entry.Custom {
+		if entry.Custom || a.signers[entry.ID] != nil {
 			continue
 		}
 		authority, err := ca.ParseAuthority(entry.Chain...)
@@ -214,6 +219,7 @@ func (a *Authority) openKeys() error {
 			a.cfg.Logger.Warn("the key of a former authority cannot be opened; it is not needed any more", "authority", entry.ID, "error", err)
 		}
 	}
+	a.keysOf = book
 	return nil
 }
 
@@ -234,7 +240,12 @@ const stepsMax = 4096
 // later and keeps nothing else from being done. turn is held.
 func (a *Authority) pass(ctx context.Context) (failed []error) {
 	if err := a.catchUp(ctx); err != nil {
+		a.cfg.Logger.Error("certificates: the log cannot be read; trying again", "error", err)
+		a.plan(true)
 		return []error{err}
+	}
+	if err := a.takeKeys(); err != nil {
+		failed = append(failed, err)
 	}
 	if err := a.takeCustom(ctx); err != nil {
 		failed = append(failed, err)

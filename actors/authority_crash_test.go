@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/gatehouse-edge/gatehouse/actors"
 	"github.com/gatehouse-edge/gatehouse/actors/actorstest"
@@ -145,4 +146,64 @@ func (c *core) limit(t *testing.T, log actors.Log) {
 		}
 	})
 	c.sys, c.config.System = sys, sys
+}
+
+// lossy is a log whose word about one append is lost: it is durable, and said not to be.
+type lossy struct {
+	*actorstest.Log
+	mu   sync.Mutex
+	lose int // after so many more to core/ca; below 0: none
+}
+
+func (l *lossy) Append(b eventlog.Batch, done func([]messages.Record, error)) {
+	l.mu.Lock()
+	lost := false
+	if b.Stream == messages.StreamCA {
+		lost = l.lose == 0
+		l.lose--
+	}
+	l.mu.Unlock()
+	if lost {
+		l.Log.Append(b, func([]messages.Record, error) { done(nil, eventlog.ErrBusy) })
+		return
+	}
+	l.Log.Append(b, done)
+}
+
+// TestWordOfTheLogIsLost: the authority goes on in the same process, with what is on record.
+func TestWordOfTheLogIsLost(t *testing.T) {
+	for _, change := range []string{"rotation", "another type"} {
+		for n := range 6 {
+			t.Run(fmt.Sprintf("%s, event %d", change, n), func(t *testing.T) {
+				memory := eventlog.NewMemory(actorstest.Options(nil))
+				c := newCore(t, memory, keys.NewSeeded([32]byte{1}), ca.TypeECDSAP256)
+				log := &lossy{Log: c.log, lose: -1}
+				c.limit(t, log)
+				b := c.mustStart(t)
+				log.mu.Lock()
+				log.lose = n
+				log.mu.Unlock()
+				if change == "rotation" {
+					_ = b.authority.Rotate(t.Context(), "test") // may fail: it is done later
+				} else {
+					c.settings.Type = ca.TypeRSA2048
+				}
+				for range 9 * 24 {
+					c.clock.Advance(time.Hour)
+				}
+				if err := verify(b.Leaf(), b.PEM(), c.clock.Wall(), x509.ExtKeyUsageServerAuth, "gate.example"); err != nil {
+					t.Error(err)
+				}
+				issued(t, memory)
+				status := b.authority.Describe()
+				if last := status.Certificates[0]; !last.Delivered || last.Serial != fmt.Sprintf("%040x", b.Leaf().SerialNumber) {
+					t.Errorf("certificate %+v", last)
+				}
+				newest := status.Authorities[len(status.Authorities)-1]
+				if wanted := c.settings.Type; newest.Type != wanted || !newest.Issues {
+					t.Errorf("authorities %+v", status.Authorities)
+				}
+			})
+		}
+	}
 }

@@ -217,6 +217,15 @@ func TestAuthorityChanges(t *testing.T) {
 		t.Errorf("when all has ended that the former signed: %d authorities", now())
 	}
 
+	third := b.PEM()
+	c.settings.Type = ca.TypeECDSAP256 // a change of mind, twice, before the other has issued
+	c.clock.Advance(5 * time.Minute)
+	c.settings.Type = ca.TypeRSA2048
+	look(time.Hour)
+	if issuer() != ca.TypeRSA2048 || now() != 1 || string(b.PEM()) != string(third) {
+		t.Errorf("after a change of mind: %s issues, %d authorities", issuer(), now())
+	}
+
 	c.settings.Custom = keys.URIs{Certificate: "file:///custom.pem", PrivateKey: "file:///custom.key"}
 	second := b.PEM()
 	look(time.Hour)

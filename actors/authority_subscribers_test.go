@@ -173,6 +173,13 @@ func TestNoStormAtShortValidities(t *testing.T) {
 	if n := len(issued(t, memory)); n < 20 || n > 26 {
 		t.Errorf("%d certificates in ten minutes, want about 20 to 25", n)
 	}
+	c.log.RefuseReads(errors.New("i/o error")) // the log cannot be read for a while
+	c.clock.Advance(2 * time.Minute)
+	c.log.RefuseReads(nil)
+	c.clock.Advance(30 * time.Second)
+	if err := verify(b.Leaf(), b.PEM(), c.clock.Wall(), x509.ExtKeyUsageServerAuth, "gate.example"); err != nil {
+		t.Errorf("after the log could not be read: %v", err)
+	}
 	before := len(c.log.Batches())
 	c.log.Refuse(eventlog.ErrFull)
 	c.clock.Advance(time.Hour)

@@ -116,13 +116,9 @@ func (b Book) withAuthority(a Entry, at messages.Instant) Book {
 	if c, err := x509.ParseCertificate(a.Chain[0]); err == nil { // the decider took no other
 		a.NotBeforeMs, a.NotAfterMs = c.NotBefore.UnixMilli(), c.NotAfter.UnixMilli()
 	}
-	newest := len(b.Authorities) - 1
-	if i := b.find(a.ID); i >= 0 {
+	if i := b.find(a.ID); i >= 0 { // it has been published all the time
 		former := b.Authorities[i]
-		a.UploadedMs, a.AnnouncedMs, a.SignedUntilMs = former.UploadedMs, former.AnnouncedMs, former.SignedUntilMs
-		if i == newest {
-			a.SinceMs = former.SinceMs
-		}
+		a.SinceMs, a.UploadedMs, a.AnnouncedMs, a.SignedUntilMs = former.SinceMs, former.UploadedMs, former.AnnouncedMs, former.SignedUntilMs
 		b.Authorities = slices.Delete(slices.Clone(b.Authorities), i, i+1)
 	}
 	if i := slices.IndexFunc(b.Past, func(p Entry) bool { return p.ID == a.ID }); i >= 0 {
@@ -342,14 +338,14 @@ func (a Entry) acknowledged(cloud bool) (known bool, atMs int64) {
 	return known, atMs
 }
 
-// Reinstated returns the managed authority that a custom one replaced, which devices know:
-// of type caType, with a life that is long enough. False: there is none.
+// Reinstated returns the managed authority of type caType that a custom one replaced, or one
+// of another type: devices know it, and its life is long enough. False: there is none.
 func (b Book) Reinstated(caType string, now time.Time) (Entry, bool) {
 	fits := func(a Entry) bool {
 		return !a.Custom && a.Type == caType && now.UnixMilli() >= a.NotBeforeMs && now.Add(authorityRenewBefore).UnixMilli() < a.NotAfterMs
 	}
-	if n := len(b.Authorities); n == 0 || !b.Authorities[n-1].Custom {
-		return Entry{}, false
+	if n := len(b.Authorities); n == 0 || !b.Authorities[n-1].Custom && b.Authorities[n-1].Type == caType {
+		return Entry{}, false // it has to be another
 	}
 	for _, list := range [][]Entry{b.Authorities, b.Past} {
 		for _, a := range slices.Backward(list) {
