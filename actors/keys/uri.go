@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/url"
 	"path/filepath"
+	"regexp"
 	"strings"
 )
 
@@ -25,24 +26,11 @@ func (u URIs) Redacted() URIs {
 	return URIs{redact(u.Certificate), redact(u.PrivateKey), redact(u.Chain)}
 }
 
-// redact takes the PIN out of a URI, whether or not that can be parsed.
-func redact(uri string) string {
-	var out strings.Builder
-	for rest := uri; ; {
-		at := strings.Index(strings.ToLower(rest), "pin-value")
-		if at < 0 {
-			out.WriteString(rest)
-			return out.String()
-		}
-		at += len("pin-value")
-		out.WriteString(rest[:at] + "=…")
-		end := strings.IndexAny(rest[at:], ";&")
-		if end < 0 {
-			return out.String()
-		}
-		rest = rest[at+end:]
-	}
-}
+// pinValue is a PIN as a URI holds it, also one that cannot be parsed.
+var pinValue = regexp.MustCompile(`(?i)(pin-value)[^;&]*`)
+
+// redact takes the PIN out of a URI.
+func redact(uri string) string { return pinValue.ReplaceAllString(uri, "$1=…") }
 
 // filePath reads a URI file:///path.
 func filePath(uri string) (string, error) {
