@@ -39,7 +39,7 @@ type DataPlaneConfig struct {
 	// ServerName is the name the endpoint's certificate must carry and the SNI that is
 	// sent. Default: the endpoint's host. AWS demands that the two are the same.
 	ServerName string
-	// Routes overrides where operations live, one by one. Required for all of them
+	// Routes overrides where operations live, one by one. Required for those that are used
 	// against AWS's own hosts, which publish none (ErrUnpublishedPath).
 	Routes Routes
 	// Timeout bounds one question, from dialling to the last byte. Default 2 s: a device
@@ -67,7 +67,7 @@ func NewDataPlane(cfg DataPlaneConfig) (*DataPlane, error) {
 	if err != nil {
 		return nil, fmt.Errorf("data plane: %w", err)
 	}
-	routes, err := routesFor(base.Hostname(), cfg.Routes)
+	routes, err := routesFor(base.Hostname(), cfg.Routes, OpVerifyIdentity, OpVerifyAssociation)
 	if err != nil {
 		return nil, fmt.Errorf("data plane: %w", err)
 	}

@@ -21,35 +21,42 @@ func TestGuessedPathsAreNeverUsedAgainstAWS(t *testing.T) {
 		"localhost":             false,
 		"127.0.0.1":             false,
 	} {
-		_, err := routesFor(host, nil)
+		both := []Operation{OpVerifyIdentity, OpVerifyAssociation}
+		_, err := routesFor(host, nil, both...)
 		if got := errors.Is(err, ErrUnpublishedPath); got != aws {
 			t.Errorf("%s: got %v, want refusal %v", host, err, aws)
 		}
-		if _, err := routesFor(host, Routes{OpVerifyIdentity: custom}); errors.Is(err, ErrUnpublishedPath) != aws {
+		if _, err := routesFor(host, Routes{OpVerifyIdentity: custom}, both...); errors.Is(err, ErrUnpublishedPath) != aws {
 			t.Errorf("%s with one of two paths set: got %v, want refusal %v", host, err, aws)
 		}
-		routes, err := routesFor(host, Routes{OpVerifyIdentity: custom, OpVerifyAssociation: custom})
+		routes, err := routesFor(host, Routes{OpVerifyIdentity: custom, OpVerifyAssociation: custom}, both...)
 		if err != nil || routes[OpVerifyIdentity] != custom || routes[OpVerifyAssociation] != custom {
 			t.Errorf("%s with both paths set: got %v, %v", host, routes, err)
+		}
+		if _, err := routesFor(host, Routes{OpVerifyIdentity: custom, OpVerifyAssociation: custom}, OpPutAuthorities); errors.Is(err, ErrUnpublishedPath) != aws {
+			t.Errorf("%s without a path for the authorities: got %v, want refusal %v", host, err, aws)
 		}
 	}
 }
 
 func TestBadRoutesAreRefused(t *testing.T) {
 	for name, given := range map[string]Routes{
-		"unknown operation": {"Discover": {Method: "GET", Path: "/x"}},
-		"no method":         {OpVerifyIdentity: {Path: "/x"}},
-		"GET":               {OpVerifyIdentity: {Method: "GET", Path: "/x"}},
-		"relative":          {OpVerifyIdentity: {Method: "POST", Path: "x"}},
-		"empty":             {OpVerifyIdentity: {Method: "POST"}},
-		"root":              {OpVerifyIdentity: {Method: "POST", Path: "/"}},
-		"dots":              {OpVerifyIdentity: {Method: "POST", Path: "/a/../b"}},
-		"double slash":      {OpVerifyIdentity: {Method: "POST", Path: "//host/b"}},
-		"query":             {OpVerifyIdentity: {Method: "POST", Path: "/a?b"}},
-		"escape":            {OpVerifyIdentity: {Method: "POST", Path: "/a%2Fb"}},
-		"space":             {OpVerifyIdentity: {Method: "POST", Path: "/a b"}},
-		"not ASCII":         {OpVerifyIdentity: {Method: "POST", Path: "/ä"}},
-		"too long":          {OpVerifyIdentity: {Method: "POST", Path: "/" + strings.Repeat("a", 300)}},
+		"unknown operation":  {"Discover": {Method: "GET", Path: "/x"}},
+		"no method":          {OpVerifyIdentity: {Path: "/x"}},
+		"GET":                {OpVerifyIdentity: {Method: "GET", Path: "/x"}},
+		"relative":           {OpVerifyIdentity: {Method: "POST", Path: "x"}},
+		"empty":              {OpVerifyIdentity: {Method: "POST"}},
+		"root":               {OpVerifyIdentity: {Method: "POST", Path: "/"}},
+		"dots":               {OpVerifyIdentity: {Method: "POST", Path: "/a/../b"}},
+		"double slash":       {OpVerifyIdentity: {Method: "POST", Path: "//host/b"}},
+		"query":              {OpVerifyIdentity: {Method: "POST", Path: "/a?b"}},
+		"escape":             {OpVerifyIdentity: {Method: "POST", Path: "/a%2Fb"}},
+		"space":              {OpVerifyIdentity: {Method: "POST", Path: "/a b"}},
+		"not ASCII":          {OpVerifyIdentity: {Method: "POST", Path: "/ä"}},
+		"core of a question": {OpVerifyIdentity: {Method: "POST", Path: "/a/" + CoreInPath}},
+		"another variable":   {OpPutAuthorities: {Method: "PUT", Path: "/a/{core}"}},
+		"part of a segment":  {OpPutAuthorities: {Method: "PUT", Path: "/a" + CoreInPath}},
+		"too long":           {OpVerifyIdentity: {Method: "POST", Path: "/" + strings.Repeat("a", 300)}},
 	} {
 		if routes, err := routesFor("localhost", given); err == nil {
 			t.Errorf("%s: accepted as %v", name, routes)
@@ -59,6 +66,13 @@ func TestBadRoutesAreRefused(t *testing.T) {
 	changed[OpVerifyIdentity] = Route{}
 	if DefaultRoutes()[OpVerifyIdentity] == (Route{}) {
 		t.Error("a caller can change the table")
+	}
+}
+
+func TestCoreInPath(t *testing.T) {
+	routes, err := routesFor("localhost", Routes{OpPutAuthorities: {Method: "POST", Path: "/v9/" + CoreInPath + "/cas"}}, OpPutAuthorities)
+	if got := routes[OpPutAuthorities].PathFor("core:1"); err != nil || got != "/v9/core:1/cas" {
+		t.Errorf("got %q, %v", got, err)
 	}
 }
 

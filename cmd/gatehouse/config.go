@@ -123,7 +123,7 @@ func checkDataPlane(c config.Cloud) error {
 	if c.Endpoint == "" || c.Verifier == config.VerifierIoT {
 		return nil
 	}
-	if err := cloudsync.CheckRoutes(c.Endpoint, routesOf(c.Operations)); err != nil {
+	if err := cloudsync.CheckRoutes(c.Endpoint, routesOf(c.Operations), cloudsync.OpVerifyIdentity, cloudsync.OpVerifyAssociation); err != nil {
 		return policy.Errors{{Kind: config.KindConflict, Path: "cloud.operations", Msg: err.Error()}}
 	}
 	return nil

@@ -253,6 +253,9 @@ func routesOf(o config.Operations) cloudsync.Routes {
 			routes[op] = cloudsync.Route{Method: "POST", Path: path}
 		}
 	}
+	if path := o.PutCertificateAuthorities; path != "" {
+		routes[cloudsync.OpPutAuthorities] = cloudsync.Route{Method: "PUT", Path: path}
+	}
 	return routes
 }
 

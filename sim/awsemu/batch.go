@@ -12,28 +12,32 @@ import (
 // Batch is a number of changes that happen together: they are saved once, and if one
 // fails or cannot be saved none has happened. It is good within Registry.Update alone.
 type Batch struct {
-	r    *Registry
-	undo []func()
-	told []Change
+	r        *Registry
+	undo     []func()
+	told     []Change
+	messages []shadowMessage
 }
 
 // Update applies changes under the registry's lock: apply must use the Batch, not the
 // Registry. Saving costs as much as the registry is large, whatever the change, so that
 // who has many changes makes them here.
 func (r *Registry) Update(apply func(*Batch) error) error {
-	told, listeners, err := r.update(apply)
+	b, listeners, err := r.update(apply)
 	if err != nil {
 		return err
 	}
-	for _, change := range told {
+	for _, change := range b.told {
 		for _, f := range listeners {
 			f(change)
 		}
 	}
+	if len(b.messages) > 0 {
+		r.deliver()
+	}
 	return nil
 }
 
-func (r *Registry) update(apply func(*Batch) error) ([]Change, []func(Change), error) {
+func (r *Registry) update(apply func(*Batch) error) (*Batch, []func(Change), error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	b := &Batch{r: r}
@@ -47,7 +51,8 @@ func (r *Registry) update(apply func(*Batch) error) ([]Change, []func(Change), e
 		}
 		return nil, nil, err
 	}
-	return b.told, slices.Clone(r.listeners), nil
+	r.outbox = append(r.outbox, b.messages...)
+	return b, slices.Clone(r.listeners), nil
 }
 
 // AddThing is Registry.AddThing.
@@ -108,6 +113,22 @@ func (b *Batch) SetStatus(id messages.CertificateID, status Status) error {
 		known.status = status
 		b.undo = append(b.undo, func() { known.status = before })
 		b.told = append(b.told, Change{Certificate: id, Status: status})
+	}
+	return nil
+}
+
+// SetPolicy is Registry.SetPolicy.
+func (b *Batch) SetPolicy(id messages.CertificateID, policy Policy) error {
+	known, ok := b.r.certificates[id]
+	switch {
+	case policy != PolicyOpen && policy != PolicyMinimal:
+		return fmt.Errorf("policy %.40q: want %q or none", policy, PolicyMinimal)
+	case !ok:
+		return fmt.Errorf("certificate %.64q: %w", id, ErrNotFound)
+	}
+	if before := known.policy; before != policy {
+		known.policy = policy
+		b.undo = append(b.undo, func() { known.policy = before })
 	}
 	return nil
 }

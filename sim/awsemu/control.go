@@ -247,10 +247,7 @@ func (e *Emulator) info() ControlInfo {
 		Faults:       e.Faults(),
 		Calls:        map[cloudsync.Operation]int{},
 	}
-	for op := range e.routes {
-		info.Calls[op] = e.Calls(op)
-	}
-	for _, route := range controlRoutes {
+	for _, route := range slices.Concat(e.dataRoutes, controlRoutes) {
 		info.Calls[route.op] = e.Calls(route.op)
 	}
 	for _, core := range e.registry.Cores() {

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/gatehouse-edge/gatehouse/cloudsync"
@@ -25,6 +26,7 @@ type apiError struct {
 	message      string
 	resourceID   string // with ResourceNotFoundException
 	resourceType string
+	body         any // in place of all that but status and name; nil: none
 }
 
 func validation(message string) *apiError {
@@ -45,23 +47,50 @@ func (e *Emulator) serveDataPlane(w http.ResponseWriter, r *http.Request) {
 	if !ok || len(state.PeerCertificates) == 0 {
 		panic(http.ErrAbortHandler)
 	}
-	active, core := e.registry.Caller(messages.CertificateIDOf(state.PeerCertificates[0].Raw))
+	caller := messages.CertificateIDOf(state.PeerCertificates[0].Raw)
+	active, core := e.registry.Caller(caller)
 	if !active {
 		// AWS finishes the handshake with any certificate and then hangs up.
 		panic(http.ErrAbortHandler)
 	}
-	op := e.operationOf(r)
-	e.exchange(w, r, fault.DataPlane, op, func(body []byte, _ fault.Page) (any, *apiError) {
+	found, parameters := findRoute(e.dataRoutes, "", r.Method, r.URL.EscapedPath())
+	c := &call{caller: caller, parameters: parameters}
+	if found != nil {
+		c.op = found.op
+	}
+	e.exchange(w, r, fault.DataPlane, c.op, func(body []byte, _ fault.Page) (any, *apiError) {
+		c.body = body
 		switch {
-		case !core:
-			return nil, &apiError{status: http.StatusForbidden, name: "AccessDeniedException", message: "the certificate has no policy that allows greengrass:" + string(op)}
-		case op == cloudsync.OpVerifyIdentity:
-			return e.verifyIdentity(body)
-		case op == cloudsync.OpVerifyAssociation:
-			return e.verifyAssociation(body)
+		case !core && c.op != OpDiscover, core && ofOneCore[c.op] && !e.registry.Attached(messages.ThingName(parameters[0]), caller):
+			return nil, accessDenied(c)
+		case found == nil:
+			return nil, unknownOperation()
 		}
-		return nil, unknownOperation()
+		return found.serve(e, c)
 	})
+}
+
+// ofOneCore are the operations that a core may ask for under its own name alone, which is
+// in their path. It is what a policy for thing/{core} amounts to (cloud spec 1.7).
+var ofOneCore = map[cloudsync.Operation]bool{OpGetConnectivityInfo: true, OpUpdateConnectivityInfo: true}
+
+// newDataRoutes says where the data plane's operations live: those that AWS publishes, and
+// those of unpublished.
+func newDataRoutes(unpublished cloudsync.Routes) []route {
+	routes := []route{
+		newRoute(OpGetConnectivityInfo, greengrass, "GET", connectivityPath, nil, (*Emulator).getConnectivityInfo),
+		newRoute(OpUpdateConnectivityInfo, greengrass, "PUT", connectivityPath, nil, (*Emulator).updateConnectivityInfo),
+		newRoute(OpDiscover, greengrass, "GET", "greengrass/discover/thing/*", nil, (*Emulator).discover),
+	}
+	for op, serve := range map[cloudsync.Operation]func(*Emulator, *call) (any, *apiError){
+		cloudsync.OpVerifyIdentity:    func(e *Emulator, c *call) (any, *apiError) { return e.verifyIdentity(c.body) },
+		cloudsync.OpVerifyAssociation: func(e *Emulator, c *call) (any, *apiError) { return e.verifyAssociation(c.body) },
+		cloudsync.OpPutAuthorities:    (*Emulator).putCertificateAuthorities,
+	} {
+		r := unpublished[op]
+		routes = append(routes, newRoute(op, greengrass, r.Method, strings.TrimPrefix(r.PathFor("*"), "/"), nil, serve))
+	}
+	return routes
 }
 
 // exchange answers one request with what truth says, unless a fault says otherwise.
@@ -98,17 +127,6 @@ func (e *Emulator) exchange(w http.ResponseWriter, r *http.Request, plane, op cl
 	a := trueAnswer(value, refused)
 	a.mangle(f.Mangle)
 	a.write(w, f.Truncate)
-}
-
-// operationOf finds the operation by method and path as they were sent, without any
-// cleaning. Empty: none.
-func (e *Emulator) operationOf(r *http.Request) cloudsync.Operation {
-	for op, route := range e.routes {
-		if r.Method == route.Method && r.URL.EscapedPath() == route.Path {
-			return op
-		}
-	}
-	return ""
 }
 
 type identityRequest struct {
@@ -177,9 +195,13 @@ func trueAnswer(value any, refused *apiError) *answer {
 	if refused == nil {
 		return &answer{status: http.StatusOK, header: map[string]string{}, body: encodeJSON(value)}
 	}
-	body := map[string]string{"message": refused.message}
-	if refused.resourceID != "" {
-		body["resourceId"], body["resourceType"] = refused.resourceID, refused.resourceType
+	body := refused.body
+	if body == nil {
+		members := map[string]string{"message": refused.message}
+		if refused.resourceID != "" {
+			members["resourceId"], members["resourceType"] = refused.resourceID, refused.resourceType
+		}
+		body = members
 	}
 	return &answer{status: refused.status, header: map[string]string{"X-Amzn-ErrorType": refused.name}, body: encodeJSON(body)}
 }

@@ -2,8 +2,9 @@
 // registry of things, certificates, attachments and associations that can be changed,
 // broken and taken offline while it runs:
 //
-//   - the Greengrass data plane over mutual TLS: the two verification operations. Their
-//     paths are Gatehouse's own, since AWS publishes none (cloudsync.DefaultRoutes);
+//   - the Greengrass data plane over mutual TLS: the two verification operations and
+//     PutCertificateAuthorities, whose paths are Gatehouse's own, since AWS publishes none
+//     (cloudsync.DefaultRoutes); connectivity information, and discovery for client devices;
 //   - the control planes of Greengrass and IoT, at one address (ControlURL), for callers
 //     who sign: listing, associating and disassociating client devices, and looking at
 //     things, their principals and certificates. Stock clients work against it.

@@ -50,19 +50,23 @@ type Config struct {
 	Wait func(ctx context.Context, d time.Duration)
 	// Routes overrides where the data plane's operations live, as in cloudsync.
 	Routes cloudsync.Routes
+	// AuthoritiesKept is how many of a core's authorities discovery shows once newer ones
+	// were put: default 2, so that an old and a new one overlap. What AWS does is not known
+	// (cloud spec 6).
+	AuthoritiesKept int
 	// Log hears of failed handshakes and the like. Default: nobody.
 	Log *slog.Logger
 }
 
 // Emulator is a running emulated cloud. It is safe for use by many goroutines at once.
 type Emulator struct {
-	cfg      Config
-	registry *Registry
-	routes   cloudsync.Routes
-	account  *account
-	role     Credentials // of the core's role
-	tokenKey []byte      // of page tokens
-	faults   atomic.Pointer[faults]
+	cfg        Config
+	registry   *Registry
+	dataRoutes []route
+	account    *account
+	role       Credentials // of the core's role
+	tokenKey   []byte      // of page tokens
+	faults     atomic.Pointer[faults]
 
 	mu            sync.Mutex // guards the planes' fronts
 	data, control *plane
@@ -110,24 +114,25 @@ func Start(cfg Config) (*Emulator, error) {
 	if err := cfg.complete(); err != nil {
 		return nil, fmt.Errorf("start emulated cloud: %w", err)
 	}
+	routes := cloudsync.DefaultRoutes()
+	for op, route := range cfg.Routes {
+		if _, ok := routes[op]; !ok {
+			return nil, fmt.Errorf("start emulated cloud: no operation %q", op)
+		}
+		routes[op] = route
+	}
 	e := &Emulator{
-		cfg:      cfg,
-		registry: cfg.Registry,
-		routes:   cloudsync.DefaultRoutes(),
-		account:  newAccount(),
-		role:     newCredentials("ASIA"),
-		tokenKey: random(32),
-		counts:   map[cloudsync.Operation]int{},
+		cfg:        cfg,
+		registry:   cfg.Registry,
+		dataRoutes: newDataRoutes(routes),
+		account:    newAccount(),
+		role:       newCredentials("ASIA"),
+		tokenKey:   random(32),
+		counts:     map[cloudsync.Operation]int{},
 	}
 	e.role.SessionToken = base64.StdEncoding.EncodeToString(random(180))
 	e.account.add(cfg.Admin, Administrator, false)
 	e.account.add(e.role, TokenExchangeRole, false)
-	for op, route := range cfg.Routes {
-		if _, ok := e.routes[op]; !ok {
-			return nil, fmt.Errorf("start emulated cloud: no operation %q", op)
-		}
-		e.routes[op] = route
-	}
 	shape := frontConfig{tls: serverTLS(cfg.Certificate, ServerNames(), cfg.Now), log: cfg.Log}
 	e.data = &plane{addr: cfg.Addr, shape: shape}
 	e.data.shape.handler = http.HandlerFunc(e.serveDataPlane)
@@ -164,6 +169,9 @@ func (cfg *Config) complete() error {
 	}
 	if cfg.Wait == nil {
 		cfg.Wait = wait
+	}
+	if cfg.AuthoritiesKept <= 0 {
+		cfg.AuthoritiesKept = 2
 	}
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)

@@ -115,6 +115,8 @@ func TestEveryStatusOfEveryOperation(t *testing.T) {
 		awsemu.OpListClientDevices:        {"GET", devicesPath + "associatedClientDevices"},
 		awsemu.OpAssociateClientDevice:    {"POST", devicesPath + "associateClientDevices"},
 		awsemu.OpDisassociateClientDevice: {"POST", devicesPath + "disassociateClientDevices"},
+		awsemu.OpGetConnectivityInfo:      {"GET", "/greengrass/things/core-1/connectivityInfo"},
+		awsemu.OpUpdateConnectivityInfo:   {"PUT", "/greengrass/things/core-1/connectivityInfo"},
 		awsemu.OpDescribeCertificate:      {"GET", "/certificates/" + string(w.pump.ID)},
 		awsemu.OpDescribeEndpoint:         {"GET", "/endpoint?endpointType=iot:Data-ATS"},
 		awsemu.OpDescribeThing:            {"GET", "/things/pump-7"},
@@ -129,11 +131,11 @@ func TestEveryStatusOfEveryOperation(t *testing.T) {
 		400: "ValidationException", 401: "UnauthorizedException", 403: "AccessDeniedException", 404: "ResourceNotFoundException", 409: "ConflictException",
 		429: "ThrottlingException", 500: "InternalServerException", 502: "", 503: "ServiceUnavailableException",
 	}
+	if _, err := w.registry.SetConnectivity("core-1", noon, awsemu.Connectivity{Host: "localhost"}); err != nil {
+		t.Fatal(err)
+	}
 	for op, target := range targets {
-		body := ""
-		if target[0] == "POST" {
-			body = `{"entries":[{"thingName":"pump-7"}]}`
-		}
+		body := map[string]string{"POST": `{"entries":[{"thingName":"pump-7"}]}`, "PUT": `{"ConnectivityInfo":[{"HostAddress":"localhost"}]}`}[target[0]]
 		if got := w.api(t, w.admin(), target[0], target[1], body); got.status != 200 || w.emulator.Calls(op) != 1 {
 			t.Fatalf("%s: %d %s, %d calls", op, got.status, got.text, w.emulator.Calls(op))
 		}

@@ -60,6 +60,53 @@ func FuzzRequest(f *testing.F) {
 	})
 }
 
+// FuzzCoreRequest: no body of a core's makes an operation fail in another way than AWS
+// would, and what is stored is what can be stored again.
+func FuzzCoreRequest(f *testing.F) {
+	now := time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC)
+	authority, err := NewAuthority("devices", now)
+	if err != nil {
+		f.Fatal(err)
+	}
+	core, err := authority.IssueDevice("core-1", now)
+	if err != nil {
+		f.Fatal(err)
+	}
+	good, err := json.Marshal(authoritiesRequest{Core: "core-1", Certificates: []string{string(authority.PEM())}})
+	if err != nil {
+		f.Fatal(err)
+	}
+	e := &Emulator{registry: NewRegistry(), cfg: Config{AuthoritiesKept: 2, Now: func() time.Time { return now }}}
+	if err := e.registry.Enroll("core-1", core, true); err != nil {
+		f.Fatal(err)
+	}
+	f.Add(good)
+	f.Add([]byte(`{"ConnectivityInfo":[{"Id":"a","HostAddress":"10.0.0.1","PortNumber":8883,"Metadata":""}]}`))
+	f.Add([]byte(`{"ConnectivityInfo":[{"PortNumber":1e3}]}`))
+	f.Add([]byte(`{"coreDeviceThingName":"core-1","coreDeviceCertificates":["-----BEGIN CERTIFICATE-----"]}`))
+	f.Fuzz(func(t *testing.T, body []byte) {
+		for _, serve := range []func(*call) (any, *apiError){e.updateConnectivityInfo, e.putCertificateAuthorities} {
+			answer, refused := serve(&call{parameters: []string{"core-1"}, caller: core.ID, body: body})
+			if (answer == nil) == (refused == nil) {
+				t.Fatalf("answer %v and refusal %v", answer, refused)
+			}
+			checkRefusal(t, refused)
+		}
+		stored := e.registry.Authorities("core-1")
+		for _, text := range stored {
+			if err := e.registry.PutAuthorities("core-1", 2, []byte(text)); err != nil {
+				t.Error(err)
+			}
+		}
+		if len(stored) > 2 {
+			t.Errorf("%d authorities are kept", len(stored))
+		}
+		if err := checkConnectivity(e.registry.Connectivity("core-1")); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 func checkRefusal(t *testing.T, r *apiError) {
 	t.Helper()
 	if r != nil && (r.status < 400 || r.status > 499 || r.name == "" || r.message == "") {

@@ -3,7 +3,6 @@ package awsemu
 import (
 	"errors"
 	"fmt"
-	"net/http"
 	"time"
 
 	"github.com/gatehouse-edge/gatehouse/messages"
@@ -110,7 +109,7 @@ func (e *Emulator) eachEntry(c *call, change func(b *Batch, core, thing messages
 	case errors.Is(err, ErrNotFound):
 		return nil, notFound("CoreDevice", string(core))
 	case err != nil:
-		return nil, &apiError{status: http.StatusInternalServerError, name: "InternalServerException", message: err.Error()}
+		return nil, failed(err)
 	}
 	return answer, nil
 }
@@ -128,7 +127,7 @@ func thingParameter(c *call, name string) (messages.ThingName, *apiError) {
 func invalid(c *call, message string) *apiError {
 	refused := validation(message)
 	switch c.op {
-	case OpListClientDevices, OpAssociateClientDevice, OpDisassociateClientDevice:
+	case OpListClientDevices, OpAssociateClientDevice, OpDisassociateClientDevice, OpGetConnectivityInfo, OpUpdateConnectivityInfo:
 	default:
 		refused.name = "InvalidRequestException"
 	}

@@ -109,6 +109,13 @@ func (r *Registry) hasThing(name messages.ThingName) bool {
 	return r.things[name] != nil
 }
 
+// isCore says whether there is a core of that name.
+func (r *Registry) isCore(name messages.ThingName) bool {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return r.things[name] != nil && r.things[name].core
+}
+
 // sortedKeys is never nil.
 func sortedKeys[K ~string, V any](m map[K]V) []K {
 	keys := slices.AppendSeq(make([]K, 0, len(m)), maps.Keys(m))

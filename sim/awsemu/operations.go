@@ -6,11 +6,16 @@ import (
 	"strings"
 
 	"github.com/gatehouse-edge/gatehouse/cloudsync"
+	"github.com/gatehouse-edge/gatehouse/messages"
 	"github.com/gatehouse-edge/gatehouse/sim/awsemu/fault"
 )
 
-// The operations of the control planes, as AWS spells them (cloud spec 1.2, 1.6).
+// The operations that AWS publishes, as it spells them (cloud spec 1.2, 1.6). Those on
+// connectivity are at both planes of Greengrass, OpDiscover at the data plane alone.
 const (
+	OpGetConnectivityInfo      cloudsync.Operation = "GetConnectivityInfo"
+	OpUpdateConnectivityInfo   cloudsync.Operation = "UpdateConnectivityInfo"
+	OpDiscover                 cloudsync.Operation = "Discover"
 	OpListClientDevices        cloudsync.Operation = "ListClientDevicesAssociatedWithCoreDevice"
 	OpAssociateClientDevice    cloudsync.Operation = "BatchAssociateClientDeviceWithCoreDevice"
 	OpDisassociateClientDevice cloudsync.Operation = "BatchDisassociateClientDeviceFromCoreDevice"
@@ -50,15 +55,21 @@ type call struct {
 	parameters []string // of the path, unescaped
 	query      url.Values
 	body       []byte
-	fault      fault.Page // what is to go wrong with a page of a listing
+	caller     messages.CertificateID // at the data plane
+	fault      fault.Page             // what is to go wrong with a page of a listing
 }
 
-const coreDevices = "greengrass/v2/coreDevices/*"
+const (
+	coreDevices      = "greengrass/v2/coreDevices/*"
+	connectivityPath = "greengrass/things/*/connectivityInfo"
+)
 
 var controlRoutes = []route{
 	newRoute(OpListClientDevices, greengrass, "GET", coreDevices+"/associatedClientDevices", coreARN, (*Emulator).listClientDevices),
 	newRoute(OpAssociateClientDevice, greengrass, "POST", coreDevices+"/associateClientDevices", coreARN, (*Emulator).associateClientDevices),
 	newRoute(OpDisassociateClientDevice, greengrass, "POST", coreDevices+"/disassociateClientDevices", coreARN, (*Emulator).disassociateClientDevices),
+	newRoute(OpGetConnectivityInfo, greengrass, "GET", connectivityPath, thingARNOf, (*Emulator).getConnectivityInfo),
+	newRoute(OpUpdateConnectivityInfo, greengrass, "PUT", connectivityPath, thingARNOf, (*Emulator).updateConnectivityInfo),
 	newRoute(OpDescribeCertificate, iot, "GET", "certificates/*", certificateARNOf, (*Emulator).describeCertificate),
 	newRoute(OpDescribeEndpoint, iot, "GET", "endpoint", anything, (*Emulator).describeEndpoint),
 	newRoute(OpListThings, iot, "GET", "things", anything, (*Emulator).listThings),

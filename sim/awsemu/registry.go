@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/gatehouse-edge/gatehouse/messages"
+	"github.com/gatehouse-edge/gatehouse/sim/awsemu/shadow"
 )
 
 // Status is the state of a certificate in AWS IoT, spelled as AWS does.
@@ -49,7 +50,7 @@ type Change struct {
 }
 
 // Registry is what the emulated account knows: things, certificates and which
-// certificate is attached to which thing. It is safe for use by many goroutines at once.
+// certificate is attached to which thing, what cores tell about themselves, and shadows. It is safe for use by many goroutines at once.
 // With a path it is saved, whole and atomically, before a change is seen by anyone.
 type Registry struct {
 	path string // empty: memory only
@@ -58,7 +59,12 @@ type Registry struct {
 	things       map[messages.ThingName]*thing
 	names        []messages.ThingName // of things, sorted; nil: to be sorted anew. Never changed in place
 	certificates map[messages.CertificateID]*certificate
+	shadows      map[string]*shadow.Shadow // by thing, which need not be one of things
 	listeners    []func(Change)
+	outbox       []shadowMessage // of changes that are made
+	readers      []func(shadowMessage)
+
+	delivering sync.Mutex // held while the outbox is handed out; never taken under mu
 }
 
 type thing struct {
@@ -66,11 +72,14 @@ type thing struct {
 	certificates map[messages.CertificateID]bool
 	associated   map[messages.ThingName]time.Time // client devices of this core, and since when; nil: never had any
 	devices      []messages.ThingName             // keys of associated, sorted; nil: to be sorted anew. Never changed in place
+	connectivity []Connectivity                   // of this core; nil: never told
+	authorities  []string                         // of this core, PEM, the newest first
 }
 
 type certificate struct {
 	der    []byte
 	status Status
+	policy Policy
 	things map[messages.ThingName]bool
 }
 
@@ -79,6 +88,7 @@ func NewRegistry() *Registry {
 	return &Registry{
 		things:       map[messages.ThingName]*thing{},
 		certificates: map[messages.CertificateID]*certificate{},
+		shadows:      map[string]*shadow.Shadow{},
 	}
 }
 
@@ -114,6 +124,35 @@ func (r *Registry) AddCertificate(der []byte, status Status) (id messages.Certif
 // SetStatus changes a certificate's status.
 func (r *Registry) SetStatus(id messages.CertificateID, status Status) error {
 	return r.Update(func(b *Batch) error { return b.SetStatus(id, status) })
+}
+
+// Policy is what a certificate may do at the MQTT endpoint, until policies are emulated.
+type Policy string
+
+// The policies.
+const (
+	// PolicyOpen allows what AWS's installer grants: everything.
+	PolicyOpen Policy = ""
+	// PolicyMinimal is the least that AWS documents for a core: to connect under its name,
+	// to read its address shadow and to hear of changes to it; neither why a get was
+	// rejected nor writing to it (cloud spec 5).
+	PolicyMinimal Policy = "minimal"
+)
+
+// SetPolicy changes what a certificate may do at the MQTT endpoint.
+func (r *Registry) SetPolicy(id messages.CertificateID, policy Policy) error {
+	return r.Update(func(b *Batch) error { return b.SetPolicy(id, policy) })
+}
+
+// policyOf returns the policy of a certificate, and the things that it belongs to.
+func (r *Registry) policyOf(id messages.CertificateID) (Policy, []messages.ThingName) {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	c := r.certificates[id]
+	if c == nil {
+		return PolicyMinimal, nil
+	}
+	return c.policy, sortedKeys(c.things)
 }
 
 // Revoke sets a certificate's status to REVOKED.

@@ -76,10 +76,20 @@ func TestRegistrySurvivesInItsFile(t *testing.T) {
 		r.Enroll("core-1", w.core, true), r.Enroll("pump-7", w.pump, false), r.Enroll("valve-1", w.valve, false),
 		r.Revoke(w.pump.ID), r.Detach("valve-1", w.valve.ID), r.Attach("pump-7", w.valve.ID), r.AddCore("core-2"),
 		r.Associate("core-1", noon, "valve-1", "pump-7"), r.Associate("core-2", noon, "pump-7"), r.Disassociate("core-2", "pump-7"),
+		second(r.SetConnectivity("core-1", noon, awsemu.Connectivity{ID: "a", Host: "10.0.0.1", Port: 8883, Metadata: "m"})), second(r.SetConnectivity("core-2", noon)),
+		r.PutAuthorities("core-1", 2, w.devices.PEM()), r.PutAuthorities("core-1", 2, w.servers.PEM()), r.SetPolicy(w.core.ID, awsemu.PolicyMinimal),
 	} {
 		if err != nil {
 			t.Fatal(err)
 		}
+	}
+	for name, request := range map[string]string{"pump-7": `{"state":{"desired":{"n":1.50,"o":{"p":[1,null]}},"reported":{"n":1.50}}}`, "gone": `{"state":{"reported":{}}}`} {
+		if refused := r.UpdateShadow(name, []byte(request), noon); refused != nil {
+			t.Fatal(refused)
+		}
+	}
+	if refused := r.DeleteShadow("gone", nil, noon); refused != nil {
+		t.Fatal(refused)
 	}
 	again := must[*awsemu.Registry](t)(awsemu.OpenRegistry(path))
 	was, is := must[[]byte](t)(r.Encode()), must[[]byte](t)(again.Encode())
@@ -97,6 +107,19 @@ func TestRegistrySurvivesInItsFile(t *testing.T) {
 	}
 	if got := again.Associated("core-2"); got == nil || len(got) > 0 {
 		t.Errorf("a core without devices any more came back with %#v", got)
+	}
+	if got := again.Connectivity("core-2"); got == nil || len(got) > 0 {
+		t.Errorf("a core that was told no addresses came back with %#v", got)
+	}
+	if got := again.Authorities("core-1"); !slices.Equal(got, []string{string(w.servers.PEM()), string(w.devices.PEM())}) {
+		t.Errorf("authorities came back as %v", got)
+	}
+	for _, name := range []string{"pump-7", "core-1-gci", "gone"} {
+		before, refusedBefore := r.GetShadow(name, nil, noon)
+		after, refusedAfter := again.GetShadow(name, nil, noon)
+		if !bytes.Equal(before, after) || (refusedBefore == nil) != (refusedAfter == nil) || (name == "gone") != (before == nil) {
+			t.Errorf("shadow %s was %s (%v), came back as %s (%v)", name, before, refusedBefore, after, refusedAfter)
+		}
 	}
 	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("file mode %v, %v, want 0600", info.Mode(), err)
@@ -119,6 +142,7 @@ func TestAChangeThatCannotBeSavedIsUndone(t *testing.T) {
 	}
 	before := must[[]byte](t)(r.Encode())
 	r.OnChange(func(c awsemu.Change) { t.Errorf("told of %+v, which was not saved", c) })
+	awsemu.OnShadowMessage(r, func(topic string, _ []byte) { t.Errorf("published at %s what was not saved", topic) })
 	if err := os.RemoveAll(dir); err != nil {
 		t.Fatal(err)
 	}
@@ -126,10 +150,14 @@ func TestAChangeThatCannotBeSavedIsUndone(t *testing.T) {
 		"revoke": r.Revoke(w.pump.ID), "detach": r.Detach("pump-7", w.pump.ID), "thing": r.AddThing("pump-8"),
 		"core": r.AddCore("pump-7"), "association": r.Associate("core-1", noon, "pump-7"), "certificate": second(r.AddCertificate(w.valve.DER, awsemu.StatusActive)),
 		"another thing": r.Enroll("valve-1", w.valve, false), "another certificate": r.Enroll("pump-7", w.valve, true),
+		"addresses": second(r.SetConnectivity("core-1", noon)), "authority": r.PutAuthorities("core-1", 2, w.devices.PEM()), "policy": r.SetPolicy(w.pump.ID, awsemu.PolicyMinimal),
 	} {
 		if err == nil {
 			t.Errorf("%s: saved into a directory that is gone", name)
 		}
+	}
+	if refused := r.UpdateShadow("pump-7", []byte(`{"state":{}}`), noon); refused == nil || refused.Code != 500 {
+		t.Errorf("shadow: %+v", refused)
 	}
 	if after := must[[]byte](t)(r.Encode()); !bytes.Equal(before, after) {
 		t.Errorf("got %s, want %s", after, before)

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/gatehouse-edge/gatehouse/messages"
+	"github.com/gatehouse-edge/gatehouse/sim/awsemu/shadow"
 )
 
 // The registry's file form: JSON, so that a person can write one as a seed.
@@ -27,6 +28,12 @@ type seedFile struct {
 	FormatVersion string            `json:"formatVersion"`
 	Things        []seedThing       `json:"things"`
 	Certificates  []seedCertificate `json:"certificates"`
+	Shadows       []seedShadow      `json:"shadows,omitempty"`
+}
+
+type seedShadow struct {
+	Name   string         `json:"thingName"`
+	Shadow *shadow.Shadow `json:"shadow"`
 }
 
 type seedThing struct {
@@ -34,6 +41,9 @@ type seedThing struct {
 	Core bool   `json:"core,omitempty"`
 	// Devices are the core's client devices. Absent, as in older files: it never had any.
 	Devices []seedDevice `json:"associatedClientDevices,omitzero"`
+	// Connectivity and Authorities are what the core told. Absent: nothing.
+	Connectivity []Connectivity `json:"connectivityInfo,omitzero"`
+	Authorities  []string       `json:"certificateAuthorities,omitempty"`
 }
 
 type seedDevice struct {
@@ -44,6 +54,7 @@ type seedDevice struct {
 type seedCertificate struct {
 	PEM    string   `json:"certificatePem"`
 	Status string   `json:"status"`
+	Policy Policy   `json:"iotPolicy,omitempty"`
 	Things []string `json:"things"`
 }
 
@@ -111,9 +122,15 @@ func (b *Batch) fill(seed seedFile) error {
 		}
 	}
 	for i, t := range seed.Things {
-		if err := b.fillDevices(t); err != nil {
+		if err := errors.Join(b.fillDevices(t), b.fillCore(t)); err != nil {
 			return fmt.Errorf("things[%d].%w", i, err)
 		}
+	}
+	for i, s := range seed.Shadows {
+		if _, err := messages.ParseThingName(s.Name); err != nil || s.Shadow == nil || b.r.shadows[s.Name] != nil || i >= shadowsMax {
+			return fmt.Errorf("shadows[%d]: want at most %d, each of another thing: %v", i, shadowsMax, err)
+		}
+		b.putShadow(s.Name, s.Shadow)
 	}
 	for i, c := range seed.Certificates {
 		block, rest := pem.Decode([]byte(c.PEM))
@@ -123,6 +140,9 @@ func (b *Batch) fill(seed seedFile) error {
 		id, err := b.AddCertificate(block.Bytes, Status(c.Status))
 		if err != nil {
 			return fmt.Errorf("certificates[%d]: %w", i, err)
+		}
+		if err := b.SetPolicy(id, c.Policy); err != nil {
+			return fmt.Errorf("certificates[%d].iotPolicy: %w", i, err)
 		}
 		for _, name := range c.Things {
 			if err := b.Attach(messages.ThingName(name), id); err != nil {
@@ -148,6 +168,32 @@ func (b *Batch) fillDevices(t seedThing) error {
 	return nil
 }
 
+// fillCore puts in what a core told. Its shadow is a matter of its own.
+func (b *Batch) fillCore(t seedThing) error {
+	if t.Connectivity == nil && t.Authorities == nil {
+		return nil
+	}
+	c, err := b.core(messages.ThingName(t.Name))
+	if err != nil {
+		return fmt.Errorf("connectivityInfo: %w", err)
+	}
+	if err := checkConnectivity(t.Connectivity); err != nil {
+		return fmt.Errorf("connectivityInfo: %w", err)
+	}
+	c.connectivity = t.Connectivity // undone with the thing, which is new
+	if len(t.Authorities) == 0 {
+		return nil
+	}
+	var oldestFirst [][]byte
+	for _, text := range slices.Backward(t.Authorities) {
+		oldestFirst = append(oldestFirst, []byte(text))
+	}
+	if err := b.PutAuthorities(messages.ThingName(t.Name), authoritiesMax, oldestFirst...); err != nil {
+		return fmt.Errorf("certificateAuthorities: %w", err)
+	}
+	return nil
+}
+
 // Encode returns the registry's file form.
 func (r *Registry) Encode() ([]byte, error) {
 	r.mu.RLock()
@@ -166,15 +212,19 @@ func (r *Registry) encode() ([]byte, error) {
 				t.Devices = append(t.Devices, seedDevice{Name: string(device), Since: devices[device]})
 			}
 		}
+		t.Connectivity, t.Authorities = r.things[name].connectivity, r.things[name].authorities
 		seed.Things = append(seed.Things, t)
 	}
 	for _, id := range slices.Sorted(maps.Keys(r.certificates)) {
 		c := r.certificates[id]
-		entry := seedCertificate{PEM: string(certificatePEM(c.der)), Status: string(c.status), Things: []string{}}
+		entry := seedCertificate{PEM: string(certificatePEM(c.der)), Status: string(c.status), Policy: c.policy, Things: []string{}}
 		for _, name := range slices.Sorted(maps.Keys(c.things)) {
 			entry.Things = append(entry.Things, string(name))
 		}
 		seed.Certificates = append(seed.Certificates, entry)
+	}
+	for _, name := range sortedKeys(r.shadows) {
+		seed.Shadows = append(seed.Shadows, seedShadow{name, r.shadows[name]})
 	}
 	text, err := json.MarshalIndent(seed, "", "  ")
 	if err != nil {
@@ -194,10 +244,12 @@ func (r *Registry) save() error {
 		return err
 	}
 	if err := replaceFile(r.path, text); err != nil {
-		return fmt.Errorf("save emulated registry: %w", err)
+		return fmt.Errorf("%w: %w", errSave, err)
 	}
 	return nil
 }
+
+var errSave = errors.New("save emulated registry")
 
 func replaceFile(path string, text []byte) (err error) {
 	dir := filepath.Dir(path)

@@ -2,7 +2,11 @@ package awsemu_test
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/pem"
+	"os"
+	"os/exec"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -28,6 +32,7 @@ type world struct {
 	core             *awsemu.Identity
 	pump, valve      *awsemu.Identity // enrolled as pump-7 and valve-1
 	stranger         *awsemu.Identity // unknown to the cloud
+	now              func() time.Time
 }
 
 func must[T any](t testing.TB) func(T, error) T {
@@ -40,9 +45,16 @@ func must[T any](t testing.TB) func(T, error) T {
 	}
 }
 
-func newWorld(t testing.TB) *world {
+func newWorld(t testing.TB) *world { return newWorldAt(t, atNoon) }
+
+// newWorldAt goes by now; nil is the machine's clock, by which tools from outside go.
+func newWorldAt(t testing.TB, now func() time.Time, change ...func(*awsemu.Config)) *world {
 	t.Helper()
-	w := &world{registry: awsemu.NewRegistry()}
+	if now == nil {
+		now = time.Now
+	}
+	noon := now()
+	w := &world{registry: awsemu.NewRegistry(), now: now}
 	w.servers = must[*awsemu.Authority](t)(awsemu.NewAuthority("servers", noon))
 	w.devices = must[*awsemu.Authority](t)(awsemu.NewAuthority("devices", noon))
 	for name, into := range map[messages.ThingName]**awsemu.Identity{"core-1": &w.core, "pump-7": &w.pump, "valve-1": &w.valve} {
@@ -57,7 +69,11 @@ func newWorld(t testing.TB) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w.emulator = must[*awsemu.Emulator](t)(awsemu.Start(awsemu.Config{Certificate: pair, Registry: w.registry, Authority: w.servers, Now: atNoon}))
+	cfg := awsemu.Config{Certificate: pair, Registry: w.registry, Authority: w.servers, Now: now}
+	for _, f := range change {
+		f(&cfg)
+	}
+	w.emulator = must[*awsemu.Emulator](t)(awsemu.Start(cfg))
 	t.Cleanup(w.emulator.Close)
 	return w
 }
@@ -77,6 +93,42 @@ func (w *world) config(t testing.TB, caller *awsemu.Identity) cloudsync.DataPlan
 		Timeout:    5 * time.Second, // a loaded machine must not look like an outage
 		Now:        atNoon,
 	}
+}
+
+// tls is how caller connects.
+func (w *world) tls(t testing.TB, caller *awsemu.Identity) *tls.Config {
+	t.Helper()
+	return &tls.Config{
+		Certificates: []tls.Certificate{must[tls.Certificate](t)(caller.TLS())}, RootCAs: w.servers.Pool(), ServerName: awsemu.ServerName, Time: w.now,
+	}
+}
+
+// files are what tools from outside take to connect as somebody.
+type files struct{ ca, certificate, key string }
+
+func (w *world) files(t testing.TB, dir, name string, caller *awsemu.Identity) files {
+	t.Helper()
+	f := files{filepath.Join(dir, "ca.pem"), filepath.Join(dir, name+".pem"), filepath.Join(dir, name+".key")}
+	for path, text := range map[string][]byte{f.ca: w.servers.PEM(), f.certificate: caller.CertificatePEM, f.key: caller.KeyPEM} {
+		if err := os.WriteFile(path, text, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return f
+}
+
+// tool is the path of a program. Without it the test fails, or is skipped where nobody
+// asked for end-to-end tests.
+func tool(t testing.TB, name string) string {
+	t.Helper()
+	path, err := exec.LookPath(name)
+	if err != nil {
+		if os.Getenv("GATEHOUSE_E2E") == "1" {
+			t.Fatalf("%s is missing: %v", name, err)
+		}
+		t.Skipf("%s is missing; set GATEHOUSE_E2E=1 to make this a failure", name)
+	}
+	return path
 }
 
 // client asks as the core does, under the operations' names.

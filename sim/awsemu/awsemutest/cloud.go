@@ -24,6 +24,7 @@ type Cloud struct {
 	*awsemu.Emulator
 	Registry *awsemu.Registry
 	Servers  *awsemu.Authority // signs the server's certificate
+	Identity *awsemu.Identity  // of Core
 	Device   *awsemu.Identity  // device-0000
 	now      func() time.Time
 }
@@ -38,6 +39,7 @@ func Start(t testing.TB, devices int, now func() time.Time) *Cloud {
 		func() (err error) { c.Servers, err = awsemu.NewAuthority("servers", now()); return err },
 		func() (err error) { server, err = c.Servers.IssueServer(awsemu.ServerNames(), now()); return err },
 		func() (err error) { pair, err = server.TLS(); return err },
+		func() (err error) { c.Identity, err = c.Servers.IssueDevice(Core, now()); return err },
 		func() (err error) { c.Device, err = c.Servers.IssueDevice(Thing(0), now()); return err },
 		func() error { return c.Registry.Update(func(b *awsemu.Batch) error { return c.populate(b, devices) }) },
 		func() (err error) {
@@ -54,7 +56,7 @@ func Start(t testing.TB, devices int, now func() time.Time) *Cloud {
 }
 
 func (c *Cloud) populate(b *awsemu.Batch, devices int) error {
-	if err := errors.Join(b.AddCore(Core), b.Enroll(messages.ThingName(Thing(0)), c.Device, false)); err != nil {
+	if err := errors.Join(b.Enroll(Core, c.Identity, true), b.Enroll(messages.ThingName(Thing(0)), c.Device, false)); err != nil {
 		return err
 	}
 	for i := range devices {
@@ -83,6 +85,25 @@ func (c *Cloud) CAFile(t testing.TB) string {
 func (c *Cloud) HTTPClient(t testing.TB) *http.Client {
 	t.Helper()
 	transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: c.Servers.Pool(), Time: c.now}}
+	t.Cleanup(transport.CloseIdleConnections)
+	return &http.Client{Transport: transport}
+}
+
+// CoreTLS is how the core connects: with its certificate, and judging the server's by the
+// emulated cloud's time.
+func (c *Cloud) CoreTLS(t testing.TB) *tls.Config {
+	t.Helper()
+	pair, err := c.Identity.TLS()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &tls.Config{Certificates: []tls.Certificate{pair}, RootCAs: c.Servers.Pool(), ServerName: awsemu.ServerName, Time: c.now}
+}
+
+// CoreClient speaks to the data plane as the core.
+func (c *Cloud) CoreClient(t testing.TB) *http.Client {
+	t.Helper()
+	transport := &http.Transport{TLSClientConfig: c.CoreTLS(t)}
 	t.Cleanup(transport.CloseIdleConnections)
 	return &http.Client{Transport: transport}
 }

@@ -38,8 +38,9 @@ const (
 
 // operations are those that a fault can strike, by plane.
 var operations = map[cloudsync.Operation][]cloudsync.Operation{
-	DataPlane: {cloudsync.OpVerifyIdentity, cloudsync.OpVerifyAssociation},
+	DataPlane: {cloudsync.OpVerifyIdentity, cloudsync.OpVerifyAssociation, cloudsync.OpPutAuthorities, "GetConnectivityInfo", "UpdateConnectivityInfo", "Discover"},
 	ControlPlane: {
+		"GetConnectivityInfo", "UpdateConnectivityInfo",
 		"ListClientDevicesAssociatedWithCoreDevice", "BatchAssociateClientDeviceWithCoreDevice", "BatchDisassociateClientDeviceFromCoreDevice",
 		"DescribeCertificate", "DescribeEndpoint", "DescribeThing", "ListThings", "ListThingPrincipals", "ListThingPrincipalsV2",
 	},
@@ -244,7 +245,12 @@ func (f *Fault) filterProblem() *problem {
 	if !(f.Probability >= 0 && f.Probability <= 1) {
 		return &problem{"probability", fmt.Sprintf("%v, want 0 to 1", f.Probability)}
 	}
-	known := append(slices.Concat(operations[DataPlane], operations[ControlPlane]), Probe, DataPlane, ControlPlane)
+	known := []cloudsync.Operation{Probe, DataPlane, ControlPlane}
+	for _, op := range slices.Concat(operations[DataPlane], operations[ControlPlane]) {
+		if !slices.Contains(known, op) { // some are at both
+			known = append(known, op)
+		}
+	}
 	if f.Operation != "" && !slices.Contains(known, f.Operation) {
 		return &problem{"operation", fmt.Sprintf("there is no operation %.60q; want one of %v", f.Operation, known)}
 	}

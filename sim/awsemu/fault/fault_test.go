@@ -197,7 +197,9 @@ func TestSchemaAgreesWithParse(t *testing.T) {
 	}
 	var ops []string
 	for _, op := range slices.Concat(Operations(DataPlane), Operations(ControlPlane), []cloudsync.Operation{Probe, DataPlane, ControlPlane}) {
-		ops = append(ops, string(op))
+		if !slices.Contains(ops, string(op)) { // some are at both
+			ops = append(ops, string(op))
+		}
 	}
 	for field, want := range map[string][]string{"operation": ops, "page": texts(pages), "mangle": texts(mangles), "tls": texts(tlses)} {
 		if !slices.Equal(words[field].Enum, want) {

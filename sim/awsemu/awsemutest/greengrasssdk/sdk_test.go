@@ -203,3 +203,41 @@ func TestErrorsAreTyped(t *testing.T) {
 		t.Errorf("throttled: %#v", err)
 	}
 }
+
+// At the data plane the stock client is anonymous: the core's certificate says who asks
+// (cloud spec 1.6).
+func TestConnectivityAtBothPlanes(t *testing.T) {
+	c := awsemutest.Start(t, 1, time.Now)
+	admin := client(t, c, c.AdminCredentials())
+	core := greengrassv2.New(greengrassv2.Options{
+		Region: awsemu.Region, BaseEndpoint: aws.String(c.URL()), Credentials: aws.AnonymousCredentials{}, HTTPClient: c.CoreClient(t), RetryMaxAttempts: 1,
+	})
+	get := &greengrassv2.GetConnectivityInfoInput{ThingName: aws.String(awsemutest.Core)}
+	_, err := core.GetConnectivityInfo(t.Context(), get)
+	wantError(t, "never told", err, 404, "ResourceNotFoundException", "not found")
+	for who, client := range map[string]*greengrassv2.Client{"admin": admin, "core": core} {
+		updated, err := client.UpdateConnectivityInfo(t.Context(), &greengrassv2.UpdateConnectivityInfoInput{
+			ThingName:        aws.String(awsemutest.Core),
+			ConnectivityInfo: []types.ConnectivityInfo{{Id: aws.String("1"), HostAddress: aws.String(who + ".local"), PortNumber: 8883, Metadata: aws.String("")}},
+		})
+		if err != nil || aws.ToString(updated.Version) == "" {
+			t.Fatalf("update by %s: %v, %v", who, updated, err)
+		}
+		for whose, other := range map[string]*greengrassv2.Client{"admin": admin, "core": core} {
+			got, err := other.GetConnectivityInfo(t.Context(), get)
+			if err != nil || len(got.ConnectivityInfo) != 1 || *got.ConnectivityInfo[0].HostAddress != who+".local" || got.ConnectivityInfo[0].PortNumber != 8883 {
+				t.Errorf("%s gets what %s wrote: %v, %v", whose, who, got, err)
+			}
+		}
+	}
+	_, err = core.UpdateConnectivityInfo(t.Context(), &greengrassv2.UpdateConnectivityInfoInput{ThingName: aws.String("core-2"), ConnectivityInfo: []types.ConnectivityInfo{}})
+	wantError(t, "another core's", err, 403, "AccessDeniedException", "UpdateConnectivityInfo")
+	for _, f := range []awsemu.Fault{{Status: 429, ErrorType: "ThrottlingException"}, {Status: 500, ErrorType: "InternalServerException"}} {
+		f.Operation = awsemu.OpGetConnectivityInfo
+		if err := c.SetFault(f); err != nil {
+			t.Fatal(err)
+		}
+		_, err := core.GetConnectivityInfo(t.Context(), get)
+		wantError(t, "a fault", err, f.Status, f.ErrorType, "injected")
+	}
+}
