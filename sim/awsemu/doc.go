@@ -5,6 +5,9 @@
 //   - the Greengrass data plane over mutual TLS: the two verification operations and
 //     PutCertificateAuthorities, whose paths are Gatehouse's own, since AWS publishes none
 //     (cloudsync.DefaultRoutes); connectivity information, and discovery for client devices;
+//   - AWS IoT's MQTT endpoint for active certificates, with classic shadows, at a port of
+//     its own and, by ALPN, at the data plane's. Policies are not emulated yet but for the
+//     least that AWS documents for a core (PolicyMinimal);
 //   - the control planes of Greengrass and IoT, at one address (ControlURL), for callers
 //     who sign: listing, associating and disassociating client devices, and looking at
 //     things, their principals and certificates. Stock clients work against it.

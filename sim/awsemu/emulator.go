@@ -26,9 +26,10 @@ func ServerNames() []string { return []string{ServerName, "localhost", "127.0.0.
 
 // Config shapes an Emulator.
 type Config struct {
-	// Addr is where the data plane listens, ControlAddr where the control planes do.
-	// Default 127.0.0.1 with a free port.
-	Addr, ControlAddr string
+	// Addr is where the data plane listens, ControlAddr where the control planes do, and
+	// MQTTAddr where nothing but MQTT is spoken, as at AWS's port 8883; with ALPN MQTT is
+	// spoken at Addr, too. Default 127.0.0.1 with a free port.
+	Addr, ControlAddr, MQTTAddr string
 	// PlainControl answers plain HTTP, too, at the control planes' port, for tools that
 	// cannot be given a certificate authority. Only on a loopback address.
 	PlainControl bool
@@ -54,6 +55,9 @@ type Config struct {
 	// were put: default 2, so that an old and a new one overlap. What AWS does is not known
 	// (cloud spec 6).
 	AuthoritiesKept int
+	// DisconnectUnauthorized has who subscribes to what it may not disconnected, as AWS was
+	// seen to do with MQTT 3.1.1; else the filter is refused in the SUBACK (cloud spec 5).
+	DisconnectUnauthorized bool
 	// Log hears of failed handshakes and the like. Default: nobody.
 	Log *slog.Logger
 }
@@ -68,9 +72,11 @@ type Emulator struct {
 	tokenKey   []byte      // of page tokens
 	faults     atomic.Pointer[faults]
 
-	mu            sync.Mutex // guards the planes' fronts
-	data, control *plane
-	closed        bool // guarded by mu
+	mqtt *iotEndpoint
+
+	mu                  sync.Mutex // guards the planes' fronts
+	data, control, port *plane     // port is MQTTAddr's
+	closed              bool       // guarded by mu
 
 	countMu sync.Mutex
 	counts  map[cloudsync.Operation]int // guarded by countMu
@@ -142,11 +148,21 @@ func Start(cfg Config) (*Emulator, error) {
 	e.control.shape.plain = cfg.PlainControl
 	e.data.shape.greet = func() greeting { return e.greet(fault.DataPlane) }
 	e.control.shape.greet = func() greeting { return e.greet(fault.ControlPlane) }
+	var err error
+	if e.mqtt, err = newIoTEndpoint(e); err != nil {
+		return nil, fmt.Errorf("start emulated cloud: %w", err)
+	}
+	e.data.shape.mqtt = e.mqtt.serve
+	e.port = &plane{addr: cfg.MQTTAddr, shape: frontConfig{tls: mqttTLS(shape.tls), log: cfg.Log, mqtt: e.mqtt.serve, greet: func() greeting { return e.greet(fault.MQTT) }}}
 	if err := e.listen(); err != nil {
+		e.mqtt.close()
 		return nil, fmt.Errorf("start emulated cloud: %w", err)
 	}
 	return e, nil
 }
+
+// planes are the addresses of the cloud.
+func (e *Emulator) planes() []*plane { return []*plane{e.data, e.control, e.port} }
 
 // complete fills in defaults and refuses what cannot work.
 func (cfg *Config) complete() error {
@@ -156,7 +172,7 @@ func (cfg *Config) complete() error {
 	case cfg.Registry == nil || cfg.Now == nil:
 		return errors.New("need a registry and a clock")
 	}
-	for _, addr := range []*string{&cfg.Addr, &cfg.ControlAddr} {
+	for _, addr := range []*string{&cfg.Addr, &cfg.ControlAddr, &cfg.MQTTAddr} {
 		if *addr == "" {
 			*addr = "127.0.0.1:0"
 		}
@@ -179,15 +195,23 @@ func (cfg *Config) complete() error {
 	return cfg.Admin.check()
 }
 
-// listen opens both planes, or neither. The caller holds mu, or is alone.
+// listen opens all planes, or none. The caller holds mu, or is alone.
 func (e *Emulator) listen() error {
-	for _, p := range []*plane{e.data, e.control} {
+	e.mqtt.setOnline()
+	for _, p := range e.planes() {
 		if err := p.listen(); err != nil {
-			e.data.close()
+			e.hangUp()
 			return err
 		}
 	}
 	return nil
+}
+
+func (e *Emulator) hangUp() {
+	e.mqtt.setOffline()
+	for _, p := range e.planes() {
+		p.close()
+	}
 }
 
 // URL returns the data plane's base URL. Clients name ServerName beside it.
@@ -204,6 +228,10 @@ func (e *Emulator) PlainControlURL() string {
 	}
 	return "http://" + e.control.addr
 }
+
+// MQTTAddr returns the address where nothing but MQTT is spoken, over TLS with a client
+// certificate.
+func (e *Emulator) MQTTAddr() string { return e.port.addr }
 
 // AdminCredentials returns the access keys that may do everything.
 func (e *Emulator) AdminCredentials() Credentials { return e.cfg.Admin }
@@ -233,8 +261,7 @@ func (e *Emulator) Offline(away bool) error {
 		return nil
 	}
 	if away {
-		e.data.close()
-		e.control.close()
+		e.hangUp()
 		return nil
 	}
 	if err := e.listen(); err != nil {
@@ -269,6 +296,6 @@ func (e *Emulator) Close() {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.closed = true
-	e.data.close()
-	e.control.close()
+	e.hangUp()
+	e.mqtt.close()
 }

@@ -25,7 +25,8 @@ const (
 	connIdleTimeout   = time.Minute
 )
 
-// front is one period of being online: a listener, its connections and their requests.
+// front is one period of being online: a listener, its connections and their requests. A
+// connection speaks HTTP, or MQTT, as its TLS handshake says.
 //
 // It finishes the TLS handshake itself and hides the *tls.Conn from net/http, which
 // would drop a connection whose negotiated protocol it has no handler for, such as AWS'
@@ -48,9 +49,10 @@ type front struct {
 // frontConfig shapes a front.
 type frontConfig struct {
 	tls     *tls.Config
-	plain   bool            // takes connections without TLS, too
-	greet   func() greeting // how the next connection begins
-	handler http.Handler
+	plain   bool              // takes connections without TLS, too
+	greet   func() greeting   // how the next connection begins
+	handler http.Handler      // nil: nothing but MQTT is spoken
+	mqtt    func(*handshaken) // serves a connection that speaks MQTT to its end; nil: none does
 	log     *slog.Logger
 }
 
@@ -206,6 +208,10 @@ func (f *front) shakeHands(conn net.Conn) error {
 		}
 		served.Conn, served.state = c, c.ConnectionState()
 	}
+	if f.mqtt != nil && (f.handler == nil || served.state.NegotiatedProtocol == alpnMQTT) {
+		f.wg.Go(func() { f.mqtt(served) })
+		return nil
+	}
 	select {
 	case f.ready <- served:
 		return nil
@@ -309,7 +315,7 @@ func serverTLS(certificate tls.Certificate, names []string, now func() time.Time
 		Certificates: []tls.Certificate{certificate},
 		ClientAuth:   tls.RequireAnyClientCert,
 		MinVersion:   tls.VersionTLS12,
-		NextProtos:   []string{"x-amzn-http-ca", "http/1.1"},
+		NextProtos:   []string{"x-amzn-http-ca", alpnMQTT, "http/1.1"},
 		Time:         now,
 		// Every connection is to present its certificate, also after a break.
 		SessionTicketsDisabled: true,
@@ -328,6 +334,13 @@ func serverTLS(certificate tls.Certificate, names []string, now func() time.Time
 func controlTLS(data *tls.Config) *tls.Config {
 	c := data.Clone()
 	c.ClientAuth, c.NextProtos = tls.NoClientCert, []string{"http/1.1"}
+	return c
+}
+
+// mqttTLS is the same for the port that speaks MQTT alone.
+func mqttTLS(data *tls.Config) *tls.Config {
+	c := data.Clone()
+	c.NextProtos = []string{alpnMQTT, "mqtt"}
 	return c
 }
 

@@ -193,8 +193,10 @@ func (e *Emulator) SetFaults(s fault.Script) error {
 	defer e.mu.Unlock()
 	before := e.faults.Swap(next)
 	if next.StrikesConnections() || before != nil && before.StrikesConnections() {
-		e.data.renew()
-		e.control.renew()
+		for _, p := range e.planes() {
+			p.renew()
+		}
+		e.mqtt.drop("")
 	}
 	return nil
 }

@@ -31,14 +31,32 @@ import (
 const (
 	// Probe is a request for no operation, such as those that ask whether the cloud is there.
 	Probe cloudsync.Operation = "probe"
-	// DataPlane and ControlPlane are every request at one of the two addresses.
+	// DataPlane and ControlPlane are every request at one of two addresses.
 	DataPlane    cloudsync.Operation = "data-plane"
 	ControlPlane cloudsync.Operation = "control-plane"
+	// MQTT is everything at the MQTT endpoint but for the connections that come to the data
+	// plane's address.
+	MQTT cloudsync.Operation = "mqtt"
+)
+
+// What clients ask of the MQTT endpoint, and, with Receive, what it sends them. A status
+// is that of a rejected request for a shadow, stands for a refusal of Connect and
+// Subscribe, and keeps a Publish from being acknowledged; a message that is to be received
+// is lost with any outcome but those that spoil it.
+const (
+	Connect      cloudsync.Operation = "Connect"
+	Subscribe    cloudsync.Operation = "Subscribe"
+	Publish      cloudsync.Operation = "Publish"
+	Receive      cloudsync.Operation = "Receive"
+	GetShadow    cloudsync.Operation = "GetThingShadow"
+	UpdateShadow cloudsync.Operation = "UpdateThingShadow"
+	DeleteShadow cloudsync.Operation = "DeleteThingShadow"
 )
 
 // operations are those that a fault can strike, by plane.
 var operations = map[cloudsync.Operation][]cloudsync.Operation{
 	DataPlane: {cloudsync.OpVerifyIdentity, cloudsync.OpVerifyAssociation, cloudsync.OpPutAuthorities, "GetConnectivityInfo", "UpdateConnectivityInfo", "Discover"},
+	MQTT:      {Connect, Subscribe, Publish, Receive, GetShadow, UpdateShadow, DeleteShadow},
 	ControlPlane: {
 		"GetConnectivityInfo", "UpdateConnectivityInfo",
 		"ListClientDevicesAssociatedWithCoreDevice", "BatchAssociateClientDeviceWithCoreDevice", "BatchDisassociateClientDeviceFromCoreDevice",
@@ -46,7 +64,7 @@ var operations = map[cloudsync.Operation][]cloudsync.Operation{
 	},
 }
 
-// Operations lists the operations of plane, DataPlane or ControlPlane.
+// Operations lists the operations of plane: DataPlane, ControlPlane or MQTT.
 func Operations(plane cloudsync.Operation) []cloudsync.Operation {
 	return slices.Clone(operations[plane])
 }
@@ -245,8 +263,8 @@ func (f *Fault) filterProblem() *problem {
 	if !(f.Probability >= 0 && f.Probability <= 1) {
 		return &problem{"probability", fmt.Sprintf("%v, want 0 to 1", f.Probability)}
 	}
-	known := []cloudsync.Operation{Probe, DataPlane, ControlPlane}
-	for _, op := range slices.Concat(operations[DataPlane], operations[ControlPlane]) {
+	known := []cloudsync.Operation{Probe, DataPlane, ControlPlane, MQTT}
+	for _, op := range slices.Concat(operations[DataPlane], operations[ControlPlane], operations[MQTT]) {
 		if !slices.Contains(known, op) { // some are at both
 			known = append(known, op)
 		}
@@ -323,14 +341,14 @@ func (f *Fault) pairProblem() *problem {
 	if found := f.outcomes(); len(found) > 1 {
 		return &problem{found[1], fmt.Sprintf("%s and %s are two outcomes: make two faults", found[0], found[1])}
 	}
-	plane := f.Operation == "" || f.Operation == DataPlane || f.Operation == ControlPlane
+	plane := f.Operation == "" || f.Operation == DataPlane || f.Operation == ControlPlane || f.Operation == MQTT
 	switch {
 	case f.Page != "" && !plane && !isListing(f.Operation):
 		return &problem{"page", string(f.Operation) + " does not answer in pages"}
-	case f.Page != "" && f.Operation == DataPlane:
-		return &problem{"page", "nothing of the data plane answers in pages"}
+	case f.Page != "" && (f.Operation == DataPlane || f.Operation == MQTT):
+		return &problem{"page", "nothing of " + string(f.Operation) + " answers in pages"}
 	case f.TLS != "" && !plane:
-		return &problem{"tls", "a connection is not made for one operation: use data-plane, control-plane, or leave operation out"}
+		return &problem{"tls", "a connection is not made for one operation: use data-plane, control-plane, mqtt, or leave operation out"}
 	case f.TLS != "" && (f.Latency != 0 || f.DateSkew != 0 || len(f.Header) > 0):
 		return &problem{"tls", "it strikes before there is a request: latency, dateSkew and header need a fault of their own"}
 	}

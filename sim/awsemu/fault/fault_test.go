@@ -196,7 +196,7 @@ func TestSchemaAgreesWithParse(t *testing.T) {
 		t.Errorf("%d properties", got)
 	}
 	var ops []string
-	for _, op := range slices.Concat(Operations(DataPlane), Operations(ControlPlane), []cloudsync.Operation{Probe, DataPlane, ControlPlane}) {
+	for _, op := range slices.Concat(Operations(DataPlane), Operations(ControlPlane), Operations(MQTT), []cloudsync.Operation{Probe, DataPlane, ControlPlane, MQTT}) {
 		if !slices.Contains(ops, string(op)) { // some are at both
 			ops = append(ops, string(op))
 		}

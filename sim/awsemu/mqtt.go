@@ -1,0 +1,399 @@
+package awsemu
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"maps"
+	"net"
+	"slices"
+	"sync"
+	"time"
+
+	mqtt "github.com/mochi-mqtt/server/v2"
+	"github.com/mochi-mqtt/server/v2/packets"
+
+	"github.com/gatehouse-edge/gatehouse/cloudsync"
+	"github.com/gatehouse-edge/gatehouse/messages"
+	"github.com/gatehouse-edge/gatehouse/sim/awsemu/fault"
+)
+
+// alpnMQTT is what a client offers who speaks MQTT at the port of HTTPS (cloud spec 0).
+const alpnMQTT = "x-amzn-mqtt-ca"
+
+// Bounds of the MQTT endpoint. They are AWS IoT's, where it has them.
+const (
+	mqttPacketBytesMax = 144 << 10 // 128 KiB of payload
+	mqttInflightMax    = 100       // of a client
+	mqttSessionSeconds = 3600
+)
+
+// iotEndpoint is AWS IoT's message broker and its shadows, for whoever shows an active
+// certificate (cloud spec 5). It outlives its listeners, so that sessions and subscriptions
+// survive a time offline.
+type iotEndpoint struct {
+	e      *Emulator
+	server *mqtt.Server
+	turns  turns
+
+	mu      sync.Mutex
+	closed  bool
+	open    map[*mqttConn]bool // guarded by mu
+	online  context.Context    // ends when the cloud goes away; guarded by mu
+	goesOff context.CancelFunc // guarded by mu
+}
+
+// mqttConn is a connection with who is at its other end.
+type mqttConn struct {
+	net.Conn
+	certificate messages.CertificateID
+	turn        string // the client id whose turn it has; empty: none. Its own goroutine's
+}
+
+// turns lets one connection of a client id at a time begin or end: mochi cleans up after
+// an ended one by client id, and would take the subscriptions of the next.
+type turns struct {
+	mu   sync.Mutex
+	held map[string]chan struct{}
+}
+
+func (t *turns) take(c *mqttConn, id string) {
+	for c.turn == "" {
+		t.mu.Lock()
+		other, held := t.held[id]
+		if !held {
+			t.held[id], c.turn = make(chan struct{}), id
+		}
+		t.mu.Unlock()
+		if held {
+			<-other
+		}
+	}
+}
+
+func (t *turns) end(c *mqttConn) {
+	if c.turn == "" {
+		return
+	}
+	t.mu.Lock()
+	close(t.held[c.turn])
+	delete(t.held, c.turn)
+	t.mu.Unlock()
+	c.turn = ""
+}
+
+func newIoTEndpoint(e *Emulator) (*iotEndpoint, error) {
+	c := mqtt.NewDefaultServerCapabilities()
+	c.MaximumPacketSize = mqttPacketBytesMax
+	c.MaximumQos = 1
+	c.MaximumSessionExpiryInterval = mqttSessionSeconds
+	c.ReceiveMaximum, c.MaximumInflight = mqttInflightMax, mqttInflightMax
+	c.TopicAliasMaximum = 0 // mochi drops a message whose topic is only an alias
+	c.MinimumProtocolVersion = 4
+	const aDay = 24 * 60 * 60
+	i := &iotEndpoint{e: e, open: map[*mqttConn]bool{}, turns: turns{held: map[string]chan struct{}{}}, server: mqtt.New(&mqtt.Options{
+		Capabilities: c, InlineClient: true, SysTopicResendInterval: aDay,
+		Logger: slog.New(slog.DiscardHandler), // it would log payloads
+	})}
+	i.setOnline()
+	if err := i.server.AddHook(&iotHook{i: i}, nil); err != nil {
+		return nil, err
+	}
+	if err := i.server.Serve(); err != nil {
+		return nil, err
+	}
+	e.registry.onMessage(func(m shadowMessage) { i.publish(m.topic, m.payload) })
+	e.registry.OnChange(func(c Change) {
+		if c.Thing == "" && c.Status != StatusActive {
+			i.drop(c.Certificate)
+		}
+	})
+	return i, nil
+}
+
+// serve takes one connection from its handshake to its end.
+func (i *iotEndpoint) serve(h *handshaken) {
+	defer func() { _ = h.Close() }()
+	if h.portal || len(h.state.PeerCertificates) == 0 {
+		return
+	}
+	conn := &mqttConn{Conn: h, certificate: messages.CertificateIDOf(h.state.PeerCertificates[0].Raw)}
+	if !i.track(conn) {
+		return
+	}
+	defer i.untrack(conn)
+	defer i.turns.end(conn)
+	// After track: who is revoked from now on is dropped.
+	if active, _ := i.e.registry.Caller(conn.certificate); !active {
+		return // AWS finishes the handshake with any certificate and then hangs up
+	}
+	defer func() {
+		if p := recover(); p != nil { // the library's decoder reads past a truncated packet's end (v2.7.9)
+			i.e.cfg.Log.Debug("malformed packet", "remote", h.RemoteAddr().String(), "panic", fmt.Sprint(p))
+		}
+	}()
+	if err := conn.SetDeadline(handshakeDeadline()); err != nil { // until CONNECT
+		return
+	}
+	if err := i.server.EstablishConnection("iot", conn); err != nil {
+		i.e.cfg.Log.Debug("MQTT connection ended", "remote", h.RemoteAddr().String(), "error", err)
+	}
+}
+
+func (i *iotEndpoint) track(c *mqttConn) bool {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if i.closed {
+		return false
+	}
+	i.open[c] = true
+	return true
+}
+
+func (i *iotEndpoint) untrack(c *mqttConn) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	delete(i.open, c)
+}
+
+// drop closes the connections of a certificate, or all of them if it is empty.
+func (i *iotEndpoint) drop(certificate messages.CertificateID) {
+	i.mu.Lock()
+	open := slices.Collect(maps.Keys(i.open))
+	i.mu.Unlock()
+	for _, c := range open {
+		if certificate == "" || c.certificate == certificate {
+			_ = c.Close()
+		}
+	}
+}
+
+// close ends the broker. The listeners are closed already, and with them all connections.
+func (i *iotEndpoint) close() {
+	i.mu.Lock()
+	done := i.closed
+	i.closed = true
+	i.mu.Unlock()
+	if done {
+		return
+	}
+	i.setOffline()
+	_ = i.server.Close() // always nil
+}
+
+// setOnline and setOffline begin and end a time in which delays are waited for.
+func (i *iotEndpoint) setOnline() {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if i.goesOff != nil {
+		i.goesOff()
+	}
+	i.online, i.goesOff = context.WithCancel(context.Background())
+}
+
+func (i *iotEndpoint) setOffline() {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.goesOff()
+}
+
+// publish sends a message to who has subscribed, as the service does.
+func (i *iotEndpoint) publish(topic string, payload []byte) {
+	i.mu.Lock()
+	closed := i.closed
+	i.mu.Unlock()
+	if closed {
+		return
+	}
+	effect := i.e.effect(fault.MQTT, fault.Receive)
+	i.hold(effect)
+	switch f := effect.Outcome; {
+	case f == nil:
+	case f.Drop || f.Blackhole || f.Status != 0:
+		return
+	default:
+		payload = spoil(payload, f)
+	}
+	if err := i.server.Publish(topic, payload, false, 1); err != nil {
+		i.e.cfg.Log.Debug("publish failed", "topic", topic, "error", err)
+	}
+}
+
+// spoil does to a payload what f says.
+func spoil(payload []byte, f *fault.Fault) []byte {
+	a := &answer{body: bytes.Clone(payload), header: map[string]string{}}
+	a.mangle(f.Mangle)
+	if f.Truncate {
+		a.body = a.body[:len(a.body)/2]
+	}
+	return a.body
+}
+
+// hold waits before something is done.
+func (i *iotEndpoint) hold(effect fault.Effect) {
+	if effect.Latency <= 0 {
+		return
+	}
+	i.mu.Lock()
+	online := i.online
+	i.mu.Unlock()
+	i.e.cfg.Wait(online, effect.Latency)
+}
+
+// PublishMQTT sends a message to who has subscribed to topic at the MQTT endpoint, as only
+// the service itself can.
+func (e *Emulator) PublishMQTT(topic string, payload []byte) { e.mqtt.publish(topic, payload) }
+
+// iotHook is what mochi calls at each step of a connection, on its goroutine.
+type iotHook struct {
+	mqtt.HookBase
+	i *iotEndpoint
+}
+
+var iotProvided = []byte{
+	mqtt.OnConnect, mqtt.OnConnectAuthenticate, mqtt.OnSessionEstablished, mqtt.OnDisconnect, mqtt.OnACLCheck, mqtt.OnPacketRead, mqtt.OnPacketEncode, mqtt.OnSubscribe, mqtt.OnPublish,
+}
+
+// ID names the hook.
+func (h *iotHook) ID() string { return "aws-iot" }
+
+// Provides tells mochi which methods to call.
+func (h *iotHook) Provides(b byte) bool { return slices.Contains(iotProvided, b) }
+
+// strike counts one operation of a client and says what a fault does to it.
+func (h *iotHook) strike(op cloudsync.Operation) *Fault {
+	h.i.e.count(op)
+	effect := h.i.e.effect(fault.MQTT, op)
+	h.i.hold(effect)
+	return effect.Outcome
+}
+
+var errStruck = errors.New("a fault struck")
+
+// OnConnect refuses as AWS does: by hanging up.
+func (h *iotHook) OnConnect(cl *mqtt.Client, pk packets.Packet) error {
+	rights := h.rightsOf(cl)
+	switch f := h.strike(fault.Connect); {
+	case f == nil:
+	case f.Blackhole:
+		_ = cl.Net.Conn.SetDeadline(time.Time{})
+		_, _ = io.Copy(io.Discard, cl.Net.Conn) // until the client gives up
+		return errStruck
+	case f.Status != 0:
+		code := packets.ErrServerUnavailable
+		if f.Status == 401 || f.Status == 403 {
+			code = packets.ErrNotAuthorized
+		}
+		if f.Status == 429 {
+			code = packets.ErrQuotaExceeded
+		}
+		answer := packets.Packet{FixedHeader: packets.FixedHeader{Type: packets.Connack}, ReasonCode: code.Code}
+		if cl.Properties.ProtocolVersion < 5 {
+			answer.ReasonCode = packets.Err3ServerUnavailable.Code
+		}
+		_ = cl.WritePacket(answer)
+		return errStruck
+	default:
+		return errStruck
+	}
+	switch {
+	case !rights.connect(cl.ID), pk.Connect.WillFlag && !rights.publish(pk.Connect.WillTopic):
+		return packets.ErrNotAuthorized
+	}
+	if c, ok := cl.Net.Conn.(*mqttConn); ok {
+		h.i.turns.take(c, cl.ID)
+	}
+	return nil
+}
+
+// OnSessionEstablished lets others of the client id begin: who takes over is known now.
+func (h *iotHook) OnSessionEstablished(cl *mqtt.Client, _ packets.Packet) {
+	if c, ok := cl.Net.Conn.(*mqttConn); ok {
+		h.i.turns.end(c)
+	}
+}
+
+// OnDisconnect keeps them waiting until mochi has cleaned up.
+func (h *iotHook) OnDisconnect(cl *mqtt.Client, _ error, _ bool) {
+	if c, ok := cl.Net.Conn.(*mqttConn); ok {
+		h.i.turns.take(c, cl.ID)
+	}
+}
+
+// OnConnectAuthenticate lets through what OnConnect did.
+func (h *iotHook) OnConnectAuthenticate(*mqtt.Client, packets.Packet) bool { return true }
+
+// OnACLCheck lets through what OnPacketRead and OnSubscribe judge.
+func (h *iotHook) OnACLCheck(_ *mqtt.Client, topic string, _ bool) bool { return topic != refused }
+
+// refused stands for a filter that was refused: no client can send it (MQTT 5, 1.5.4).
+const refused = "\x00"
+
+// OnPacketRead disconnects who publishes what it may not, or with QoS 2, which AWS IoT
+// does not know. Here, since mochi drops some of it without a word.
+func (h *iotHook) OnPacketRead(cl *mqtt.Client, pk packets.Packet) (packets.Packet, error) {
+	if pk.FixedHeader.Type != packets.Publish {
+		return pk, nil
+	}
+	var code packets.Code
+	switch {
+	case pk.FixedHeader.Qos > 1:
+		code = packets.ErrQosNotSupported
+	case !h.rightsOf(cl).publish(pk.TopicName):
+		code = packets.ErrNotAuthorized
+	default:
+		return pk, nil
+	}
+	_ = h.i.server.DisconnectClient(cl, code)
+	return pk, packets.ErrRejectPacket
+}
+
+// OnPacketEncode keeps back what MQTT 3.1.1 does not know from a server (3.14).
+func (h *iotHook) OnPacketEncode(cl *mqtt.Client, pk packets.Packet) packets.Packet {
+	if pk.FixedHeader.Type == packets.Disconnect && cl.Properties.ProtocolVersion < 5 {
+		pk.Mods.MaxSize = 1 // byte: every packet is longer, and one too long is not sent
+	}
+	return pk
+}
+
+// OnSubscribe refuses filters, or disconnects who asks for them.
+func (h *iotHook) OnSubscribe(cl *mqtt.Client, pk packets.Packet) packets.Packet {
+	if cl.Net.Inline {
+		return pk
+	}
+	rights, f := h.rightsOf(cl), h.strike(fault.Subscribe)
+	pk.Filters = slices.Clone(pk.Filters)
+	for n := range pk.Filters {
+		allowed := rights.subscribe(pk.Filters[n].Filter)
+		if f != nil && f.Status == 0 || !allowed && h.i.e.cfg.DisconnectUnauthorized {
+			_ = h.i.server.DisconnectClient(cl, packets.ErrNotAuthorized)
+		}
+		if f != nil || !allowed {
+			pk.Filters[n].Filter = refused
+		}
+	}
+	return pk
+}
+
+// OnPublish takes what is meant for the service.
+func (h *iotHook) OnPublish(cl *mqtt.Client, pk packets.Packet) (packets.Packet, error) {
+	if cl.Net.Inline {
+		return pk, nil
+	}
+	op, shadow := shadowOperation(pk.TopicName)
+	f := h.strike(op)
+	switch {
+	case f != nil && f.Drop:
+		cl.Stop(errStruck)
+		return pk, packets.ErrRejectPacket
+	case f != nil && f.Blackhole, f != nil && shadow == "" && f.Status != 0:
+		return pk, packets.ErrRejectPacket // not even acknowledged
+	case shadow == "":
+		return pk, nil
+	}
+	h.i.serveShadow(op, shadow, pk, f)
+	return pk, packets.CodeSuccessIgnore // acknowledged, and nobody else's
+}
