@@ -153,9 +153,13 @@ func TestPaging(t *testing.T) {
 	}
 
 	good := list("?maxResults=1").body["nextToken"].(string)
+	other := "A"
+	if good[0] == 'A' { // of 64 tokens one begins so
+		other = "B"
+	}
 	for name, query := range map[string]string{
 		"maxResults 0": "?maxResults=0", "maxResults 101": "?maxResults=101", "maxResults x": "?maxResults=x", "an invented token": "?nextToken=abc",
-		"a changed token": "?nextToken=" + "A" + good[1:], "a cut token": "?nextToken=" + good[:len(good)-2],
+		"a changed token": "?nextToken=" + other + good[1:], "a cut token": "?nextToken=" + good[:len(good)-2],
 	} {
 		if got := list(query); got.status != 400 || got.error() != "ValidationException" {
 			t.Errorf("%s: %d %s", name, got.status, got.text)
