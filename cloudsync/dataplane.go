@@ -63,11 +63,16 @@ type DataPlane struct {
 
 // NewDataPlane checks cfg and returns a client. It connects to nothing yet.
 func NewDataPlane(cfg DataPlaneConfig) (*DataPlane, error) {
+	return newDataPlane(cfg, OpVerifyIdentity, OpVerifyAssociation)
+}
+
+// newDataPlane returns a client that may be asked for ops.
+func newDataPlane(cfg DataPlaneConfig, ops ...Operation) (*DataPlane, error) {
 	base, err := parseEndpoint(cfg.Endpoint)
 	if err != nil {
 		return nil, fmt.Errorf("data plane: %w", err)
 	}
-	routes, err := routesFor(base.Hostname(), cfg.Routes, OpVerifyIdentity, OpVerifyAssociation)
+	routes, err := routesFor(base.Hostname(), cfg.Routes, ops...)
 	if err != nil {
 		return nil, fmt.Errorf("data plane: %w", err)
 	}

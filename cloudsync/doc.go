@@ -7,6 +7,9 @@
 // refusal of the core's own certificate, a captive portal's page, half an answer) is
 // messages.CloudSilent and changes no trust (cloud spec 1.5).
 //
+// It also publishes the certificate by which devices know this core's servers
+// (Authorities, Uploader), in the background and without end.
+//
 // AWS does not publish the HTTP paths of the operations used here (cloud spec 1.2 and
 // 10.1). The ones in DefaultRoutes are Gatehouse's own, spoken by sim/awsemu; against
 // AWS's own hosts NewDataPlane refuses to use them until the operator names the paths.
