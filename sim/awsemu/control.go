@@ -28,6 +28,7 @@ type ControlInfo struct {
 	Endpoint     string                      `json:"endpoint"`
 	Things       int                         `json:"things"`
 	Control      string                      `json:"controlEndpoint"`
+	MQTT         string                      `json:"mqttEndpoint"`
 	Certificates []CertificateInfo           `json:"certificates"`
 	Associated   map[messages.ThingName]int  `json:"associatedClientDevices"` // how many, by core
 	Faults       []fault.State               `json:"faults,omitempty"`
@@ -44,12 +45,14 @@ type controlOrder struct {
 	Things      []messages.ThingName   `json:"things,omitempty"`
 	Script      *fault.Script          `json:"script,omitempty"`
 	DER         []byte                 `json:"der,omitempty"` // base64 in JSON
+	Addresses   []Connectivity         `json:"addresses,omitempty"`
 }
 
 // Paths of the control protocol: JSON over HTTP on a unix socket.
 const (
 	pathStatus       = "/v1/status"       // GET: ControlInfo
 	pathAssociations = "/v1/associations" // GET: Associations, of the core in the query
+	pathConnectivity = "/v1/connectivity" // GET: CoreInfo, of the core in the query; POST: core, addresses
 	pathOnline       = "/v1/online"       // POST: online
 	pathCertificate  = "/v1/certificate"  // POST: certificate, status
 	pathAttach       = "/v1/attach"       // POST: thing, certificate
@@ -169,21 +172,44 @@ func (e *Emulator) controlHandler() http.Handler {
 		}
 		return e.registry.Disassociate(core, o.Things...)
 	})
+	order(pathConnectivity, func(o controlOrder) error {
+		core, err := e.coreOf(o.Core)
+		if err != nil {
+			return err
+		}
+		_, err = e.registry.SetConnectivity(core, e.now(), o.Addresses...)
+		return err
+	})
 	order(pathFaults, func(o controlOrder) error {
 		if o.Script == nil {
 			return errors.New("say which script")
 		}
 		return e.SetFaults(*o.Script)
 	})
-	mux.HandleFunc("GET "+pathAssociations, func(w http.ResponseWriter, r *http.Request) {
-		core, err := e.coreOf(messages.ThingName(r.URL.Query().Get("core")))
-		if err != nil {
-			writeJSON(w, statusOf(err), map[string]string{"error": err.Error()})
-			return
-		}
-		writeJSON(w, http.StatusOK, Associations{Core: core, Devices: append([]Association{}, e.registry.Associated(core)...)})
+	question := func(path string, answer func(core messages.ThingName) any) {
+		mux.HandleFunc("GET "+path, func(w http.ResponseWriter, r *http.Request) {
+			core, err := e.coreOf(messages.ThingName(r.URL.Query().Get("core")))
+			if err != nil {
+				writeJSON(w, statusOf(err), map[string]string{"error": err.Error()})
+				return
+			}
+			writeJSON(w, http.StatusOK, answer(core))
+		})
+	}
+	question(pathAssociations, func(core messages.ThingName) any {
+		return Associations{Core: core, Devices: append([]Association{}, e.registry.Associated(core)...)}
 	})
+	question(pathConnectivity, func(core messages.ThingName) any { return e.registry.coreInfo(core) })
 	return mux
+}
+
+// CoreInfo is what devices discover of a core, and the version by which its shadow tells
+// the core of new addresses.
+type CoreInfo struct {
+	Core        messages.ThingName `json:"core"`
+	Addresses   []Connectivity     `json:"addresses"`
+	Authorities []string           `json:"authorities"` // PEM, the newest first
+	Version     string             `json:"version"`     // empty: there was none yet
 }
 
 // Associations are the client devices of a core.
@@ -241,6 +267,7 @@ func (e *Emulator) info() ControlInfo {
 		Online:       e.Online(),
 		Endpoint:     e.URL(),
 		Control:      e.ControlURL(),
+		MQTT:         e.MQTTAddr(),
 		Things:       e.registry.Things(),
 		Certificates: e.registry.Certificates(),
 		Associated:   map[messages.ThingName]int{},

@@ -130,6 +130,40 @@ func TestResolveFindsCertificatesAsPeopleNameThem(t *testing.T) {
 	}
 }
 
+func TestConnectivityByTheControlSocket(t *testing.T) {
+	w := newWorld(t)
+	path := filepath.Join(socketDir(t), "cloud.sock")
+	control := must[*awsemu.Control](t)(w.emulator.ServeControl(path))
+	defer control.Close()
+	orders := awsemu.NewControlClient(path)
+	if info := must[*awsemu.CoreInfo](t)(orders.Connectivity(t.Context(), "")); info.Core != "core-1" || len(info.Addresses) > 0 || len(info.Authorities) > 0 || info.Version != "" {
+		t.Errorf("never told: %+v", info)
+	}
+	want := awsemu.Connectivity{ID: "a", Host: "core.local", Port: 8883, Metadata: "m"}
+	if err := errors.Join(orders.SetConnectivity(t.Context(), "", want), w.registry.PutAuthorities("core-1", 2, w.devices.PEM())); err != nil {
+		t.Fatal(err)
+	}
+	info := must[*awsemu.CoreInfo](t)(orders.Connectivity(t.Context(), "core-1"))
+	if len(info.Addresses) != 1 || info.Addresses[0] != want || len(info.Authorities) != 1 || info.Version != w.shadowVersion(t) {
+		t.Errorf("told: %+v", info)
+	}
+	if err := orders.SetConnectivity(t.Context(), "core-1"); err != nil {
+		t.Fatal(err)
+	}
+	if got := w.registry.Connectivity("core-1"); got == nil || len(got) > 0 {
+		t.Errorf("cleared: %#v", got)
+	}
+	if err := orders.SetConnectivity(t.Context(), "core-1", awsemu.Connectivity{Port: -1}); err == nil {
+		t.Error("a port below zero was taken")
+	}
+	if _, err := orders.Connectivity(t.Context(), "pump-7"); !errors.Is(err, awsemu.ErrNotFound) {
+		t.Errorf("of a device: %v", err)
+	}
+	if status := must[*awsemu.ControlInfo](t)(orders.Status(t.Context())); status.MQTT != w.emulator.MQTTAddr() {
+		t.Errorf("status names %q", status.MQTT)
+	}
+}
+
 func TestControlSocketIsTakenOnlyIfFree(t *testing.T) {
 	w := newWorld(t)
 	dir := socketDir(t)

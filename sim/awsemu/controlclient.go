@@ -140,6 +140,17 @@ func (c *ControlClient) Associations(ctx context.Context, core messages.ThingNam
 	return found, c.do(ctx, http.MethodGet, pathAssociations+"?core="+url.QueryEscape(string(core)), nil, found)
 }
 
+// SetConnectivity replaces the addresses of core; empty is the only core.
+func (c *ControlClient) SetConnectivity(ctx context.Context, core messages.ThingName, addresses ...Connectivity) error {
+	return c.order(ctx, pathConnectivity, controlOrder{Core: core, Addresses: addresses})
+}
+
+// Connectivity tells what devices discover of core; empty is the only core.
+func (c *ControlClient) Connectivity(ctx context.Context, core messages.ThingName) (*CoreInfo, error) {
+	found := &CoreInfo{}
+	return found, c.do(ctx, http.MethodGet, pathConnectivity+"?core="+url.QueryEscape(string(core)), nil, found)
+}
+
 // Resolve finds the certificate that given means: its id, at least eight first digits of
 // it, the name of a thing that has exactly one, or a PEM file with it.
 func (c *ControlClient) Resolve(ctx context.Context, given string) (messages.CertificateID, error) {

@@ -129,6 +129,16 @@ func (r *Registry) Authorities(core messages.ThingName) []string {
 	return nil
 }
 
+func (r *Registry) coreInfo(core messages.ThingName) CoreInfo {
+	info := CoreInfo{Core: core, Addresses: append([]Connectivity{}, r.Connectivity(core)...), Authorities: append([]string{}, r.Authorities(core)...)}
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	if s := r.shadows[AddressShadow(core)]; s != nil {
+		info.Version, _ = s.Desired.State["version"].(string)
+	}
+	return info
+}
+
 // group is a core as discovery shows it.
 type group struct {
 	core        messages.ThingName
@@ -237,9 +247,9 @@ func (r *Registry) GetShadow(name string, payload []byte, at time.Time) ([]byte,
 	return s.Get(name, payload, at)
 }
 
-// onMessage adds a listener for what is published because shadows changed, in the order
-// of the changes and one at a time. It must not change the registry.
-func (r *Registry) onMessage(f func(shadowMessage)) {
+// OnMessage adds a listener for what is published at which topic because shadows changed,
+// in the order of the changes and one at a time. It must not change the registry.
+func (r *Registry) OnMessage(f func(topic string, payload []byte)) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.readers = append(r.readers, f)
@@ -259,7 +269,7 @@ func (r *Registry) deliver() {
 		}
 		for _, m := range waiting {
 			for _, f := range readers {
-				f(m)
+				f(m.topic, m.payload)
 			}
 		}
 	}

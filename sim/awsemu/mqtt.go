@@ -105,7 +105,7 @@ func newIoTEndpoint(e *Emulator) (*iotEndpoint, error) {
 	if err := i.server.Serve(); err != nil {
 		return nil, err
 	}
-	e.registry.onMessage(func(m shadowMessage) { i.publish(m.topic, m.payload) })
+	e.registry.OnMessage(i.publish)
 	e.registry.OnChange(func(c Change) {
 		if c.Thing == "" && c.Status != StatusActive {
 			i.drop(c.Certificate)
@@ -310,7 +310,12 @@ func (h *iotHook) OnConnect(cl *mqtt.Client, pk packets.Packet) error {
 }
 
 // OnSessionEstablished lets others of the client id begin: who takes over is known now.
+//
+// It also gives up flow control by the client's receive maximum. With it mochi (v2.7.9)
+// looks for held back messages after each packet, under a read lock that it takes twice
+// (Inflight.NextImmediate), and hangs for ever if a message for the client comes between.
 func (h *iotHook) OnSessionEstablished(cl *mqtt.Client, _ packets.Packet) {
+	cl.State.Inflight.ResetSendQuota(0)
 	if c, ok := cl.Net.Conn.(*mqttConn); ok {
 		h.i.turns.end(c)
 	}

@@ -62,7 +62,7 @@ type Registry struct {
 	shadows      map[string]*shadow.Shadow // by thing, which need not be one of things
 	listeners    []func(Change)
 	outbox       []shadowMessage // of changes that are made
-	readers      []func(shadowMessage)
+	readers      []func(topic string, payload []byte)
 
 	delivering sync.Mutex // held while the outbox is handed out; never taken under mu
 }

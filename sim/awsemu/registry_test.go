@@ -142,7 +142,7 @@ func TestAChangeThatCannotBeSavedIsUndone(t *testing.T) {
 	}
 	before := must[[]byte](t)(r.Encode())
 	r.OnChange(func(c awsemu.Change) { t.Errorf("told of %+v, which was not saved", c) })
-	awsemu.OnShadowMessage(r, func(topic string, _ []byte) { t.Errorf("published at %s what was not saved", topic) })
+	r.OnMessage(func(topic string, _ []byte) { t.Errorf("published at %s what was not saved", topic) })
 	if err := os.RemoveAll(dir); err != nil {
 		t.Fatal(err)
 	}

@@ -29,8 +29,8 @@ type Cloud struct {
 	now      func() time.Time
 }
 
-// Start starts one that goes by now. It ends with the test.
-func Start(t testing.TB, devices int, now func() time.Time) *Cloud {
+// Start starts one that goes by now. change shapes it first. It ends with the test.
+func Start(t testing.TB, devices int, now func() time.Time, change ...func(*awsemu.Config)) *Cloud {
 	t.Helper()
 	c := &Cloud{now: now, Registry: awsemu.NewRegistry()}
 	var server *awsemu.Identity
@@ -43,7 +43,11 @@ func Start(t testing.TB, devices int, now func() time.Time) *Cloud {
 		func() (err error) { c.Device, err = c.Servers.IssueDevice(Thing(0), now()); return err },
 		func() error { return c.Registry.Update(func(b *awsemu.Batch) error { return c.populate(b, devices) }) },
 		func() (err error) {
-			c.Emulator, err = awsemu.Start(awsemu.Config{Certificate: pair, Authority: c.Servers, Registry: c.Registry, Now: now})
+			cfg := awsemu.Config{Certificate: pair, Authority: c.Servers, Registry: c.Registry, Now: now}
+			for _, f := range change {
+				f(&cfg)
+			}
+			c.Emulator, err = awsemu.Start(cfg)
 			return err
 		},
 	} {
