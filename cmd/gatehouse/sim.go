@@ -39,7 +39,7 @@ func (a *app) simCommand() *cobra.Command {
 		}),
 		a.cloudAssociation("associate", "Make things client devices of the core", "%s is a client device of the core", (*awsemu.ControlClient).Associate),
 		a.cloudAssociation("disassociate", "End that things are client devices of the core", "%s is no client device of the core", (*awsemu.ControlClient).Disassociate),
-		a.cloudAssociations(), a.cloudStatus(), a.cloudFault(),
+		a.cloudAssociations(), a.cloudConnectivity(), a.cloudStatus(), a.cloudFault(),
 	)
 	c.AddCommand(cloud, a.scenarioCommand())
 	return c
