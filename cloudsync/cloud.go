@@ -130,6 +130,10 @@ func (c *Cloud) OnNetworkChange(f func(up bool)) {
 // NetworkUp says whether the cloud could be reached when it was last tried.
 func (c *Cloud) NetworkUp() bool { return c.monitor.NetworkUp() }
 
+// Observe takes news of the network from elsewhere, such as the link of a shadow.Follower,
+// which is what Greengrass goes by: true counts at once, false has the service probed.
+func (c *Cloud) Observe(reached bool) { c.monitor.Observe(reached) }
+
 // Settle waits until NetworkUp is known for the first time, or ctx ends.
 func (c *Cloud) Settle(ctx context.Context) error { return c.monitor.Settle(ctx) }
 

@@ -138,3 +138,23 @@ func TestEachAnswerIsNewsAboutTheNetwork(t *testing.T) {
 		})
 	}
 }
+
+// A link that is up is proof at once; one that went down calls for a probe.
+func TestNewsOfTheNetworkFromElsewhere(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o := &oracle{probe: errors.New("down")}
+		c, err := New(Config{Verifier: o, Monitor: MonitorConfig{AfterFunc: func(time.Duration, func()) func() bool { return func() bool { return true } }}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		synctest.Wait()
+		for i, up := range []bool{true, false} {
+			c.Observe(up)
+			synctest.Wait()
+			if c.NetworkUp() != up || o.probes != 1+i {
+				t.Errorf("after %v: up %v with %d probes", up, c.NetworkUp(), o.probes)
+			}
+		}
+	})
+}

@@ -68,7 +68,7 @@ func NewDataPlane(cfg DataPlaneConfig) (*DataPlane, error) {
 
 // newDataPlane returns a client that may be asked for ops.
 func newDataPlane(cfg DataPlaneConfig, ops ...Operation) (*DataPlane, error) {
-	base, err := parseEndpoint(cfg.Endpoint)
+	base, err := ParseEndpoint(cfg.Endpoint)
 	if err != nil {
 		return nil, fmt.Errorf("data plane: %w", err)
 	}
@@ -89,8 +89,7 @@ func newDataPlane(cfg DataPlaneConfig, ops ...Operation) (*DataPlane, error) {
 	}
 	client, err := wire.NewClient(wire.Config{
 		Roots: cfg.Roots, Now: cfg.Now, Timeout: timeout, Identity: &cfg.Identity, ServerName: serverName, Proxy: cfg.Proxy,
-		// The nucleus offers both, whatever the port (cloud spec 0).
-		Protocols: []string{"x-amzn-http-ca", "http/1.1"},
+		Protocols: Protocols(),
 	})
 	if err != nil {
 		return nil, fmt.Errorf("data plane: %w", err)
@@ -98,7 +97,13 @@ func newDataPlane(cfg DataPlaneConfig, ops ...Operation) (*DataPlane, error) {
 	return &DataPlane{base: base, routes: routes, timeout: timeout, client: client}, nil
 }
 
-func parseEndpoint(s string) (*url.URL, error) {
+// Protocols are what a client of the data plane offers by ALPN: the nucleus offers both,
+// whatever the port (cloud spec 0).
+func Protocols() []string { return []string{"x-amzn-http-ca", "http/1.1"} }
+
+// ParseEndpoint reads a data plane's base URL: without scheme it is https, without port
+// 8443, and nothing else is accepted.
+func ParseEndpoint(s string) (*url.URL, error) {
 	text := s
 	if !strings.Contains(text, "://") {
 		text = "https://" + text

@@ -57,7 +57,7 @@ func DefaultRoutes() Routes { return maps.Clone(defaultRoutes) }
 // CheckRoutes says why the data plane at endpoint cannot be asked by routes for what is
 // needed, as NewDataPlane does, before there are files to reach it with.
 func CheckRoutes(endpoint string, routes Routes, needed ...Operation) error {
-	base, err := parseEndpoint(endpoint)
+	base, err := ParseEndpoint(endpoint)
 	if err != nil {
 		return err
 	}

@@ -84,12 +84,12 @@ func TestEndpointsAreReadAsTheNucleusReadsThem(t *testing.T) {
 		"https://a.example:443/": "https://a.example:443",
 		"https://[::1]":          "https://[::1]:8443",
 	} {
-		if got, err := parseEndpoint(given); err != nil || got.String() != want {
+		if got, err := ParseEndpoint(given); err != nil || got.String() != want {
 			t.Errorf("%s: got %v, %v, want %s", given, got, err, want)
 		}
 	}
 	for _, bad := range []string{"", "http://a.example", "https://", "https://u:p@a.example", "https://a.example/path", "https://a.example?q", "https://a.example#f", "mqtts://a", "a b", "https://:8443"} {
-		if got, err := parseEndpoint(bad); err == nil {
+		if got, err := ParseEndpoint(bad); err == nil {
 			t.Errorf("%q: accepted as %v", bad, got)
 		}
 	}

@@ -3,6 +3,7 @@ package control
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -16,11 +17,15 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
 
+	"github.com/gatehouse-edge/gatehouse/cloudsync"
 	"github.com/gatehouse-edge/gatehouse/cloudsync/wire"
 )
 
 // Config says how control planes are reached.
 type Config struct {
+	// Identity makes it a client of the data plane: the core's certificate says who asks, and
+	// nothing is signed, so that Region and Credentials are not needed. Nil: a control plane.
+	Identity *tls.Certificate
 	// Region is AWS's name of it, such as eu-central-1. Required: signatures are for one.
 	Region string
 	// Endpoint is the base URL of an emulator or VPC endpoint. Empty: AWS's own of the
@@ -45,7 +50,7 @@ type Config struct {
 type Client struct {
 	Region       string
 	BaseEndpoint *string // nil: AWS's own
-	Credentials  provider
+	Credentials  aws.CredentialsProvider
 	Timeout      time.Duration
 	wire         *wire.Client
 	now          func() time.Time
@@ -58,17 +63,20 @@ var regionPattern = regexp.MustCompile(`^[a-z]{2,8}(-[a-z]{1,12}){1,4}-[0-9]{1,2
 // New checks cfg and returns a client, whose exchanges take at most timeout if cfg does
 // not say. It connects to nothing yet. Close it.
 func New(cfg Config, timeout time.Duration) (*Client, error) {
-	if !regionPattern.MatchString(cfg.Region) {
-		return nil, fmt.Errorf("region %.40q: want AWS's name of it, such as eu-central-1", cfg.Region)
+	c := &Client{Region: cfg.Region, Credentials: aws.AnonymousCredentials{}, Timeout: cfg.Timeout, now: cfg.Now, signer: v4.NewSigner()}
+	if cfg.Identity == nil {
+		if !regionPattern.MatchString(cfg.Region) {
+			return nil, fmt.Errorf("region %.40q: want AWS's name of it, such as eu-central-1", cfg.Region)
+		}
+		if cfg.Credentials == nil {
+			return nil, errors.New("credentials are missing: name where the role's come from")
+		}
+		cache, ok := cfg.Credentials.(*aws.CredentialsCache)
+		if !ok {
+			cache = aws.NewCredentialsCache(cfg.Credentials)
+		}
+		c.Credentials = provider{cache}
 	}
-	if cfg.Credentials == nil {
-		return nil, errors.New("credentials are missing: name where the role's come from")
-	}
-	cache, ok := cfg.Credentials.(*aws.CredentialsCache)
-	if !ok {
-		cache = aws.NewCredentialsCache(cfg.Credentials)
-	}
-	c := &Client{Region: cfg.Region, Credentials: provider{cache}, Timeout: cfg.Timeout, now: cfg.Now, signer: v4.NewSigner()}
 	if c.Timeout <= 0 {
 		c.Timeout = timeout
 	}
@@ -82,8 +90,12 @@ func New(cfg Config, timeout time.Duration) (*Client, error) {
 		}
 		c.BaseEndpoint = aws.String("https://" + u.Host)
 	}
+	w := wire.Config{Roots: cfg.Roots, Now: cfg.Now, Timeout: c.Timeout, Identity: cfg.Identity, ServerName: cfg.ServerName, Proxy: cfg.Proxy}
+	if cfg.Identity != nil {
+		w.Protocols = cloudsync.Protocols()
+	}
 	var err error
-	c.wire, err = wire.NewClient(wire.Config{Roots: cfg.Roots, Now: cfg.Now, Timeout: c.Timeout, ServerName: cfg.ServerName, Proxy: cfg.Proxy})
+	c.wire, err = wire.NewClient(w)
 	return c, err
 }
 

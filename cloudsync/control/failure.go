@@ -50,9 +50,10 @@ func (c *Client) Explain(err error, host, action string) *Failure {
 	case errors.As(err, &undecoded):
 		return &Failure{Class: messages.FailureNotService, Detail: fmt.Sprintf("%s gave no answer to %s that can be read: %v", host, action, undecoded.Err)}
 	case errors.As(err, &api) && errors.As(err, &response) && response.Response != nil:
-		f := ofService(api, response.HTTPStatusCode(), response.Response.Header, action)
-		if f.Class == messages.FailureRefused && f.Name != accessDenied {
-			c.Credentials.Invalidate()
+		role, signs := c.Credentials.(provider)
+		f := ofService(api, response.HTTPStatusCode(), response.Response.Header, action, signs)
+		if f.Class == messages.FailureRefused && f.Name != accessDenied && signs {
+			role.Invalidate()
 		}
 		return f
 	default:
@@ -66,7 +67,7 @@ const (
 	accessDenied = "AccessDeniedException"
 )
 
-func ofService(api smithy.APIError, status int, header http.Header, action string) *Failure {
+func ofService(api smithy.APIError, status int, header http.Header, action string, signs bool) *Failure {
 	name := api.ErrorCode()
 	if name == unnamed {
 		name = ""
@@ -78,7 +79,11 @@ func ofService(api smithy.APIError, status int, header http.Header, action strin
 	what := fmt.Sprintf("HTTP %d %.60q", status, name)
 	switch f.Class {
 	case messages.FailureRefused:
-		f.Detail = fmt.Sprintf("%s: %s: %.80q", what, adviceForRefusal(name, action), api.ErrorMessage())
+		advice := "the core itself is refused: allow " + action + " in the policy of its certificate"
+		if signs {
+			advice = adviceForRefusal(name, action)
+		}
+		f.Detail = fmt.Sprintf("%s: %s: %.80q", what, advice, api.ErrorMessage())
 	case messages.FailureThrottled:
 		f.Detail = fmt.Sprintf("%s: %s is throttled, Retry-After %.12q: ask less often, or raise the quota", what, action, header.Get("Retry-After"))
 	case messages.FailureServer:

@@ -112,7 +112,7 @@ var homes = []home{
 	{"github.com/nats-io", []string{"actors/brokers/**"}, []string{"sim/**", "cmd/**"}, "NATS is where brokers meet the actors, and nowhere else; tests elsewhere may play a broker"},
 	{"github.com/mochi-mqtt/server/v2", []string{"actors/brokers/mochi/**", "sim/awsemu/**"}, nil, "the embedded broker is one adapter of several; the emulator has its own for AWS IoT's MQTT"},
 	{"github.com/aws/aws-sdk-go-v2/service/iot", []string{"cloudsync/iotverifier"}, []string{"sim/**", "cmd/**"}, slow},
-	{"github.com/aws/aws-sdk-go-v2/service/greengrassv2", []string{"cloudsync/associations"}, []string{"sim/**", "cmd/**"}, slow},
+	{"github.com/aws/aws-sdk-go-v2/service/greengrassv2", []string{"cloudsync/associations", "cloudsync/connectivity"}, []string{"sim/**", "cmd/**"}, slow},
 	{"github.com/aws/aws-sdk-go-v2/config", []string{"cloudsync/credentials"}, []string{"sim/**", "cmd/**"}, "the SDK reads environment and files there alone, when cmd says so"},
 	{"github.com/aws/aws-sdk-go-v2", []string{"cloudsync/**"}, []string{"sim/**", "cmd/**"}, "AWS is spoken by cloudsync alone; tests of the emulator may use the stock clients"},
 	{"github.com/aws/smithy-go", []string{"cloudsync/**"}, []string{"sim/**", "cmd/**"}, "AWS is spoken by cloudsync alone; tests of the emulator may use the stock clients"},
