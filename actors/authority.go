@@ -58,8 +58,9 @@ type Custom interface {
 }
 
 // Uploader tells the cloud which authorities devices must trust: pem holds the topmost
-// certificate of each. It returns nil when the cloud has them. It is called again, 3 s
-// later and then in intervals up to a minute, until it does.
+// certificate of each, oldest first. It returns nil when the cloud has them, and waits for
+// that however long it takes, until ctx ends. After another error it is called again within
+// a minute.
 type Uploader interface {
 	Upload(ctx context.Context, pem []byte) error
 }

@@ -438,13 +438,14 @@ func TestAuthorityIsUploaded(t *testing.T) {
 	if pem := next(); string(pem) != string(b.PEM()) {
 		t.Errorf("uploaded %s", pem)
 	}
-	eventually(t, "it waits for the next try", func() bool { return c.clock.Timers() == 2 })
 	u.fail(nil)
-	c.sys.SetNetwork(false)
-	c.sys.SetNetwork(true) // the network is back: at once
-	next()
-	uploaded := func() bool { return b.authority.Describe().Authorities[0].Uploaded }
-	eventually(t, "the upload is on record", uploaded)
+	eventually(t, "the upload is on record", func() bool {
+		c.clock.Advance(time.Minute) // it is tried again at each look
+		return b.authority.Describe().Authorities[0].Uploaded
+	})
+	for len(u.tries) > 0 {
+		next()
+	}
 	c.clock.Advance(time.Hour)
 	if len(u.tries) != 0 {
 		t.Error("uploaded again though nothing changed")
@@ -464,6 +465,37 @@ func TestAuthorityIsUploaded(t *testing.T) {
 	}
 	if list := b.authority.Describe().Certificates; list[0].Reason != ca.ReasonAuthority {
 		t.Errorf("certificates %+v", list)
+	}
+}
+
+// patient is a way to a cloud that is away.
+type patient chan []byte
+
+func (p patient) Upload(ctx context.Context, pem []byte) error {
+	p <- pem
+	<-ctx.Done()
+	return ctx.Err()
+}
+
+// TestUploadIsSuperseded: what waits for the cloud gives way to what is newer, and to the
+// end.
+func TestUploadIsSuperseded(t *testing.T) {
+	c := newCore(t, eventlog.NewMemory(actorstest.Options(nil)), keys.NewSeeded([32]byte{1}), ca.TypeECDSAP256)
+	u := make(patient, 10)
+	c.config.Uploader = u
+	b := c.mustStart(t)
+	if first := <-u; string(first) != string(b.PEM()) {
+		t.Errorf("uploaded %s", first)
+	}
+	c.clock.Advance(time.Hour) // looks that find nothing new
+	c.settings.Type = ca.TypeRSA2048
+	c.clock.Advance(time.Minute)
+	if second := <-u; string(second) != string(b.PEM()) || strings.Count(string(second), "BEGIN") != 2 {
+		t.Errorf("uploaded %s", second)
+	}
+	b.authority.Close() // waits for its end
+	if len(u) != 0 {
+		t.Errorf("uploaded %s", <-u)
 	}
 }
 

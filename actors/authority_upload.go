@@ -4,31 +4,22 @@ import (
 	"bytes"
 	"context"
 	"sync"
-	"time"
 
 	"github.com/gatehouse-edge/gatehouse/messages"
 )
 
-// Waits between tries to tell the cloud (client-device-auth spec 6.6).
-const (
-	uploadWaitMin = 3 * time.Second
-	uploadWaitMax = time.Minute
-	uploadTimeout = time.Minute
-)
-
 // upload tells the cloud which authorities there are: at each start, and when they change.
-// It runs beside everything else, and waits for nothing.
+// It runs beside everything else, and nothing waits for it.
 type upload struct {
 	of *Authority
 
-	mu   sync.Mutex
-	done []byte        // what the cloud has; guarded by mu, as all below
-	runs bool          // a try is under way
-	wait time.Duration // before the next try; 0: at once
-	stop func() bool   // the next try
+	mu     sync.Mutex
+	done   []byte // what the cloud has; guarded by mu, as all below
+	under  []byte // what is under way; nil: nothing is
+	giveUp func() // ends it
 }
 
-// look starts a try if there is something new, and none waits or runs.
+// look has uploaded what is new, in place of what is under way.
 func (u *upload) look() {
 	if u.of.cfg.Uploader == nil {
 		return
@@ -37,7 +28,11 @@ func (u *upload) look() {
 	pem := book.Tops()
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	if u.runs || u.stop != nil || len(pem) == 0 || bytes.Equal(pem, u.done) {
+	switch {
+	case len(pem) == 0 || bytes.Equal(pem, u.done) || bytes.Equal(pem, u.under):
+		return
+	case u.under != nil:
+		u.giveUp() // its end begins the next
 		return
 	}
 	ids := make([]messages.CertificateID, len(book.Authorities))
@@ -49,37 +44,41 @@ func (u *upload) look() {
 	if u.of.closed {
 		return
 	}
-	u.runs = true
-	u.of.work.Go(func() { u.try(pem, ids) })
+	ctx, cancel := context.WithCancel(u.of.ctx)
+	u.under, u.giveUp = pem, cancel
+	u.of.work.Go(func() {
+		defer cancel()
+		u.run(ctx, pem, ids)
+	})
 }
 
-func (u *upload) try(pem []byte, ids []messages.CertificateID) {
-	ctx, cancel := context.WithTimeout(u.of.ctx, uploadTimeout)
-	defer cancel()
+func (u *upload) run(ctx context.Context, pem []byte, ids []messages.CertificateID) {
 	err := u.of.cfg.Uploader.Upload(ctx, pem)
 	if err == nil {
-		err = u.record(ctx, ids)
+		err = u.record(ids)
 	}
 	u.mu.Lock()
-	u.runs = false
+	u.under = nil
 	if err == nil {
-		u.done, u.wait = pem, 0
-		u.mu.Unlock()
-		u.of.cfg.Logger.Info("authorities uploaded", "authorities", len(ids))
-		u.of.look() // a successor may issue from now on
-		return
-	}
-	u.wait = min(max(2*u.wait, uploadWaitMin), uploadWaitMax)
-	wait := u.wait
-	if u.of.ctx.Err() == nil {
-		u.stop = u.of.cfg.Clock.AfterFunc(wait, u.again)
+		u.done = pem
 	}
 	u.mu.Unlock()
-	u.of.cfg.Logger.Warn("authorities not uploaded; trying again", "error", err, "wait_ms", wait.Milliseconds())
+	switch {
+	case err == nil:
+		u.of.cfg.Logger.Info("authorities uploaded", "authorities", len(ids))
+		u.of.look() // a successor may issue from now on
+	case u.of.ctx.Err() != nil:
+	case ctx.Err() != nil:
+		u.look()
+	default:
+		u.of.cfg.Logger.Warn("authorities not uploaded; trying again at the next look", "error", err)
+	}
 }
 
 // record notes what the cloud has.
-func (u *upload) record(ctx context.Context, ids []messages.CertificateID) error {
+func (u *upload) record(ids []messages.CertificateID) error {
+	ctx, cancel := context.WithTimeout(u.of.ctx, authorityRetry)
+	defer cancel()
 	for _, id := range ids {
 		if _, ok := u.of.book.Load().Entry(id); !ok {
 			continue // retired meanwhile
@@ -89,15 +88,4 @@ func (u *upload) record(ctx context.Context, ids []messages.CertificateID) error
 		}
 	}
 	return nil
-}
-
-// again makes the next try: its time has come, or the network is back.
-func (u *upload) again() {
-	u.mu.Lock()
-	if u.stop != nil {
-		u.stop()
-	}
-	u.stop = nil
-	u.mu.Unlock()
-	u.look()
 }

@@ -257,9 +257,6 @@ func (s *System) SetNetwork(up bool) {
 		if r := s.refresher.Load(); r != nil {
 			r.network(up)
 		}
-		if a := s.issuer.Load(); a != nil && up {
-			a.upload.again()
-		}
 	}
 }
 

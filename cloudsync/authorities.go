@@ -18,6 +18,9 @@ import (
 // authorityBytesMax bounds a certificate, in PEM.
 const authorityBytesMax = 16 << 10
 
+// authoritiesMax bounds how many are published at a time, while one follows the other.
+const authoritiesMax = 8
+
 // defaultPutTimeout is longer than that of a question: no device waits.
 const defaultPutTimeout = 10 * time.Second
 
@@ -55,9 +58,8 @@ type PutError struct{ Answer messages.CloudAnswer }
 // Error says what was wrong, and what to do.
 func (e *PutError) Error() string { return e.Answer.Detail }
 
-// Put sends one certificate of an authority, in PEM, once. Whatever else the text holds is
-// refused: the cloud gets one certificate, the last of the chain (LastOf). The error is a
-// *PutError once the cloud was asked.
+// Put sends one certificate of an authority, in PEM, once: the last of its chain. Whatever
+// else the text holds is refused. The error is a *PutError once the cloud was asked.
 func (a *Authorities) Put(ctx context.Context, text []byte) error {
 	der, err := parseAuthority(text)
 	if err != nil {
@@ -92,17 +94,6 @@ func judgePut(status int, header http.Header, body []byte) messages.CloudAnswer 
 	return parseAnswer(messages.CloudQuestion{}, status, header, body)
 }
 
-// LastOf is the certificate of a chain that is published: the last one, in PEM. chain is
-// in DER, the issuing authority first.
-func LastOf(chain [][]byte) ([]byte, error) {
-	if len(chain) == 0 {
-		return nil, errors.New("a chain without certificates")
-	}
-	text := encodeCertificate(chain[len(chain)-1])
-	_, err := parseAuthority(text)
-	return text, err
-}
-
 // parseAuthority reads one PEM certificate of an authority, and nothing beside it.
 func parseAuthority(text []byte) ([]byte, error) {
 	if len(text) > authorityBytesMax {
@@ -123,6 +114,22 @@ func parseAuthority(text []byte) ([]byte, error) {
 		return nil, fmt.Errorf("the certificate of %.80q is not an authority's", certificate.Subject)
 	}
 	return block.Bytes, nil
+}
+
+// splitAuthorities reads certificates of authorities in PEM, and nothing beside them.
+func splitAuthorities(text []byte) (certificates [][]byte, err error) {
+	if len(text) > authoritiesMax*authorityBytesMax {
+		return nil, fmt.Errorf("%d bytes, at most %d are authorities", len(text), authoritiesMax*authorityBytesMax)
+	}
+	for rest := bytes.TrimSpace(text); len(rest) > 0 || certificates == nil; rest = bytes.TrimSpace(rest) {
+		_, after := pem.Decode(rest)
+		der, err := parseAuthority(rest[:len(rest)-len(after)])
+		if err != nil {
+			return nil, fmt.Errorf("certificate %d: %w", len(certificates)+1, err)
+		}
+		certificates, rest = append(certificates, encodeCertificate(der)), after
+	}
+	return certificates, nil
 }
 
 func encodeCertificate(der []byte) []byte {

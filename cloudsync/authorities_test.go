@@ -56,19 +56,6 @@ func TestOnlyOneAuthoritysCertificateIsPut(t *testing.T) {
 		if err := a.Put(t.Context(), text); err == nil || errors.As(err, new(*PutError)) {
 			t.Errorf("%s: %v", name, err)
 		}
-		u := &Uploader{}
-		if u.Offer(text) == nil || u.Upload(t.Context(), text) == nil {
-			t.Errorf("%s: offered", name)
-		}
-	}
-	block, _ := pem.Decode(ca)
-	if got, err := LastOf([][]byte{e.cfg.Identity.Certificate[0], block.Bytes}); err != nil || string(got) != string(ca) {
-		t.Errorf("the last of a chain: %s, %v", got, err)
-	}
-	for _, chain := range [][][]byte{nil, {block.Bytes, e.cfg.Identity.Certificate[0]}} {
-		if _, err := LastOf(chain); err == nil {
-			t.Errorf("a chain of %d was taken", len(chain))
-		}
 	}
 }
 

@@ -1,9 +1,9 @@
 package cloudsync
 
 import (
-	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"math/rand/v2"
 	"sync"
@@ -17,6 +17,7 @@ const (
 	uploadWaitMin       = 3 * time.Second
 	uploadWaitMax       = time.Minute
 	uploadRetryAfterMax = time.Hour
+	uploadRefusedWait   = time.Hour
 )
 
 // UploaderConfig shapes an Uploader.
@@ -26,9 +27,6 @@ type UploaderConfig struct {
 	// NetworkUp says whether the cloud can be reached. Required: Cloud.NetworkUp. Tell of
 	// changes with NetworkChanged.
 	NetworkUp func() bool
-	// Uploaded hears of each certificate that was offered and that the cloud has taken. It
-	// may be slow.
-	Uploaded func(pem []byte)
 	// AfterFunc and Jitter are as in MonitorConfig. Default: the real ones.
 	AfterFunc func(d time.Duration, f func()) (stop func() bool)
 	Jitter    func() float64
@@ -36,36 +34,22 @@ type UploaderConfig struct {
 	Log *slog.Logger
 }
 
-// Uploader publishes an authority in the background, however long that takes: what holds
-// the cloud back holds up neither a start nor a rotation, and a core that starts without a
-// network publishes when it comes. The reference does not (client-device-auth spec 6.6).
+// Uploader publishes authorities, however long that takes: call Upload beside what must not
+// wait for the cloud. A core that starts without a network publishes when it comes; the
+// reference does not (client-device-auth spec 6.6).
 //
 // A service that throttles, fails or refuses the core is asked again, less and less often,
 // without end: a policy can be mended. Without a network nothing is asked until it is up.
-// What the cloud refuses for good is told, and asked once more when the network returns.
+// What the cloud refuses for good is told, and asked again each hour, and when the network
+// returns.
 type Uploader struct {
-	cfg    UploaderConfig
-	ctx    context.Context // ends with Close
-	cancel context.CancelFunc
-	wg     sync.WaitGroup
+	cfg UploaderConfig
 
-	mu        sync.Mutex
-	news      chan struct{} // closed and replaced when the network changes
-	offers    int           // so far; state is the last one's
-	offered   chan struct{} // closed and replaced with each
-	supersede func()        // gives up the upload under way
-	state     UploadState
+	mu   sync.Mutex
+	news chan struct{} // closed and replaced when the network changes
 }
 
-// UploadState tells how far an upload is.
-type UploadState struct {
-	PEM   []byte // what was offered last; nil: nothing yet
-	Done  bool   // the cloud has it
-	Tries int    // so far
-	Err   error  // of the last try; nil if it was good, or none was made
-}
-
-// NewUploader starts one. Close it.
+// NewUploader returns one.
 func NewUploader(cfg UploaderConfig) (*Uploader, error) {
 	if cfg.Put == nil || cfg.NetworkUp == nil {
 		return nil, errors.New("uploader: need a way to put, and the state of the network")
@@ -79,34 +63,25 @@ func NewUploader(cfg UploaderConfig) (*Uploader, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	u := &Uploader{cfg: cfg, news: make(chan struct{}), offered: make(chan struct{}), supersede: func() {}}
-	u.ctx, u.cancel = context.WithCancel(context.Background())
-	u.wg.Go(u.run)
-	return u, nil
+	return &Uploader{cfg: cfg, news: make(chan struct{})}, nil
 }
 
-// Offer has a certificate uploaded, in place of one that still waits. It returns at once.
-func (u *Uploader) Offer(pem []byte) error {
-	if _, err := parseAuthority(pem); err != nil {
-		return err
-	}
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	u.offers++
-	u.state = UploadState{PEM: bytes.Clone(pem)}
-	u.supersede()
-	close(u.offered)
-	u.offered = make(chan struct{})
-	return nil
-}
-
-// Upload uploads a certificate and returns when the cloud has it, has refused it, or ctx
-// ends.
+// Upload returns nil when the cloud has all certificates of a PEM text, which are the
+// topmost of one authority each, oldest first. Else it tries until ctx ends.
+//
+// Each goes by itself, as the reference sends them, and the newest last: a cloud that shows
+// devices only what came last shows that one.
 func (u *Uploader) Upload(ctx context.Context, pem []byte) error {
-	if _, err := parseAuthority(pem); err != nil {
-		return err
+	certificates, err := splitAuthorities(pem)
+	if err != nil {
+		return fmt.Errorf("publish authorities: %w", err)
 	}
-	return u.attempts(ctx, pem, func(error) {})
+	for _, one := range certificates {
+		if err := u.upload(ctx, one); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // NetworkChanged tells that the cloud can be reached again, or no longer. It is a listener
@@ -118,83 +93,14 @@ func (u *Uploader) NetworkChanged(bool) {
 	u.news = make(chan struct{})
 }
 
-// State tells how far the upload of what was offered last is.
-func (u *Uploader) State() UploadState {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	return u.state
-}
-
-// Close gives up what was not uploaded, and returns when nothing is under way.
-func (u *Uploader) Close() {
-	u.cancel()
-	u.wg.Wait()
-}
-
-// run uploads what is offered, one after the other.
-func (u *Uploader) run() {
-	for served := 0; ; {
-		u.mu.Lock()
-		pem, offer, next := u.state.PEM, u.offers, u.offered
-		ctx, cancel := context.WithCancel(u.ctx)
-		u.supersede = cancel
-		u.mu.Unlock()
-		if offer != served {
-			u.serve(ctx, pem, offer)
-			served = offer
-		}
-		cancel()
-		select {
-		case <-u.ctx.Done():
-			return
-		case <-next:
-		}
-	}
-}
-
-// serve deals with one offer until the cloud has it or ctx ends.
-func (u *Uploader) serve(ctx context.Context, pem []byte, offer int) {
-	for {
-		news := u.newsOf()
-		err := u.attempts(ctx, pem, func(err error) { u.note(offer, err) })
-		if ctx.Err() != nil {
-			return
-		}
-		if err == nil {
-			if u.cfg.Uploaded != nil {
-				u.cfg.Uploaded(pem)
-			}
-			return
-		}
-		u.cfg.Log.Error("the cloud does not take the authority's certificate: devices cannot discover it", "error", err)
-		for up := false; !up; up = u.cfg.NetworkUp() { // when the network returns its mind may have changed
-			if u.wait(ctx, news, 0) != nil {
-				return
-			}
-			news = u.newsOf()
-		}
-	}
-}
-
-// note keeps the outcome of one try.
-func (u *Uploader) note(offer int, err error) {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	if offer == u.offers {
-		u.state.Tries++
-		u.state.Done, u.state.Err = err == nil, err
-	}
-}
-
 func (u *Uploader) newsOf() <-chan struct{} {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	return u.news
 }
 
-// attempts tries until the cloud has the certificate, has refused it, or ctx ends. tried
-// hears of every try.
-func (u *Uploader) attempts(ctx context.Context, pem []byte, tried func(error)) error {
+// upload tries until the cloud has one certificate, or ctx ends.
+func (u *Uploader) upload(ctx context.Context, pem []byte) error {
 	for interval := uploadWaitMin; ; interval = min(2*interval, uploadWaitMax) {
 		news := u.newsOf()
 		for !u.cfg.NetworkUp() {
@@ -204,24 +110,29 @@ func (u *Uploader) attempts(ctx context.Context, pem []byte, tried func(error)) 
 			news = u.newsOf()
 		}
 		err := u.cfg.Put(ctx, pem)
-		if ctx.Err() != nil && err != nil {
-			return ctx.Err()
-		}
-		tried(err)
-		put, asked := errors.AsType[*PutError](err)
-		if err == nil || !asked || put.Answer.Verdict == messages.CloudDenied {
+		if err == nil || ctx.Err() != nil {
 			return err
 		}
-		wait := interval/2 + time.Duration(u.cfg.Jitter()*float64(interval-interval/2))
-		switch put.Answer.Failure {
-		case messages.FailureThrottled, messages.FailureServer, messages.FailureRefused:
-			news, wait = nil, max(wait, min(put.Answer.RetryAfter, uploadRetryAfterMax)) // the service's own pace
-		}
-		u.cfg.Log.Warn("the authority's certificate is not published yet", "error", err, "again_in_ms", wait.Milliseconds())
-		if err := u.wait(ctx, news, wait); err != nil {
+		if err := u.rest(ctx, err, interval, news); err != nil {
 			return err
 		}
 	}
+}
+
+// rest waits after a try that failed with err: for about interval, or for news.
+func (u *Uploader) rest(ctx context.Context, err error, interval time.Duration, news <-chan struct{}) error {
+	put, asked := errors.AsType[*PutError](err)
+	if !asked || put.Answer.Verdict == messages.CloudDenied {
+		u.cfg.Log.Error("the cloud does not take the authority's certificate: devices cannot discover it", "error", err)
+		return u.wait(ctx, news, uploadRefusedWait)
+	}
+	wait := interval/2 + time.Duration(u.cfg.Jitter()*float64(interval-interval/2))
+	switch put.Answer.Failure {
+	case messages.FailureThrottled, messages.FailureServer, messages.FailureRefused:
+		news, wait = nil, max(wait, min(put.Answer.RetryAfter, uploadRetryAfterMax)) // the service's own pace
+	}
+	u.cfg.Log.Warn("the authority's certificate is not published yet", "error", err, "again_in_ms", wait.Milliseconds())
+	return u.wait(ctx, news, wait)
 }
 
 // wait returns nil when there is news or, unless it is zero, d has passed, and why ctx
@@ -239,7 +150,5 @@ func (u *Uploader) wait(ctx context.Context, news <-chan struct{}, d time.Durati
 		return nil
 	case <-ctx.Done():
 		return ctx.Err()
-	case <-u.ctx.Done():
-		return ErrClosed
 	}
 }

@@ -42,20 +42,24 @@ func silence(why messages.CloudFailure) messages.CloudAnswer {
 }
 
 // uploading runs test with an uploader over p, whose jitter is none.
-func uploading(t *testing.T, p *putter, test func(t *testing.T, u *Uploader, uploaded *atomic.Int32)) {
+func uploading(t *testing.T, p *putter, test func(t *testing.T, u *Uploader)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		p.start = time.Now()
-		var uploaded atomic.Int32
-		u, err := NewUploader(UploaderConfig{
-			Put: p.put, NetworkUp: p.up.Load, Jitter: func() float64 { return 1 }, Uploaded: func([]byte) { uploaded.Add(1) },
-		})
+		u, err := NewUploader(UploaderConfig{Put: p.put, NetworkUp: p.up.Load, Jitter: func() float64 { return 1 }})
 		if err != nil {
 			t.Fatal(err)
 		}
-		test(t, u, &uploaded)
-		u.Close()
+		test(t, u)
 	})
+}
+
+// begin uploads in the background.
+func begin(t *testing.T, u *Uploader, pem []byte) (ended chan error) {
+	ended = make(chan error, 1)
+	go func() { ended <- u.Upload(t.Context(), pem) }()
+	synctest.Wait()
+	return ended
 }
 
 func authorityPEM(t testing.TB) []byte {
@@ -72,18 +76,12 @@ func TestUploadIsTriedWithoutEnd(t *testing.T) {
 		p.script = append(p.script, silence(kinds[i%3]))
 	}
 	p.up.Store(true)
-	uploading(t, p, func(t *testing.T, u *Uploader, uploaded *atomic.Int32) {
-		if err := u.Offer(ca); err != nil {
-			t.Fatal(err)
-		}
+	uploading(t, p, func(t *testing.T, u *Uploader) {
+		ended := begin(t, u, ca)
 		time.Sleep(5 * time.Second)
-		if s := u.State(); s.Done || s.Tries != 2 || s.Err == nil || !bytes.Equal(s.PEM, ca) {
-			t.Errorf("after 5 s: %+v", s)
-		}
 		u.NetworkChanged(true) // does not hasten what the service holds back
-		time.Sleep(time.Hour)
-		if s := u.State(); !s.Done || s.Tries != 9 || s.Err != nil || uploaded.Load() != 1 {
-			t.Errorf("in the end: %+v, uploaded %d", s, uploaded.Load())
+		if err := <-ended; err != nil {
+			t.Error(err)
 		}
 	})
 	want := []time.Duration{0, 3, 9, 21, 45, 93, 153, 213, 273}
@@ -98,7 +96,7 @@ func TestUploadIsTriedWithoutEnd(t *testing.T) {
 func TestUploadHonoursRetryAfterAndJitter(t *testing.T) {
 	p := &putter{script: []messages.CloudAnswer{{Failure: messages.FailureThrottled, RetryAfter: 20 * time.Second}, {Failure: messages.FailureServer, RetryAfter: 10 * time.Hour}}}
 	p.up.Store(true)
-	uploading(t, p, func(t *testing.T, u *Uploader, _ *atomic.Int32) {
+	uploading(t, p, func(t *testing.T, u *Uploader) {
 		u.cfg.Jitter = func() float64 { return 0 }
 		if err := u.Upload(t.Context(), authorityPEM(t)); err != nil {
 			t.Error(err)
@@ -109,7 +107,7 @@ func TestUploadHonoursRetryAfterAndJitter(t *testing.T) {
 	}
 	p = &putter{script: slices.Repeat([]messages.CloudAnswer{silence(messages.FailureServer)}, 2)}
 	p.up.Store(true)
-	uploading(t, p, func(t *testing.T, u *Uploader, _ *atomic.Int32) {
+	uploading(t, p, func(t *testing.T, u *Uploader) {
 		u.cfg.Jitter = func() float64 { return 0 }
 		if err := u.Upload(t.Context(), authorityPEM(t)); err != nil {
 			t.Error(err)
@@ -123,10 +121,8 @@ func TestUploadHonoursRetryAfterAndJitter(t *testing.T) {
 // Who starts without a network publishes when it comes: the reference does not.
 func TestUploadWaitsForTheNetwork(t *testing.T) {
 	p := &putter{script: []messages.CloudAnswer{silence(messages.FailureUnreachable)}}
-	uploading(t, p, func(t *testing.T, u *Uploader, _ *atomic.Int32) {
-		if err := u.Offer(authorityPEM(t)); err != nil {
-			t.Fatal(err)
-		}
+	uploading(t, p, func(t *testing.T, u *Uploader) {
+		ended := begin(t, u, authorityPEM(t))
 		time.Sleep(24 * time.Hour)
 		u.NetworkChanged(false)
 		synctest.Wait()
@@ -137,9 +133,8 @@ func TestUploadWaitsForTheNetwork(t *testing.T) {
 		u.NetworkChanged(true)
 		time.Sleep(time.Second)
 		u.NetworkChanged(true) // hastens what the network held back
-		synctest.Wait()
-		if s := u.State(); !s.Done || s.Tries != 2 {
-			t.Errorf("after the network returned twice: %+v", s)
+		if err := <-ended; err != nil {
+			t.Error(err)
 		}
 	})
 	if want := []time.Duration{24 * time.Hour, 24*time.Hour + time.Second}; !slices.Equal(p.at, want) {
@@ -151,7 +146,7 @@ func TestUploadWaitsForTheNetwork(t *testing.T) {
 func TestUploadDoesNotTrustTheMonitorAlone(t *testing.T) {
 	p := &putter{script: []messages.CloudAnswer{silence(messages.FailureUnreachable), silence(messages.FailureNotService)}}
 	p.up.Store(true)
-	uploading(t, p, func(t *testing.T, u *Uploader, _ *atomic.Int32) {
+	uploading(t, p, func(t *testing.T, u *Uploader) {
 		if err := u.Upload(t.Context(), authorityPEM(t)); err != nil {
 			t.Error(err)
 		}
@@ -161,81 +156,67 @@ func TestUploadDoesNotTrustTheMonitorAlone(t *testing.T) {
 	}
 }
 
-func TestRefusedUploadIsTriedAgainWhenTheNetworkReturns(t *testing.T) {
-	no := messages.CloudAnswer{Verdict: messages.CloudDenied, Detail: "no"}
-	p := &putter{script: []messages.CloudAnswer{no, no, no}}
+// A refusal is not for ever: what is missing in the cloud can be made there.
+func TestRefusedUploadIsTriedAgain(t *testing.T) {
+	p := &putter{script: slices.Repeat([]messages.CloudAnswer{{Verdict: messages.CloudDenied, Detail: "no"}}, 3)}
 	p.up.Store(true)
-	uploading(t, p, func(t *testing.T, u *Uploader, uploaded *atomic.Int32) {
-		if put, ok := errors.AsType[*PutError](u.Upload(t.Context(), authorityPEM(t))); !ok || put.Error() != "no" {
-			t.Errorf("refused: %v", put)
-		}
-		if err := u.Offer(authorityPEM(t)); err != nil {
-			t.Fatal(err)
-		}
-		time.Sleep(time.Hour)
-		if s := u.State(); s.Tries != 1 || s.Err == nil {
-			t.Errorf("refused: %+v", s)
-		}
+	uploading(t, p, func(t *testing.T, u *Uploader) {
+		ended := begin(t, u, authorityPEM(t))
+		time.Sleep(90 * time.Minute)
 		p.up.Store(false)
 		u.NetworkChanged(false)
-		time.Sleep(time.Hour)
+		time.Sleep(10 * time.Hour)
 		p.up.Store(true)
 		u.NetworkChanged(true)
-		time.Sleep(time.Hour)
-		if s := u.State(); s.Tries != 2 {
-			t.Errorf("after the network returned: %+v", s)
-		}
-		u.NetworkChanged(true)
-		synctest.Wait()
-		if uploaded.Load() != 1 {
-			t.Errorf("uploaded %d, want 1", uploaded.Load())
+		if err := <-ended; err != nil {
+			t.Error(err)
 		}
 	})
+	if want := []time.Duration{0, time.Hour, 690 * time.Minute, 750 * time.Minute}; !slices.Equal(p.at, want) {
+		t.Errorf("tried at %v, want %v", p.at, want)
+	}
 }
 
-// A newer authority takes the place of one that waits, and of one under way.
-func TestNewestOfferWins(t *testing.T) {
-	first, second, third := authorityPEM(t), authorityPEM(t), authorityPEM(t)
-	p := &putter{script: slices.Repeat([]messages.CloudAnswer{silence(messages.FailureThrottled)}, 2)}
-	uploading(t, p, func(t *testing.T, u *Uploader, uploaded *atomic.Int32) {
-		if err := errors.Join(u.Offer(first), u.Offer(second)); err != nil {
-			t.Fatal(err)
-		}
-		synctest.Wait()
-		p.up.Store(true)
-		u.NetworkChanged(true)
-		time.Sleep(10 * time.Second) // two tries
-		if err := u.Offer(third); err != nil {
-			t.Fatal(err)
-		}
-		synctest.Wait()
-		if s := u.State(); !s.Done || s.Tries != 1 || !bytes.Equal(s.PEM, third) || uploaded.Load() < 1 {
-			t.Errorf("%+v, uploaded %d", s, uploaded.Load())
+// Old and new go one by one, the newest last; what the cloud has is not sent again.
+func TestSeveralAuthoritiesAreUploaded(t *testing.T) {
+	first, second := authorityPEM(t), authorityPEM(t)
+	p := &putter{script: slices.Repeat([]messages.CloudAnswer{silence(messages.FailureThrottled)}, 1)}
+	p.up.Store(true)
+	uploading(t, p, func(t *testing.T, u *Uploader) {
+		if err := u.Upload(t.Context(), slices.Concat(first, []byte("\n"), second)); err != nil {
+			t.Error(err)
 		}
 	})
-	if len(p.pems) < 3 || !bytes.Equal(p.pems[0], second) || !bytes.Equal(p.pems[len(p.pems)-1], third) {
+	if want := [][]byte{first, first, second}; !slices.EqualFunc(p.pems, want, bytes.Equal) {
+		t.Errorf("%d tries", len(p.pems))
+	}
+	p = &putter{}
+	uploading(t, p, func(t *testing.T, u *Uploader) {
+		for name, text := range map[string][]byte{
+			"nothing": nil, "no PEM": []byte("x"), "half of it": slices.Concat(first, second[:len(second)/2]), "text behind": append(authorityPEM(t), 'x'),
+			"too many": bytes.Repeat(append(make([]byte, authorityBytesMax), first...), authoritiesMax),
+		} {
+			if err := u.Upload(t.Context(), text); err == nil {
+				t.Errorf("%s: uploaded", name)
+			}
+		}
+	})
+	if len(p.pems) > 0 {
 		t.Errorf("%d tries", len(p.pems))
 	}
 }
 
-func TestUploaderEnds(t *testing.T) {
+func TestUploadEnds(t *testing.T) {
 	p := &putter{script: slices.Repeat([]messages.CloudAnswer{silence(messages.FailureServer)}, 100)}
 	p.up.Store(true)
-	uploading(t, p, func(t *testing.T, u *Uploader, _ *atomic.Int32) {
-		if err := u.Offer(authorityPEM(t)); err != nil {
-			t.Fatal(err)
-		}
-		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-		defer cancel()
-		if err := u.Upload(ctx, authorityPEM(t)); !errors.Is(err, context.DeadlineExceeded) {
-			t.Errorf("got %v", err)
-		}
-		ended := make(chan error)
-		go func() { ended <- u.Upload(t.Context(), authorityPEM(t)) }()
-		synctest.Wait()
-		u.Close()
-		if err := <-ended; !errors.Is(err, ErrClosed) {
-			t.Errorf("after Close: %v", err)
+	uploading(t, p, func(t *testing.T, u *Uploader) {
+		for _, up := range []bool{true, false} {
+			p.up.Store(up)
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			if err := u.Upload(ctx, authorityPEM(t)); !errors.Is(err, context.DeadlineExceeded) {
+				t.Errorf("got %v", err)
+			}
+			cancel()
 		}
 	})
 	if _, err := NewUploader(UploaderConfig{}); err == nil {

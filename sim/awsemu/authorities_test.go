@@ -24,9 +24,7 @@ func TestAuthorityIsPublishedWhenTheNetworkComes(t *testing.T) {
 	a := must[*cloudsync.Authorities](t)(cloudsync.NewAuthorities(w.config(t, w.core), "core-1"))
 	defer a.Close()
 	var up atomic.Bool
-	uploaded := make(chan []byte, 1)
-	u := must[*cloudsync.Uploader](t)(cloudsync.NewUploader(cloudsync.UploaderConfig{Put: a.Put, NetworkUp: up.Load, Uploaded: func(pem []byte) { uploaded <- pem }}))
-	defer u.Close()
+	u := must[*cloudsync.Uploader](t)(cloudsync.NewUploader(cloudsync.UploaderConfig{Put: a.Put, NetworkUp: up.Load}))
 	discovered := func() []string {
 		t.Helper()
 		_, text, err := w.ask(t, w.pump, "GET", "/greengrass/discover/thing/pump-7", "")
@@ -36,22 +34,22 @@ func TestAuthorityIsPublishedWhenTheNetworkComes(t *testing.T) {
 		}
 		return got.GGGroups[0].CAs
 	}
-	if err := u.Offer(w.devices.PEM()); err != nil {
-		t.Fatal(err)
-	}
+	uploaded := make(chan error)
+	go func() { uploaded <- u.Upload(t.Context(), w.devices.PEM()) }()
 	if err := w.emulator.Offline(false); err != nil {
 		t.Fatal(err)
 	}
 	up.Store(true)
 	u.NetworkChanged(true)
-	<-uploaded
+	if err := <-uploaded; err != nil {
+		t.Fatal(err)
+	}
 	if got := discovered(); !slices.Equal(got, []string{string(w.devices.PEM())}) {
 		t.Errorf("discovered %v", got)
 	}
-	if err := u.Offer(w.servers.PEM()); err != nil {
+	if err := u.Upload(t.Context(), slices.Concat(w.devices.PEM(), w.servers.PEM())); err != nil {
 		t.Fatal(err)
 	}
-	<-uploaded
 	if got := discovered(); !slices.Equal(got, []string{string(w.servers.PEM()), string(w.devices.PEM())}) {
 		t.Errorf("discovered %v", got)
 	}
