@@ -79,8 +79,8 @@ func (o object) address(key string, value *string) {
 }
 
 // host reads the name of a server, with or without a port.
-func (o object) host(key string, value *string) {
-	o.checked(key, value, "a host name without scheme and path, such as greengrass-ats.iot.eu-central-1.amazonaws.com", func(text string) bool {
+func (o object) host(key string, value *string, example string) {
+	o.checked(key, value, "a host name without scheme and path, such as "+example, func(text string) bool {
 		host, _, ok := splitHostPort(text)
 		return ok && host != ""
 	})

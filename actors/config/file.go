@@ -82,6 +82,10 @@ type Cloud struct {
 	CA             string        `json:"ca,omitempty"` // PEM of the roots the endpoint is checked against; empty: the system's
 	ConnectTimeout time.Duration `json:"-"`
 	RequestTimeout time.Duration `json:"-"`
+	// IoTDataEndpoint is where the core hears by MQTT that its addresses have changed: host or
+	// host:port of the account's AWS IoT data endpoint; 8883 if no port is given. The addresses
+	// come from Endpoint. Empty: they are not followed.
+	IoTDataEndpoint string `json:"iotDataEndpoint,omitempty"`
 	// Recheck is how often the cloud is asked about connected devices, so that a
 	// revocation is noticed; 0: only as often as their trust needs it, twice per trust
 	// duration. It costs two requests per device and interval.
@@ -227,7 +231,7 @@ func (r *reader) file(n *yaml.Node, previous *Section) File {
 	token.string("pinFile", &f.Keys.PKCS11.PINFile)
 	r.nats(root.child("nats", "listen", "url", "creds", "tls"), &f.NATS)
 	r.mqtt(root.child("mqtt", "listen", "tlsMinVersion", "hostAddresses"), &f.MQTT)
-	r.cloud(root.child("cloud", "verifier", "endpoint", "region", "thingName", "certificate", "privateKey", "ca", "connectTimeout", "requestTimeout", "recheck", "refreshRate", "operations", "control"), &f.Cloud)
+	r.cloud(root.child("cloud", "verifier", "endpoint", "iotDataEndpoint", "region", "thingName", "certificate", "privateKey", "ca", "connectTimeout", "requestTimeout", "recheck", "refreshRate", "operations", "control"), &f.Cloud)
 	http := root.child("http", "listen")
 	http.address("listen", &f.HTTP.Listen)
 	if n, path := http.get("listen"); n != nil && f.HTTP.Listen != "" && !loopback(f.HTTP.Listen) {
@@ -281,7 +285,8 @@ func (r *reader) mqtt(o object, c *MQTT) {
 
 func (r *reader) cloud(o object, c *Cloud) {
 	o.choice("verifier", &c.Verifier, VerifierGreengrassData, VerifierIoT)
-	o.host("endpoint", &c.Endpoint)
+	o.host("endpoint", &c.Endpoint, "greengrass-ats.iot.eu-central-1.amazonaws.com")
+	o.host("iotDataEndpoint", &c.IoTDataEndpoint, "a1b2c3d4e5f6g7-ats.iot.eu-central-1.amazonaws.com")
 	o.string("region", &c.Region)
 	o.thing("thingName", &c.ThingName)
 	o.string("certificate", &c.Certificate)
@@ -315,6 +320,9 @@ func (r *reader) cloud(o object, c *Cloud) {
 	}
 	if c.Endpoint != "" && c.Verifier != VerifierIoT {
 		need("cloud.endpoint is set", "the core speaks to the cloud with its own certificate", "thingName", "certificate", "privateKey")
+	}
+	if c.IoTDataEndpoint != "" {
+		need("cloud.iotDataEndpoint is set", "it tells that the core's addresses have changed, which are then asked for", "endpoint")
 	}
 }
 

@@ -77,6 +77,7 @@ func TestSchemaRefusesWhatTheReaderRefuses(t *testing.T) {
 		"nats: {creds: a}", "nats: {tls: {certificate: a}}", "cloud: {requestTimeout: 5}", "cloud: {endpoint: x}", "cloud: {verifier: x}", "cloud: {verifier: iot}",
 		"cloud: {verifier: iot, region: r, thingName: c, certificate: c, privateKey: k}", "cloud: {thingName: c, control: {credentials: default}}",
 		"cloud: {verifier: greengrass-data, endpoint: x}", "cloud: {control: {profile: x}}", "cloud: {refreshRate: 0}", "cloud: {refreshRate: 1001}", "cloud: {thingName: a.b}",
+		"cloud: {iotDataEndpoint: x}", "cloud: {iotDataEndpoint: 'mqtts://x', endpoint: e, thingName: c, certificate: c, privateKey: k}",
 		"cloud: {operations: {putCertificateAuthorities: x}}", "log: {level: warning}", "trust: {unknownOffTime: rtc}", "policyFile: p\nclientDeviceAuth: {deviceGroups: {}}",
 		"clientDeviceAuth: {certificateAuthority: {caType: rsa_2048}}", "clientDeviceAuth: {certificateAuthority: {certificateUri: /a}}",
 		"clientDeviceAuth: {certificates: []}", "clientDeviceAuth: {security: {clientDeviceTrustDurationMinutes: []}}",

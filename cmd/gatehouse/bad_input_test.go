@@ -144,6 +144,8 @@ func TestBadFiles(t *testing.T) {
 		{"aws.yaml", "config", fmt.Sprintf(cloud, "greengrass-ats.iot.eu-central-1.amazonaws.com", "/a"),
 			"aws.yaml: cloud.operations: AWS does not publish this operation's path: VerifyClientDeviceIoTCertificateAssociation", 1},
 		{"path.yaml", "config", fmt.Sprintf(cloud, "gateway.local", "/a//b"), "path.yaml: cloud.operations: route of VerifyClientDeviceIdentity: ", 1},
+		{"iot.yaml", "config", "cloud: {verifier: iot, region: r, control: {credentials: default}, endpoint: gateway.local, thingName: c, certificate: c.pem, privateKey: k.pem, operations: {putCertificateAuthorities: '/{core}'}}\n",
+			"iot.yaml: cloud.operations: route of PutCertificateAuthorities: ", 1},
 		{"own.yaml", "config", fmt.Sprintf(cloud, "gateway.local", "/a"), `verifyClientDeviceIdentity: "/a"`, 0},
 	} {
 		t.Run(c.name, func(t *testing.T) {

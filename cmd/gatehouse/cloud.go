@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -9,9 +10,12 @@ import (
 	"github.com/gatehouse-edge/gatehouse/actors/config"
 	"github.com/gatehouse-edge/gatehouse/cloudsync"
 	"github.com/gatehouse-edge/gatehouse/cloudsync/associations"
+	"github.com/gatehouse-edge/gatehouse/cloudsync/connectivity"
 	"github.com/gatehouse-edge/gatehouse/cloudsync/control"
 	"github.com/gatehouse-edge/gatehouse/cloudsync/credentials"
 	"github.com/gatehouse-edge/gatehouse/cloudsync/iotverifier"
+	"github.com/gatehouse-edge/gatehouse/cloudsync/shadow"
+	"github.com/gatehouse-edge/gatehouse/cmd/internal/daemon"
 	"github.com/gatehouse-edge/gatehouse/messages"
 )
 
@@ -65,4 +69,33 @@ func associationsOf(c config.Cloud, now func() time.Time) (actors.Associations, 
 		return nil, err
 	}
 	return associations.New(associations.Config{Control: plane, Core: messages.ThingName(c.ThingName)})
+}
+
+// aboutTheCore adds to cfg what the core tells and asks the Greengrass data plane about
+// itself: which authorities devices must trust, and at which addresses they reach it.
+func aboutTheCore(c config.Cloud, now func() time.Time, cfg *daemon.Config) error {
+	if c.Endpoint == "" {
+		return nil
+	}
+	data, err := dataPlane(c, now)
+	if err != nil {
+		return err
+	}
+	data.Timeout = c.RequestTimeout // no device waits
+	core := messages.ThingName(c.ThingName)
+	cfg.Authorities, err = cloudsync.NewAuthorities(data, core)
+	if errors.Is(err, cloudsync.ErrUnpublishedPath) {
+		cfg.Logger.Warn("devices cannot discover the authority in the cloud", "reason", err)
+	} else if err != nil {
+		return err
+	}
+	if c.IoTDataEndpoint == "" {
+		return nil
+	}
+	source, err := connectivity.New(data, core)
+	if err != nil {
+		return err
+	}
+	cfg.Addresses = &shadow.Config{Core: core, Endpoint: c.IoTDataEndpoint, Identity: data.Identity, Roots: data.Roots, Source: source, Timeout: c.RequestTimeout}
+	return nil
 }

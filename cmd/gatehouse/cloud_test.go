@@ -44,6 +44,32 @@ cloud:
 	}
 }
 
+// What the core tells AWS of itself needs less than what it asks about devices: who has no
+// path for the authority does without, whatever the verifier.
+func TestWhatIsKnownOfTheCoreInAWS(t *testing.T) {
+	s := newSite(t)
+	t.Setenv("AWS_CONFIG_FILE", filepath.Join(s.dir, "none"))
+	t.Setenv("AWS_SHARED_CREDENTIALS_FILE", filepath.Join(s.dir, "none"))
+	const core = "thingName: core-1, certificate: devices/core-1/cert.pem, privateKey: devices/core-1/key.pem, ca: roots.pem"
+	const iot = "verifier: iot, region: eu-central-1, control: {credentials: default}, " + core
+	const endpoint = ", endpoint: greengrass-ats.iot.eu-central-1.amazonaws.com"
+	for _, c := range []struct {
+		text               string
+		publishes, follows bool
+	}{
+		{iot, false, false},
+		{iot + endpoint, false, false},
+		{iot + endpoint + ", operations: {putCertificateAuthorities: /told}", true, false},
+		{core + endpoint + ", iotDataEndpoint: a-ats.iot.eu-central-1.amazonaws.com", false, true},
+		{core + ", endpoint: 'localhost:1', iotDataEndpoint: 'localhost:2'", true, true},
+	} {
+		cfg, err := configured(t, s.dir, "cloud: {"+c.text+"}")
+		if err != nil || (cfg.Authorities != nil) != c.publishes || (cfg.Addresses != nil) != c.follows {
+			t.Errorf("%s: %v, %+v, %v", c.text, cfg.Authorities, cfg.Addresses, err)
+		}
+	}
+}
+
 func TestAFileThatTheControlPlaneNeedsIsNamed(t *testing.T) {
 	s := newSite(t)
 	t.Setenv("AWS_CONFIG_FILE", filepath.Join(s.dir, "none"))

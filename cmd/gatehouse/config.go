@@ -120,10 +120,14 @@ func (a *app) configCheck(file string) error {
 
 // checkDataPlane refuses what `gatehouse serve` would: a cloud that cannot be asked.
 func checkDataPlane(c config.Cloud) error {
-	if c.Endpoint == "" || c.Verifier == config.VerifierIoT {
+	if c.Endpoint == "" {
 		return nil
 	}
-	if err := cloudsync.CheckRoutes(c.Endpoint, routesOf(c.Operations), cloudsync.OpVerifyIdentity, cloudsync.OpVerifyAssociation); err != nil {
+	needed := []cloudsync.Operation{cloudsync.OpVerifyIdentity, cloudsync.OpVerifyAssociation}
+	if c.Verifier == config.VerifierIoT {
+		needed = nil
+	}
+	if err := cloudsync.CheckRoutes(c.Endpoint, routesOf(c.Operations), needed...); err != nil {
 		return policy.Errors{{Kind: config.KindConflict, Path: "cloud.operations", Msg: err.Error()}}
 	}
 	return nil

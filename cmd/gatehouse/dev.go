@@ -17,8 +17,10 @@ import (
 	"github.com/gatehouse-edge/gatehouse/actors/ca"
 	"github.com/gatehouse-edge/gatehouse/cloudsync"
 	"github.com/gatehouse-edge/gatehouse/cloudsync/associations"
+	"github.com/gatehouse-edge/gatehouse/cloudsync/connectivity"
 	"github.com/gatehouse-edge/gatehouse/cloudsync/control"
 	"github.com/gatehouse-edge/gatehouse/cloudsync/credentials"
+	"github.com/gatehouse-edge/gatehouse/cloudsync/shadow"
 	"github.com/gatehouse-edge/gatehouse/cmd/internal/daemon"
 	"github.com/gatehouse-edge/gatehouse/messages"
 	"github.com/gatehouse-edge/gatehouse/sim/awsemu"
@@ -117,8 +119,8 @@ func (a *app) dev(ctx context.Context, o devOptions) (err error) {
 		NATSListen: o.nats, MQTTListen: o.mqtt, MQTTHosts: []string{"localhost", "127.0.0.1"},
 		HTTPListen: o.http, Brokers: []messages.BrokerID{"demo"},
 		Cloud: &cloudsync.Config{DataPlane: cloud.client, Monitor: cloudsync.MonitorConfig{DownIntervalMax: time.Second}}, Trust: o.trust, Recheck: o.recheck,
-		Associations: cloud.lister,
-		CAType:       ca.TypeECDSAP256, Logger: logger,
+		Associations: cloud.lister, Authorities: cloud.authorities, Addresses: &cloud.addresses,
+		CAType: ca.TypeECDSAP256, Logger: logger,
 		Fatal: failed.note,
 	})
 	if err != nil {
@@ -167,17 +169,23 @@ func program() string {
 
 // devCloud is the emulated cloud of `dev`.
 type devCloud struct {
-	emulator *awsemu.Emulator
-	control  *awsemu.Control
-	client   cloudsync.DataPlaneConfig
-	lister   *associations.Lister
-	env      string // the file with the access keys, which are good while it runs
+	emulator    *awsemu.Emulator
+	control     *awsemu.Control
+	client      cloudsync.DataPlaneConfig
+	lister      *associations.Lister
+	authorities *cloudsync.Authorities
+	addresses   shadow.Config
+	env         string // the file with the access keys, which are good while it runs
 }
 
 // Close ends the emulated cloud.
 func (c *devCloud) Close() {
-	_ = os.Remove(c.env)
-	c.control.Close()
+	if c.env != "" {
+		_ = os.Remove(c.env)
+	}
+	if c.control != nil {
+		c.control.Close()
+	}
 	c.emulator.Close()
 }
 
@@ -216,28 +224,42 @@ func startCloud(dir string, logger *slog.Logger) (*devCloud, error) {
 	if err != nil {
 		return nil, err
 	}
-	lister, err := associations.New(associations.Config{Core: coreThing, Control: control.Config{
-		Region: awsemu.Region, Endpoint: emulator.ControlURL(), Credentials: credentials.Static(emulator.Credentials()),
-		Roots: authority.Pool(), Now: time.Now,
-	}})
-	if err != nil {
-		emulator.Close()
-		return nil, err
-	}
-	socket, err := emulator.ServeControl(controlSocket(dir))
-	if err != nil {
-		emulator.Close()
-		return nil, err
-	}
-	env := filepath.Join(dir, "aws.env")
-	if err := daemon.WriteFile(env, awsEnv(emulator, filepath.Join(cloudDir(dir), "authority.pem")), 0o600); err != nil {
-		socket.Close()
-		emulator.Close()
-		return nil, err
-	}
-	return &devCloud{emulator: emulator, control: socket, lister: lister, env: env, client: cloudsync.DataPlaneConfig{
+	c := &devCloud{emulator: emulator, client: cloudsync.DataPlaneConfig{
 		Endpoint: emulator.URL(), ServerName: awsemu.ServerName, Identity: core, Roots: authority.Pool(), Now: time.Now,
-	}}, nil
+	}}
+	if err := errors.Join(c.connect(), c.open(dir)); err != nil {
+		c.Close()
+		return nil, err
+	}
+	return c, nil
+}
+
+// connect makes the clients that the core asks it with, beside those about devices.
+func (c *devCloud) connect() (err error) {
+	if c.lister, err = associations.New(associations.Config{Core: coreThing, Control: control.Config{
+		Region: awsemu.Region, Endpoint: c.emulator.ControlURL(), Credentials: credentials.Static(c.emulator.Credentials()),
+		Roots: c.client.Roots, Now: time.Now,
+	}}); err != nil {
+		return err
+	}
+	if c.authorities, err = cloudsync.NewAuthorities(c.client, coreThing); err != nil {
+		return err
+	}
+	source, err := connectivity.New(c.client, coreThing)
+	c.addresses = shadow.Config{
+		Core: coreThing, Endpoint: strings.TrimPrefix(c.emulator.URL(), "https://"), ServerName: awsemu.ServerName,
+		Identity: c.client.Identity, Roots: c.client.Roots, Source: source,
+	}
+	return err
+}
+
+// open lets people steer it, by a socket, and ask it, with access keys.
+func (c *devCloud) open(dir string) (err error) {
+	if c.control, err = c.emulator.ServeControl(controlSocket(dir)); err != nil {
+		return err
+	}
+	c.env = filepath.Join(dir, "aws.env")
+	return daemon.WriteFile(c.env, awsEnv(c.emulator, filepath.Join(cloudDir(dir), "authority.pem")), 0o600)
 }
 
 func loadCloudAuthority(dir string) (*awsemu.Authority, error) {

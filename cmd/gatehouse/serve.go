@@ -159,8 +159,10 @@ func serveConfig(f config.File, logger *slog.Logger) (daemon.Config, error) {
 		return cfg, err
 	}
 	cfg.Recheck = f.Cloud.Recheck
-	cfg.Associations, err = associationsOf(f.Cloud, cfg.CloudTime.Now)
-	return cfg, err
+	if cfg.Associations, err = associationsOf(f.Cloud, cfg.CloudTime.Now); err != nil {
+		return cfg, err
+	}
+	return cfg, aboutTheCore(f.Cloud, cfg.CloudTime.Now, &cfg)
 }
 
 // helperPath finds the program that reaches PKCS#11 tokens: the configured one, else the

@@ -22,6 +22,7 @@ import (
 type site struct {
 	dir      string
 	emulator *awsemu.Emulator
+	registry *awsemu.Registry
 	cloud    string // more of the section cloud, a key a line
 }
 
@@ -33,6 +34,7 @@ func newSite(t *testing.T) *site {
 		t.Fatal(err)
 	}
 	registry := awsemu.NewRegistry()
+	s.registry = registry
 	for thing, core := range map[messages.ThingName]bool{"core-1": true, "pump-7": false} {
 		identity, err := authority.IssueDevice(string(thing), time.Now())
 		if err != nil {
@@ -122,8 +124,10 @@ func pumpWorks(t *testing.T, d *dev) {
 func TestServe(t *testing.T) {
 	need(t, "mosquitto_pub")
 	s := newSite(t)
+	s.cloud = "  iotDataEndpoint: " + strings.Replace(strings.TrimPrefix(s.emulator.URL(), "https://"), "127.0.0.1", "localhost", 1) + "\n"
 	d := s.serve(t, fmt.Sprintf("{listen: %q}", freeAddr(t)))
 	pumpWorks(t, d)
+	serveFollows(t, s, d)
 	sectionIsLive(t, s, d)
 	d.end(os.Interrupt)
 	d.must("clientDeviceAuth: in force since", "config", "show")
@@ -152,7 +156,7 @@ func sectionIsLive(t *testing.T, s *site, d *dev) {
 	bad := strings.Replace(string(good), `"60"`, "[60]", 1)
 	write(bad)
 	d.log.await(t, "document rejected", 10*time.Second)
-	d.must("gatehouse.yaml:11:48: clientDeviceAuth.security.clientDeviceTrustDurationMinutes: a list", "config", "show")
+	d.must("gatehouse.yaml:12:48: clientDeviceAuth.security.clientDeviceTrustDurationMinutes: a list", "config", "show")
 	d.must("the file was rejected, record", "status")
 	write(strings.Replace(string(good), `"60"`, "7", 1) + "log: {level: debug}\n")
 	d.log.await(t, "keys=log.level", 10*time.Second)

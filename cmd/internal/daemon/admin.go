@@ -44,6 +44,7 @@ type Status struct {
 	Sessions       int                    `json:"sessions"`
 	Denied         uint64                 `json:"denied"`
 	CloudReachable bool                   `json:"cloudReachable"`
+	Addresses      *AddressReport         `json:"addresses,omitempty"` // as the cloud has them; absent: they are not followed
 	TrustDuration  string                 `json:"trustDuration"`
 	PolicyRevision string                 `json:"policyRevision"`
 	Refresh        *RefreshReport         `json:"refresh,omitempty"`
@@ -214,7 +215,7 @@ func (d *Daemon) status(ctx context.Context, _ struct{}) (Status, error) {
 	s := Status{
 		Version: Version, Epoch: d.epoch, Mode: d.cfg.Mode, Events: head.Seq, Root: head.Root.String(),
 		Things: counts.Things, Certificates: counts.Certificates, Sessions: counts.Sessions, Denied: d.denials.Total(),
-		CloudReachable: d.sys.NetworkUp(),
+		CloudReachable: d.sys.NetworkUp(), Addresses: d.addressReport(),
 		TrustDuration:  durationText(d.views.TrustDurationMs()),
 		PolicyRevision: d.views.Policy().Revision(), Documents: documentsOf(d.views, &d.documents), RestartFor: d.documents.restartFor(),
 		NATS: d.NATSURL(), MQTT: d.MQTTAddr(),

@@ -30,11 +30,16 @@ func (d *Daemon) startAuthority(ctx context.Context) error {
 	if _, rejected := ca.ParseHosts(d.cfg.MQTTHosts); len(rejected) > 0 {
 		return fmt.Errorf("host addresses: %w", rejected[0])
 	}
+	uploader, err := d.uploader()
+	if err != nil {
+		return err
+	}
 	custom := keys.NewCustom(keys.CustomOptions{Passphrase: d.cfg.Passphrase, PKCS11: d.cfg.PKCS11})
 	d.onClose(custom.Close)
 	authority, err := actors.StartAuthority(ctx, actors.AuthorityConfig{
 		System: d.sys, Keys: d.keys, Clock: d.clock, Settings: d.authoritySettings, Custom: custom, Logger: d.logger,
-		Publish: func(bundle []byte) error { return WriteFile(CAFile(d.cfg.Dir), bundle, 0o644) },
+		Uploader: uploader,
+		Publish:  func(bundle []byte) error { return WriteFile(CAFile(d.cfg.Dir), bundle, 0o644) },
 	})
 	if err != nil {
 		return err

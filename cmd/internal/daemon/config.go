@@ -9,6 +9,7 @@ import (
 	"github.com/gatehouse-edge/gatehouse/actors/config"
 	"github.com/gatehouse-edge/gatehouse/actors/keys"
 	"github.com/gatehouse-edge/gatehouse/cloudsync"
+	"github.com/gatehouse-edge/gatehouse/cloudsync/shadow"
 	"github.com/gatehouse-edge/gatehouse/messages"
 )
 
@@ -51,6 +52,12 @@ type Config struct {
 	// Associations lists the things associated with this core; nil: stored trust is not
 	// refreshed.
 	Associations actors.Associations
+	// Authorities tells the cloud which authorities devices must trust; nil: it is not told.
+	// It is closed with the daemon. It needs Cloud, as the next.
+	Authorities *cloudsync.Authorities
+	// Addresses says how the core's addresses in the cloud are followed, but for its Keeper,
+	// OnLink, Now and Log; nil: they are not.
+	Addresses *shadow.Config
 	// BudgetOffTime: stored trust counts, for a shorter time, when nobody knows how long
 	// the machine was off (trust.unknownOffTime: budget). Default: it does not.
 	BudgetOffTime bool

@@ -21,6 +21,7 @@ import (
 	"github.com/gatehouse-edge/gatehouse/actors/config"
 	"github.com/gatehouse-edge/gatehouse/actors/keys"
 	"github.com/gatehouse-edge/gatehouse/cloudsync"
+	"github.com/gatehouse-edge/gatehouse/cloudsync/shadow"
 	"github.com/gatehouse-edge/gatehouse/eventlog"
 	"github.com/gatehouse-edge/gatehouse/messages"
 	"github.com/gatehouse-edge/gatehouse/projections"
@@ -45,7 +46,8 @@ type Daemon struct {
 	refresh *actors.Refresher // nil: there is nobody to list the associated things
 
 	authority   atomic.Pointer[actors.Authority]
-	certificate *actors.Held // the embedded broker's; nil: there is no such broker
+	certificate *actors.Held     // the embedded broker's; nil: there is no such broker
+	follower    *shadow.Follower // of the core's addresses in the cloud; nil: they are not followed
 	server      *brokers.Server
 	conn        *brokers.Conn
 	users       *users
@@ -94,6 +96,7 @@ func (d *Daemon) start(ctx context.Context) error {
 		{"start core", d.openCore},
 		{"take configuration", d.takeDocuments},
 		{"start authority", d.startAuthority},
+		{"follow addresses", d.followAddresses},
 		{"start NATS", d.startNATS},
 		{"start MQTT broker", d.startMQTT},
 		{"count", d.startMetrics},
