@@ -89,6 +89,7 @@ type Authority struct {
 	published map[messages.CertificateID]bool
 	bundle    []byte    // as published
 	edition   *ca.Book  // the bundle is of
+	failing   time.Time // since when passes fail; zero: the last did not
 	warned    time.Time // of an end that comes near
 
 	mu          sync.Mutex // guards what follows, and the fold of book; never held while waiting
@@ -96,7 +97,10 @@ type Authority struct {
 	subscribers map[subscription]*subscriber
 	stop        func() bool // the next look at the clock
 	closed      bool
-	work        sync.WaitGroup // looks and uploads under way
+	issued      map[string]uint64 // certificates since the start, by ca.ReasonClass
+	work        sync.WaitGroup    // looks and uploads under way
+
+	seen atomic.Pointer[sight] // as of the last pass
 
 	upload upload
 }
@@ -121,8 +125,9 @@ func StartAuthority(ctx context.Context, cfg AuthorityConfig) (*Authority, error
 	}
 	a := &Authority{
 		cfg: cfg, signers: map[messages.CertificateID]crypto.Signer{}, published: map[messages.CertificateID]bool{},
-		subscribers: map[subscription]*subscriber{},
+		subscribers: map[subscription]*subscriber{}, issued: map[string]uint64{},
 	}
+	a.seen.Store(&sight{})
 	a.ctx, a.end = context.WithCancel(context.Background())
 	a.upload.of = a
 	if err := a.begin(ctx); err != nil {
@@ -226,12 +231,16 @@ func (a *Authority) takeKeys() error {
 
 // state is what the plan follows from.
 func (a *Authority) state() ca.State {
-	settings, book := a.cfg.Settings(), a.book.Load()
-	return book.State(ca.Settings{
-		Type: settings.Type, Custom: settings.custom(), RotationDisabled: settings.RotationDisabled, CloudConfigured: a.cfg.Uploader != nil,
+	book := a.book.Load()
+	return book.State(a.planSettings(a.cfg.Settings(), book), a.subscriptions(), func(id messages.CertificateID) bool { return !a.opening && a.signers[id] == nil })
+}
+
+func (a *Authority) planSettings(s AuthoritySettings, book *ca.Book) ca.Settings {
+	return ca.Settings{
+		Type: s.Type, Custom: s.custom(), RotationDisabled: s.RotationDisabled, CloudConfigured: a.cfg.Uploader != nil,
 		// The first is made whatever the clock says: its life is five years.
 		AuthoritiesFrozen: len(book.Authorities) > 0 && !a.cfg.System.clock.known(),
-	}, a.subscriptions(), func(id messages.CertificateID) bool { return !a.opening && a.signers[id] == nil })
+	}
 }
 
 // stepsMax bounds one pass: more is due only if the plan does not come to rest.
@@ -240,6 +249,7 @@ const stepsMax = 4096
 // pass does what is due, step by step, and returns what failed. What fails is left for
 // later and keeps nothing else from being done. turn is held.
 func (a *Authority) pass(ctx context.Context) (failed []error) {
+	defer func() { a.see(failed) }()
 	if err := a.catchUp(ctx); err != nil {
 		a.cfg.Logger.Error("certificates: the log cannot be read; trying again", "error", err)
 		a.plan(true)

@@ -17,7 +17,7 @@ import (
 func (a *Authority) create(ctx context.Context, reason string) error {
 	caType := a.cfg.Settings().Type
 	if former, ok := a.book.Load().Reinstated(caType, a.now()); ok {
-		if err := a.reinstate(ctx, former); !errors.Is(err, keys.ErrMissing) {
+		if err := a.reinstate(ctx, former, reason); !errors.Is(err, keys.ErrMissing) {
 			return err
 		}
 		a.cfg.Logger.Warn("the key of the former managed authority is gone: making another", "authority", former.ID)
@@ -39,7 +39,7 @@ func (a *Authority) create(ctx context.Context, reason string) error {
 	if err != nil {
 		return err
 	}
-	if err := a.note(ctx, &messages.AuthorityCreated{Der: der, CaType: caType}); err != nil {
+	if err := a.note(ctx, &messages.AuthorityCreated{Der: der, CaType: caType, Reason: clip(reason, reasonBytes)}); err != nil {
 		return err
 	}
 	id := messages.CertificateIDOf(der)
@@ -48,7 +48,7 @@ func (a *Authority) create(ctx context.Context, reason string) error {
 	return nil
 }
 
-func (a *Authority) reinstate(ctx context.Context, former ca.Entry) error {
+func (a *Authority) reinstate(ctx context.Context, former ca.Entry, reason string) error {
 	authority, err := ca.ParseAuthority(former.Chain...)
 	if err != nil {
 		return err
@@ -57,7 +57,7 @@ func (a *Authority) reinstate(ctx context.Context, former ca.Entry) error {
 	if err != nil {
 		return err
 	}
-	if err := a.note(ctx, &messages.AuthorityCreated{Der: former.Chain[0], CaType: former.Type}); err != nil {
+	if err := a.note(ctx, &messages.AuthorityCreated{Der: former.Chain[0], CaType: former.Type, Reason: clip(reason, reasonBytes)}); err != nil {
 		return err
 	}
 	a.signers[former.ID] = signer
@@ -195,6 +195,7 @@ func (a *Authority) issue(ctx context.Context, o order) (*x509.Certificate, *ca.
 	}); err != nil {
 		return nil, nil, err
 	}
+	a.count(o.reason)
 	leaf, err := x509.ParseCertificate(der)
 	return leaf, issuer, err
 }
@@ -235,23 +236,37 @@ func (a *Authority) issueTo(ctx context.Context, to subscription, issuer message
 	return nil
 }
 
+// Issued is a certificate that was issued to an internal component.
+type Issued struct {
+	Certificate []byte   // DER
+	Chain       [][]byte // DER of the authorities above it, the issuing one first
+	Serial      string   // as the log holds it
+	NotAfter    time.Time
+}
+
 // IssueComponent makes one client certificate for public, the key of an internal component,
-// valid for validity. Who holds it may do everything (client-device-auth spec 4.1).
-func (a *Authority) IssueComponent(ctx context.Context, name messages.ComponentName, public crypto.PublicKey, validity time.Duration) (der []byte, err error) {
+// valid for validity, for a reason that goes on record. Who holds it may do everything
+// (client-device-auth spec 4.1). A component that subscribes gets its own: it is refused here.
+func (a *Authority) IssueComponent(ctx context.Context, name messages.ComponentName, public crypto.PublicKey, validity time.Duration, reason string) (Issued, error) {
+	to := subscription{string(name), ca.Client}
 	a.turn.Lock()
 	defer a.turn.Unlock()
+	if a.subscriber(to) != nil {
+		return Issued{}, fmt.Errorf("%w: %s subscribes to its client certificates, and gets them by itself", ErrSubscriber, name)
+	}
 	issuer, ok := a.state().Issuer(a.now())
 	if !ok {
-		return nil, fmt.Errorf("issue a certificate for component %s: no authority can issue now", name)
+		return Issued{}, fmt.Errorf("issue a certificate for component %s: no authority can issue now", name)
 	}
-	leaf, _, err := a.issue(ctx, order{
+	leaf, authority, err := a.issue(ctx, order{
 		issuer: issuer.ID, profile: ca.ProfileConfig{Usage: ca.Client, Validity: validity, KeyUsage: true},
-		to: subscription{string(name), ca.Client}, public: public, reason: ca.ReasonFirst,
+		to: to, public: public, reason: clip(reason, reasonBytes),
 	})
 	if err != nil {
-		return nil, fmt.Errorf("issue a certificate for component %s: %w", name, err)
+		return Issued{}, fmt.Errorf("issue a certificate for component %s: %w", name, err)
 	}
-	return leaf.Raw, a.note(ctx, &messages.CertificateDelivered{Subscriber: string(name), Serial: serialText(leaf)})
+	issued := Issued{Certificate: leaf.Raw, Chain: authority.Chain(), Serial: serialText(leaf), NotAfter: leaf.NotAfter}
+	return issued, a.note(ctx, &messages.CertificateDelivered{Subscriber: string(name), Serial: issued.Serial})
 }
 
 // component names the internal component that leaf was issued to: a client certificate of

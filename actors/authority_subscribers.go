@@ -268,24 +268,46 @@ func (a *Authority) hosts() []ca.Host {
 	return hosts
 }
 
-// Rotate issues new certificates to all subscribers now, whatever the configuration says
-// of rotation, for a reason that goes on record.
-func (a *Authority) Rotate(ctx context.Context, reason string) error {
-	for _, s := range a.all() {
-		s.demand.Store(&reason)
+// Rotate issues new certificates now to the subscribers called names, to all if there are
+// none, whatever the configuration says of rotation, for a reason that goes on record. A
+// name that nobody subscribes by is refused, and then nothing is issued. What fails is tried
+// again at the next looks.
+func (a *Authority) Rotate(ctx context.Context, reason string, names ...string) error {
+	list := a.all()
+	for _, name := range names {
+		if !slices.ContainsFunc(list, func(s *subscriber) bool { return s.of.name == name }) {
+			return fmt.Errorf("%w: nobody subscribes by the name %.80q now", ErrUnknownSubscriber, name)
+		}
+	}
+	for _, s := range list {
+		if len(names) == 0 || slices.Contains(names, s.of.name) {
+			s.demand.Store(&reason)
+		}
 	}
 	a.turn.Lock()
 	defer a.turn.Unlock()
 	return errors.Join(a.pass(ctx)...)
 }
 
+// ErrUnknownSubscriber is wrapped by an order for somebody who does not subscribe.
+var ErrUnknownSubscriber = errors.New("no such subscriber")
+
+// ErrCustom is wrapped by what only makes sense for a managed authority.
+var ErrCustom = errors.New("the authority is the operator's own")
+
+// ErrTimeUnknown is wrapped by what waits until the time is known.
+var ErrTimeUnknown = errors.New("the time is not known")
+
 // Replace makes a managed authority now, which follows the one in use by plan: published
-// at once, it issues when devices have had time to hear of it.
+// at once, it issues when devices have had time to hear of it. The reason goes on record.
 func (a *Authority) Replace(ctx context.Context, reason string) error {
 	a.turn.Lock()
 	defer a.turn.Unlock()
-	if a.cfg.Settings().custom() {
-		return errors.New("the authority is the operator's own: it is replaced by changing what its URIs name")
+	switch {
+	case a.cfg.Settings().custom():
+		return fmt.Errorf("%w: it is replaced by changing what its URIs name", ErrCustom)
+	case !a.cfg.System.clock.known(): // its dates would be nobody knows when
+		return fmt.Errorf("%w: a new authority would begin and end nobody knows when", ErrTimeUnknown)
 	}
 	if err := a.create(ctx, reason); err != nil {
 		return err

@@ -59,7 +59,8 @@ func TestInternalComponent(t *testing.T) {
 	r := newRig(t)
 	store := keys.NewSeeded([32]byte{1})
 	a := r.authority(store)
-	der, err := a.IssueComponent(t.Context(), bridge, freshKey(t), time.Hour)
+	component, err := a.IssueComponent(t.Context(), bridge, freshKey(t), time.Hour, ca.ReasonFirst)
+	der := component.Certificate
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -163,7 +164,8 @@ func TestNoInternalComponent(t *testing.T) {
 		}
 	}
 
-	der, err := a.IssueComponent(t.Context(), bridge, freshKey(t), time.Hour)
+	component, err := a.IssueComponent(t.Context(), bridge, freshKey(t), time.Hour, ca.ReasonFirst)
+	der := component.Certificate
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -207,7 +209,8 @@ func TestNoInternalComponent(t *testing.T) {
 func TestNoInternalComponentOnABudget(t *testing.T) {
 	r := newRig(t)
 	a := r.authority(keys.NewSeeded([32]byte{1}))
-	der, err := a.IssueComponent(t.Context(), bridge, freshKey(t), time.Hour)
+	component, err := a.IssueComponent(t.Context(), bridge, freshKey(t), time.Hour, ca.ReasonFirst)
+	der := component.Certificate
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1093,6 +1093,7 @@ type AuthorityCreated struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Der           []byte                 `protobuf:"bytes,1,opt,name=der,proto3" json:"der,omitempty"`
 	CaType        string                 `protobuf:"bytes,2,opt,name=ca_type,json=caType,proto3" json:"ca_type,omitempty"` // RSA_2048 or ECDSA_P256
+	Reason        string                 `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`               // the plan's, or "operator: " and an operator's; empty, from 0.1.0: not known
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1137,6 +1138,13 @@ func (x *AuthorityCreated) GetDer() []byte {
 func (x *AuthorityCreated) GetCaType() string {
 	if x != nil {
 		return x.CaType
+	}
+	return ""
+}
+
+func (x *AuthorityCreated) GetReason() string {
+	if x != nil {
+		return x.Reason
 	}
 	return ""
 }
@@ -2533,10 +2541,11 @@ const file_events_proto_rawDesc = "" +
 	"\asection\x18\x01 \x01(\tR\asection\x12\x1a\n" +
 	"\brevision\x18\x02 \x01(\tR\brevision\x12\x16\n" +
 	"\x06origin\x18\x03 \x01(\tR\x06origin\x12\x16\n" +
-	"\x06errors\x18\x04 \x03(\tR\x06errors\"=\n" +
+	"\x06errors\x18\x04 \x03(\tR\x06errors\"U\n" +
 	"\x10AuthorityCreated\x12\x10\n" +
 	"\x03der\x18\x01 \x01(\fR\x03der\x12\x17\n" +
-	"\aca_type\x18\x02 \x01(\tR\x06caType\"z\n" +
+	"\aca_type\x18\x02 \x01(\tR\x06caType\x12\x16\n" +
+	"\x06reason\x18\x03 \x01(\tR\x06reason\"z\n" +
 	"\x11AuthorityImported\x12\x14\n" +
 	"\x05chain\x18\x01 \x03(\fR\x05chain\x12'\n" +
 	"\x0fcertificate_uri\x18\x02 \x01(\tR\x0ecertificateUri\x12&\n" +

@@ -38,6 +38,7 @@ type Entry struct {
 	Chain                            [][]byte // DER, issuing certificate first
 	Type                             string   // of a managed one; "" for a custom one
 	Custom                           bool
+	Reason                           string // why a managed one was made
 	CertificateURI, PrivateKeyURI    string // of a custom one, without PIN
 	NotBeforeMs, NotAfterMs          int64
 	SinceMs, UploadedMs, AnnouncedMs int64
@@ -50,7 +51,8 @@ type Certificate struct {
 	Authority               messages.CertificateID
 	Names                   []string
 	NotBeforeMs, NotAfterMs int64
-	DER                     []byte // once it is issued
+	DER                     []byte // once it is issued …
+	IssuedMs                int64  // … and when that was
 }
 
 // Holder is a subscriber with one usage, and its certificate.
@@ -83,7 +85,7 @@ type Rejection struct{ CertificateURI, PrivateKeyURI, Reason string }
 func Evolve(b Book, e messages.Event, at messages.Instant) Book {
 	switch e := e.(type) {
 	case *messages.AuthorityCreated:
-		return b.withAuthority(Entry{Chain: [][]byte{e.Der}, Type: e.CaType}, at)
+		return b.withAuthority(Entry{Chain: [][]byte{e.Der}, Type: e.CaType, Reason: e.Reason}, at)
 	case *messages.AuthorityImported:
 		return b.withAuthority(Entry{Chain: e.Chain, Custom: true, CertificateURI: e.CertificateUri, PrivateKeyURI: e.PrivateKeyUri}, at)
 	case *messages.AuthorityUploaded:
@@ -184,7 +186,7 @@ func (b Book) issued(e *messages.CertificateIssued, at messages.Instant) Book {
 	b.Holders = slices.Clone(b.Holders)
 	h := &b.Holders[i]
 	h.Last, h.Ordered, h.Delivered = h.Ordered, Certificate{}, false
-	h.Last.DER = e.Der
+	h.Last.DER, h.Last.IssuedMs = e.Der, at.TrustMs
 	last := h.Last
 	if h.Usage == Client {
 		b.Components = slices.DeleteFunc(slices.Clone(b.Components), func(c Component) bool { return c.NotAfterMs < at.TrustMs })

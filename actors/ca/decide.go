@@ -72,6 +72,9 @@ func (b Book) checkCreated(e *messages.AuthorityCreated) error {
 	if a.Type() == "" || a.Type() != e.CaType {
 		return fmt.Errorf("%w: a key of type %q, said to be %q", ErrAuthority, a.Type(), e.CaType)
 	}
+	if err := checkTexts(e.Reason); err != nil {
+		return err
+	}
 	return b.checkNewest(a.ID(), [][]byte{e.Der})
 }
 

@@ -30,7 +30,7 @@ func TestComponentAtTheGate(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	der, err := authority.IssueComponent(t.Context(), "aws.Bridge", key.Public(), time.Hour)
+	issued, err := authority.IssueComponent(t.Context(), "aws.Bridge", key.Public(), time.Hour, "first")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -46,12 +46,12 @@ func TestComponentAtTheGate(t *testing.T) {
 		}
 	}
 	var valid bool
-	h.VerifyIdentity(caller, der, func(v bool, err error) { valid = v; answers <- err })
+	h.VerifyIdentity(caller, issued.Certificate, func(v bool, err error) { valid = v; answers <- err })
 	if err := answer(); err != nil || !valid {
 		t.Fatalf("verify: %t, %v", valid, err)
 	}
 	var s brokers.Session
-	h.OpenSession(caller, "", der, func(opened brokers.Session, err error) { s = opened; answers <- err })
+	h.OpenSession(caller, "", issued.Certificate, func(opened brokers.Session, err error) { s = opened; answers <- err })
 	if err := answer(); err != nil || s.Thing != "" {
 		t.Fatalf("open: %+v, %v", s, err)
 	}
@@ -64,7 +64,7 @@ func TestComponentAtTheGate(t *testing.T) {
 	if grant, err := h.Permissions(caller, []byte(string(s.Token))); refusedAs(err) != "InvalidArguments" || grant.ConnectAuthorized {
 		t.Errorf("permissions: %+v, %v", grant, err)
 	}
-	if _, err := h.authenticate("b1", "pump-1", der); refusedAs(err) != "InvalidCredential" {
+	if _, err := h.authenticate("b1", "pump-1", issued.Certificate); refusedAs(err) != "InvalidCredential" {
 		t.Errorf("authenticate: %v", err)
 	}
 	h.CloseSession(caller, []byte(string(s.Token)), func(err error) { answers <- err })

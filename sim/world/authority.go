@@ -52,7 +52,8 @@ func (w *World) IssueComponent(name messages.ComponentName, serves bool) (der []
 		return w.core.broker.Leaf().Raw, nil
 	}
 	err = w.turns.beside(func() error {
-		der, err = w.core.authority.IssueComponent(context.Background(), name, w.cloud.issuer.key.Public(), componentValidity)
+		issued, err := w.core.authority.IssueComponent(context.Background(), name, w.cloud.issuer.key.Public(), componentValidity, ca.ReasonFirst)
+		der = issued.Certificate
 		return err
 	})
 	return der, err
