@@ -30,6 +30,8 @@ type UploaderConfig struct {
 	// AfterFunc and Jitter are as in MonitorConfig. Default: the real ones.
 	AfterFunc func(d time.Duration, f func()) (stop func() bool)
 	Jitter    func() float64
+	// Now dates failures. Default: the wall clock.
+	Now func() time.Time
 	// Log hears of failures. Default: nobody.
 	Log *slog.Logger
 }
@@ -45,8 +47,44 @@ type UploaderConfig struct {
 type Uploader struct {
 	cfg UploaderConfig
 
-	mu   sync.Mutex
-	news chan struct{} // closed and replaced when the network changes
+	mu    sync.Mutex
+	news  chan struct{} // closed and replaced when the network changes
+	state UploadState   // guarded by mu
+}
+
+// UploadState says how publishing goes.
+type UploadState struct {
+	Failed  uint64    // tries, since the start
+	Since   time.Time // when the tries that fail now began; zero: the last succeeded, or there was none
+	Err     error     // why the last failed
+	Waiting bool      // nothing is tried: there is no network
+}
+
+// State says how publishing goes.
+func (u *Uploader) State() UploadState {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.state
+}
+
+// tried notes the outcome of a try.
+func (u *Uploader) tried(err error) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.state.Err = err; err == nil {
+		u.state.Since = time.Time{}
+		return
+	}
+	u.state.Failed++
+	if u.state.Since.IsZero() {
+		u.state.Since = u.cfg.Now()
+	}
+}
+
+func (u *Uploader) waiting(yes bool) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.state.Waiting = yes
 }
 
 // NewUploader returns one.
@@ -59,6 +97,9 @@ func NewUploader(cfg UploaderConfig) (*Uploader, error) {
 	}
 	if cfg.Jitter == nil {
 		cfg.Jitter = rand.Float64
+	}
+	if cfg.Now == nil {
+		cfg.Now = now
 	}
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
@@ -104,14 +145,20 @@ func (u *Uploader) upload(ctx context.Context, pem []byte) error {
 	for interval := uploadWaitMin; ; interval = min(2*interval, uploadWaitMax) {
 		news := u.newsOf()
 		for !u.cfg.NetworkUp() {
-			if err := u.wait(ctx, news, 0); err != nil {
+			u.waiting(true)
+			err := u.wait(ctx, news, 0)
+			u.waiting(false)
+			if err != nil {
 				return err
 			}
 			news = u.newsOf()
 		}
 		err := u.cfg.Put(ctx, pem)
-		if err == nil || ctx.Err() != nil {
-			return err
+		if err != nil && ctx.Err() != nil {
+			return err // it was broken off
+		}
+		if u.tried(err); err == nil {
+			return nil
 		}
 		if err := u.rest(ctx, err, interval, news); err != nil {
 			return err

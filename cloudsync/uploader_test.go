@@ -223,3 +223,27 @@ func TestUploadEnds(t *testing.T) {
 		t.Error("an uploader without a cloud was made")
 	}
 }
+
+// What people see of it: since when it fails and why, and that it waits for the network.
+func TestUploadStateIsShown(t *testing.T) {
+	p := &putter{script: slices.Repeat([]messages.CloudAnswer{silence(messages.FailureServer)}, 3)}
+	uploading(t, p, func(t *testing.T, u *Uploader) {
+		ended := begin(t, u, authorityPEM(t))
+		if s := u.State(); !s.Waiting || s.Failed != 0 || s.Err != nil {
+			t.Errorf("without a network: %+v", s)
+		}
+		p.up.Store(true)
+		u.NetworkChanged(true)
+		time.Sleep(4 * time.Second)
+		synctest.Wait()
+		if s := u.State(); s.Waiting || s.Failed != 2 || !s.Since.Equal(p.start) || s.Err == nil {
+			t.Errorf("while it fails: %+v", s)
+		}
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+		if s := u.State(); s.Failed != 3 || !s.Since.IsZero() || s.Err != nil {
+			t.Errorf("when it is done: %+v", s)
+		}
+	})
+}
