@@ -10,6 +10,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"iter"
 	"maps"
 	"time"
 
@@ -132,11 +133,12 @@ func (a *Authority) View() AuthorityView {
 	}
 }
 
-// StoredAuthorities looks at what the log of a stopped daemon says. published is the bundle
-// as devices find it, in PEM.
-func StoredAuthorities(ctx context.Context, log Log, settings AuthoritySettings, now time.Time, published []byte) (AuthorityView, error) {
+// StoredAuthorities looks at what the log of a stopped daemon says: records are those of
+// stream core/ca. published is the bundle
+// as devices find it, in PEM. A change of the managed authority's type waits for a start.
+func StoredAuthorities(records iter.Seq2[messages.Record, error], settings AuthoritySettings, now time.Time, published []byte) (AuthorityView, error) {
 	var book ca.Book
-	for rec, err := range log.Read(ctx, messages.StreamCA, 1) {
+	for rec, err := range records {
 		if err != nil {
 			return AuthorityView{}, err
 		}
@@ -147,6 +149,9 @@ func StoredAuthorities(ctx context.Context, log Log, settings AuthoritySettings,
 		if e != nil {
 			book = ca.Evolve(book, e, rec.At)
 		}
+	}
+	if n := len(book.Authorities); n > 0 && !book.Authorities[n-1].Custom {
+		settings.Type = book.Authorities[n-1].Type
 	}
 	v := AuthorityView{book: book, now: now, sight: sight{published: map[messages.CertificateID]bool{}}}
 	cloud := false

@@ -14,6 +14,7 @@ import (
 	"github.com/gatehouse-edge/gatehouse/actors/ca"
 	"github.com/gatehouse-edge/gatehouse/actors/keys"
 	"github.com/gatehouse-edge/gatehouse/eventlog"
+	"github.com/gatehouse-edge/gatehouse/messages"
 )
 
 // TestDescribe: people see what is in force, in overlap, and what comes; and of a stopped
@@ -54,7 +55,7 @@ func TestDescribe(t *testing.T) {
 		t.Errorf("issued %v", s.Issued)
 	}
 
-	stored, err := actors.StoredAuthorities(t.Context(), c.log, c.settings, c.clock.Wall(), b.PEM())
+	stored, err := actors.StoredAuthorities(c.log.Read(t.Context(), messages.StreamCA, 1), c.settings, c.clock.Wall(), b.PEM())
 	if err != nil {
 		t.Fatal(err)
 	}

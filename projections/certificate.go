@@ -256,7 +256,7 @@ func (s *story) facts(x CertificateExplanation) []string {
 		fmt.Sprintf("signed by authority %.12s… (%s)", x.Authority, s.beginning),
 	}
 	if usageOf(o) != "CLIENT" {
-		list = append(list, "names: "+strings.Join(append(slices.Clone(o.Names), "localhost"), ", "))
+		list = append(list, "names: "+strings.Join(missing([]string{"localhost"}, o.Names), ", ")+" and localhost")
 	}
 	if f := s.former.order; f != nil {
 		list = append(list, fmt.Sprintf("the one before: %s, valid to %s, issued for: %s", f.Serial, stamp(f.NotAfterMs), f.Reason))

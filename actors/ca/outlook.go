@@ -29,8 +29,9 @@ const (
 // turnsMax bounds an Outlook: far more than the authorities in use can give.
 const turnsMax = 256
 
-// Outlook says what comes to the authorities, in the order of time. It plays Plan forward,
-// so it says what Plan will do, as long as s stays as it is.
+// Outlook says what comes to the authorities, in the order of time, as far as the next one
+// that is made: what follows depends on that. It plays Plan forward, so it says what Plan
+// will do, as long as s stays as it is.
 func Outlook(s State, now time.Time) []Coming {
 	s.Subscriptions = nil
 	var list []Coming
@@ -44,6 +45,9 @@ func Outlook(s State, now time.Time) []Coming {
 				list = append(list, Coming{At: at, What: what, Authority: step.Authority, Reason: step.Reason})
 			}
 			known[step] = true
+			if what == TurnSuccessor {
+				return list
+			}
 		}
 		switch i, ok := s.Issuer(at); {
 		case !ok && issuer.ID != "":

@@ -97,8 +97,8 @@ func (a *app) statusCommand() *cobra.Command {
 				return err
 			}
 			return a.show(s, func(w io.Writer) error {
-				documents, restartFor, refresh := s.Documents, s.RestartFor, s.Refresh
-				s.Documents, s.RestartFor, s.Refresh = nil, nil, nil
+				documents, restartFor, refresh, warnings := s.Documents, s.RestartFor, s.Refresh, s.Warnings
+				s.Documents, s.RestartFor, s.Refresh, s.Warnings = nil, nil, nil, nil
 				if err := printInForce(w, s); err != nil {
 					return err
 				}
@@ -106,6 +106,7 @@ func (a *app) statusCommand() *cobra.Command {
 					printRefresh(w, *refresh)
 				}
 				printDocuments(w, documents, restartFor)
+				printWarnings(w, warnings)
 				return nil
 			})
 		},

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"math"
 	"time"
 
@@ -55,6 +56,8 @@ type Status struct {
 	MQTT           string                 `json:"mqtt,omitempty"`
 	Certificate    map[string]string      `json:"certificate,omitempty"` // of the embedded broker
 	Log            map[string]json.Number `json:"log"`
+	// Warnings say what is wrong with authorities and certificates, or will be.
+	Warnings []string `json:"warnings,omitempty"`
 }
 
 // DevicesRequest asks for a page of devices, by name. Without a Limit it is as long as it
@@ -181,7 +184,7 @@ func handle[Q, A any](f func(context.Context, Q) (A, error)) admin.Handler {
 
 // startAdmin answers operators, from when all that they may ask about is there.
 func (d *Daemon) startAdmin(context.Context) error {
-	s, err := admin.Serve(d.conn, admin.Handlers{
+	handlers := admin.Handlers{
 		Admin: map[string]admin.Handler{
 			OpQuarantine: handle(d.quarantine),
 			OpRelease:    handle(d.release),
@@ -202,7 +205,11 @@ func (d *Daemon) startAdmin(context.Context) error {
 			OpTrustDue:   handle(d.trustDue),
 			OpMetrics:    handle(d.metricsReport),
 		},
-	}, d.logger)
+	}
+	orders, looks := d.certificateHandlers()
+	maps.Copy(handlers.Admin, orders)
+	maps.Copy(handlers.Audit, looks)
+	s, err := admin.Serve(d.conn, handlers, d.logger)
 	if err != nil {
 		return err
 	}
@@ -232,6 +239,9 @@ func (d *Daemon) status(ctx context.Context, _ struct{}) (Status, error) {
 	s.Refresh = &refresh
 	if d.certificate != nil {
 		s.Certificate = d.certificate.Describe()
+	}
+	if a := d.authority.Load(); a != nil {
+		s.Warnings = warnings(a.Describe(), d.uploadReport(), moment(d.trust.NowMs()))
 	}
 	return s, nil
 }

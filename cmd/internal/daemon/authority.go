@@ -12,6 +12,7 @@ import (
 
 	"github.com/gatehouse-edge/gatehouse/actors"
 	"github.com/gatehouse-edge/gatehouse/actors/ca"
+	"github.com/gatehouse-edge/gatehouse/actors/config"
 	"github.com/gatehouse-edge/gatehouse/actors/keys"
 )
 
@@ -59,15 +60,19 @@ func (d *Daemon) startAuthority(ctx context.Context) error {
 
 // authoritySettings is what the configuration in force says of certificates.
 func (d *Daemon) authoritySettings() actors.AuthoritySettings {
-	section := d.views.Section()
+	s := authoritySettings(d.views.Section())
+	if d.cfg.CAType != "" {
+		s.Type = d.cfg.CAType
+	}
+	return s
+}
+
+func authoritySettings(section config.Section) actors.AuthoritySettings {
 	own := section.CertificateAuthority
 	s := actors.AuthoritySettings{
 		Type:           own.CAType,
 		ServerValidity: section.Certificates.ServerValidity(), ClientValidity: section.Certificates.ClientValidity(),
 		RotationDisabled: section.Certificates.DisableCertificateRotation,
-	}
-	if d.cfg.CAType != "" {
-		s.Type = d.cfg.CAType
 	}
 	if own.Custom() {
 		s.Custom = keys.URIs{Certificate: own.CertificateURI, PrivateKey: own.PrivateKeyURI, Chain: own.CertificateChainURI}

@@ -46,8 +46,9 @@ type Daemon struct {
 	refresh *actors.Refresher // nil: there is nobody to list the associated things
 
 	authority   atomic.Pointer[actors.Authority]
-	certificate *actors.Held     // the embedded broker's; nil: there is no such broker
-	follower    *shadow.Follower // of the core's addresses in the cloud; nil: they are not followed
+	certificate *actors.Held        // the embedded broker's; nil: there is no such broker
+	uploads     *cloudsync.Uploader // of the authorities; nil: nobody tells the cloud
+	follower    *shadow.Follower    // of the core's addresses in the cloud; nil: they are not followed
 	server      *brokers.Server
 	conn        *brokers.Conn
 	users       *users

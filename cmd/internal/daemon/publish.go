@@ -23,6 +23,7 @@ func (d *Daemon) uploader() (actors.Uploader, error) {
 	}
 	d.onClose(d.cfg.Authorities.Close)
 	cloud.OnNetworkChange(u.NetworkChanged)
+	d.uploads = u
 	return u, nil
 }
 
