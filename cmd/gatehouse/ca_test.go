@@ -20,6 +20,7 @@ import (
 
 	"github.com/gatehouse-edge/gatehouse/actors/ca"
 	"github.com/gatehouse-edge/gatehouse/cmd/internal/daemon"
+	"github.com/gatehouse-edge/gatehouse/cmd/internal/metrics"
 	"github.com/gatehouse-edge/gatehouse/projections"
 )
 
@@ -259,5 +260,41 @@ func TestConfirm(t *testing.T) {
 		if err := a.confirm(c, "end the world"); (err == nil) != want || !strings.Contains(said.String(), "This will end the world. Go on?") {
 			t.Errorf("%.10q: %v after %q", in, err, said.String())
 		}
+	}
+}
+
+// TestUploadFailureShows: the cloud that does not take a new authority is in status, in
+// `ca show` and in the metrics, until it does; nothing waits for it.
+func TestUploadFailureShows(t *testing.T) {
+	d := startDev(t, "")
+	d.must("", "sim", "cloud", "fault", "--operation", "PutCertificateAuthorities", "--status", "403", "--error", "AccessDeniedException")
+	d.must("does not issue", "ca", "replace", "--yes")
+	shows := func(ok func(daemon.AuthorityReport) bool) daemon.AuthorityReport {
+		t.Helper()
+		for end := time.Now().Add(30 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+			r := answer[daemon.AuthorityReport](d, "ca", "show")
+			if ok(r) {
+				return r
+			}
+			if time.Now().After(end) {
+				t.Fatalf("%+v\n%s", r, d.log)
+			}
+		}
+	}
+	r := shows(func(r daemon.AuthorityReport) bool { return r.Upload.Since != nil })
+	if r.Upload.Failed == 0 || r.Authorities[1].Uploaded || !strings.Contains(r.Upload.Error, "AccessDenied") {
+		t.Errorf("%+v", r.Upload)
+	}
+	const warning = "warning: the cloud does not take the authorities since "
+	d.must(warning, "status")
+	d.must(warning, "cert", "list")
+	if m := answer[metrics.Report](d, "metrics"); m.Certificates.UploadsFailed == 0 || m.Certificates.Warnings == 0 || m.Certificates.Issued["first"] != 1 {
+		t.Errorf("%+v", m.Certificates)
+	}
+	d.must("certificates issued, first: 1 since the start", "metrics")
+	cloudIsBack(d)
+	shows(func(r daemon.AuthorityReport) bool { return r.Authorities[1].Uploaded && r.Upload.Since == nil })
+	if out := d.must("", "status"); strings.Contains(out, "warning:") {
+		t.Error(out)
 	}
 }

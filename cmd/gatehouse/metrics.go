@@ -19,7 +19,7 @@ func (a *app) metricsCommand() *cobra.Command {
 		Short: "Print the counts of requests, with the reference's names",
 		Long: `Print the metrics of Greengrass' client device auth, with its names: what was emitted
 last (each metrics.aggregatePeriodSeconds, unless metrics.disableMetrics), and what was
-counted since the start. Prometheus finds these and more at /metrics of the status page.`,
+counted since the start; and how authorities and certificates are. Prometheus finds these and more at /metrics of the status page.`,
 		Example: example("gatehouse metrics --dir ./gh"),
 		Args:    cobra.NoArgs,
 		RunE:    func(c *cobra.Command, _ []string) error { return a.metrics(c.Context()) },
@@ -35,6 +35,9 @@ func (a *app) metrics(ctx context.Context) error {
 		for _, name := range slices.Sorted(maps.Keys(r.Total)) {
 			fmt.Fprintf(w, "%s: %d since the start\n", name, r.Total[name])
 		}
+		if c := r.Certificates; c != nil {
+			printCertificateMetrics(w, c)
+		}
 		if r.Disabled {
 			fmt.Fprintln(w, "emission is off: metrics.disableMetrics")
 			return nil
@@ -48,4 +51,19 @@ func (a *app) metrics(ctx context.Context) error {
 		fmt.Fprintf(w, "next at %s\n", when(r.NextAt))
 		return nil
 	})
+}
+
+func printCertificateMetrics(w io.Writer, c *metrics.Certificates) {
+	for _, which := range slices.Sorted(maps.Keys(c.AuthoritySeconds)) {
+		left := int64(c.AuthoritySeconds[which])
+		fmt.Fprintf(w, "authority, %s: ends in %s\n", which, age(&left))
+	}
+	for _, usage := range slices.Sorted(maps.Keys(c.Soonest)) {
+		left := int64(c.Soonest[usage].Seconds)
+		fmt.Fprintf(w, "certificates, %s: %d held; that of %s ends next, in %s\n", usage, c.Subscribers[usage], c.Soonest[usage].Subscriber, age(&left))
+	}
+	for _, reason := range slices.Sorted(maps.Keys(c.Issued)) {
+		fmt.Fprintf(w, "certificates issued, %s: %d since the start\n", reason, c.Issued[reason])
+	}
+	fmt.Fprintf(w, "certificates not delivered: %d; uploads of authorities that failed: %d; warnings: %d\n", c.Undelivered, c.UploadsFailed, c.Warnings)
 }

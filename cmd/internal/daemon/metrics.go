@@ -50,7 +50,27 @@ func (d *Daemon) metricsReport(context.Context, struct{}) (metrics.Report, error
 	if a == nil {
 		return metrics.Report{}, messages.Refuse(messages.RefusedNotReady, "starting")
 	}
-	return a.Report(), nil
+	r := a.Report()
+	r.Certificates = d.certificateMetrics()
+	return r, nil
+}
+
+// certificateMetrics is nil while there is no authority.
+func (d *Daemon) certificateMetrics() *metrics.Certificates {
+	a := d.authority.Load()
+	if a == nil {
+		return nil
+	}
+	s, now, upload := a.Describe(), moment(d.trust.NowMs()), d.uploadReport()
+	c := metrics.CertificatesOf(s, now)
+	c.Warnings = len(warnings(s, upload, now))
+	if upload != nil {
+		c.UploadsFailed = upload.Failed
+		if upload.Since != nil {
+			c.UploadFailingSeconds = max(0, time.Since(*upload.Since).Seconds())
+		}
+	}
+	return c
 }
 
 // survey is what takes its time to find out, and so is kept for a while.
@@ -111,6 +131,7 @@ func (d *Daemon) snapshot() metrics.Snapshot {
 	for _, document := range documentsOf(d.views, &d.documents) {
 		s.Problems[document.Document] = document.Problem != nil
 	}
+	s.Certificates = d.certificateMetrics()
 	if d.certificate != nil {
 		s.CertificateEnd = d.certificate.Leaf().NotAfter
 	}

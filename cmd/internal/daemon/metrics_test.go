@@ -25,7 +25,7 @@ func TestMetricsAreServed(t *testing.T) {
 		}
 		return string(body)
 	}
-	for _, want := range []string{"\ngatehouse_devices 0\n", "\ngatehouse_cloud_reachable 0\n", "gatehouse_service_error_total 0", "go_goroutines", `gatehouse_document_problem{document="clientDeviceAuth"} 0`} {
+	for _, want := range []string{"\ngatehouse_devices 0\n", "\ngatehouse_cloud_reachable 0\n", "gatehouse_service_error_total 0", "go_goroutines", `gatehouse_authority_end_in_seconds{authority="issuing"} `, `gatehouse_certificates_undelivered 0`, `gatehouse_certificate_warnings 0`, `gatehouse_document_problem{document="clientDeviceAuth"} 0`} {
 		if got := get("/metrics"); !strings.Contains(got, want) {
 			t.Errorf("no %q in\n%s", want, got)
 		}
@@ -42,7 +42,7 @@ func TestMetricsAreServed(t *testing.T) {
 		t.Errorf("another period: %+v", second)
 	}
 	c.edit("clientDeviceAuth: {metrics: {disableMetrics: true}}\n", replaced)
-	if got := get("/metrics.json"); !strings.Contains(got, `"disabled":true`) || !strings.Contains(got, `"ServiceError":0`) {
+	if got := get("/metrics.json"); !strings.Contains(got, `"disabled":true`) || !strings.Contains(got, `"ServiceError":0`) || !strings.Contains(got, `"authoritySeconds":{"issuing":15`) {
 		t.Errorf("off: %s", got)
 	}
 	c.edit("clientDeviceAuth: {metrics: 5}\n", rejected)

@@ -50,6 +50,8 @@ type Report struct {
 	NextAt        *time.Time `json:"nextAt,omitempty"`
 	// Total is what was counted since the daemon started, zeros included.
 	Total map[string]uint64 `json:"total"`
+	// Certificates is what the reference has no metrics of; absent while there is no authority.
+	Certificates *Certificates `json:"certificates,omitempty"`
 }
 
 // NewAggregate makes an aggregation of counts, which only grow. after is time.AfterFunc,

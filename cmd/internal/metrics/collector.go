@@ -63,6 +63,7 @@ func (c collector) Collect(to chan<- prometheus.Metric) {
 	if !s.CertificateEnd.IsZero() {
 		e.gauge(certificateEnd, float64(s.CertificateEnd.Unix()))
 	}
+	e.certificates(s.Certificates)
 }
 
 // documents are the values of the label document.

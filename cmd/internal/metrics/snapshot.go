@@ -37,8 +37,9 @@ type Snapshot struct {
 	LogBytes uint64 // on disk
 	// Problems says of each document whether what its file holds is not in force.
 	Problems       map[string]bool
-	PolicyRecord   uint64    // that put the policy in force
-	CertificateEnd time.Time // of the embedded broker; zero: it has none
+	PolicyRecord   uint64        // that put the policy in force
+	CertificateEnd time.Time     // of the embedded broker; zero: it has none
+	Certificates   *Certificates // nil: there is no authority yet
 }
 
 // Cloud is the state of the way to the cloud.
