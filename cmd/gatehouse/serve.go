@@ -103,6 +103,14 @@ func startError(err error, addresses string) error {
 	if strings.Contains(err.Error(), syscall.EADDRINUSE.Error()) { // the NATS server tells it as text alone
 		return fmt.Errorf("%w; stop what uses that address, or choose another by %s", err, addresses)
 	}
+	for _, lost := range []error{keys.ErrMissing, keys.ErrMismatch, keys.ErrDamaged} {
+		if errors.Is(err, lost) {
+			return fmt.Errorf("%w; bring the folder keys of the directory back from a copy: nothing was replaced, since devices would not trust another authority", err)
+		}
+	}
+	if errors.Is(err, keys.ErrLocked) {
+		return fmt.Errorf("%w; the first line of the file that keys.passphraseFile names must be the passphrase the keys were written with; nothing was replaced", err)
+	}
 	return logError(err, "stop that first, or name another directory")
 }
 
