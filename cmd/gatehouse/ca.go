@@ -83,8 +83,8 @@ func (a *app) caReplaceCommand() *cobra.Command {
 		Short: "Make a new managed authority, which follows the one in use",
 		Long: `Make a new managed authority in place of the one in use, such as when its key may be known
 to others. It is published at once beside the former, in ca.pem and to the cloud, and
-issues ten minutes after the cloud has it or an operator says that devices do
-(` + "`gatehouse ca announced`" + `), else after a week. The former stays trusted until the last
+issues ten minutes later, but not before the cloud has it or an operator says that devices
+do (` + "`gatehouse ca announced`" + `), or else after a week. The former stays trusted until the last
 certificate that it signed has ended. Devices that have not learnt of the new one by the
 time it issues cannot connect.`,
 		Example: example("gatehouse ca replace --reason 'the key may be known' --yes --dir ./gh"),
