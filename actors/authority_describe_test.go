@@ -180,3 +180,32 @@ func TestIssueComponentBesideASubscriber(t *testing.T) {
 		}
 	}
 }
+
+// TestNoNewAuthorityWithoutATime: its life would begin nobody knows when. Nothing is made,
+// and what is in force goes on.
+func TestNoNewAuthorityWithoutATime(t *testing.T) {
+	memory, store := eventlog.NewMemory(actorstest.Options(nil)), keys.NewSeeded([32]byte{1})
+	first := newCore(t, memory, store, ca.TypeECDSAP256)
+	first.mustStart(t).authority.Close()
+	c := newCoreAt(t, first.clock, memory, store, ca.TypeECDSAP256)
+	c.clock.SetSynced(false)
+	ms := noonUTC.UnixMilli()
+	c.trust = actors.NewTrustClock(c.clock, actors.Anchor{TrustMs: ms, WallMs: ms, MarkTrustMs: ms, MarkWallMs: ms, BootID: "another boot"})
+	if c.trust.State() == actors.ClockCertain {
+		t.Fatal("the time is known")
+	}
+	sys, err := actors.New(actors.Config{Log: c.log, Views: c.views, Cloud: actorstest.NewCloud(), Clock: c.trust})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = sys.Close(context.WithoutCancel(t.Context())) })
+	c.config.System = sys
+	b := c.mustStart(t)
+	before := c.kinds(t)
+	if err := b.authority.Replace(t.Context(), "x"); !errors.Is(err, actors.ErrTimeUnknown) {
+		t.Errorf("replaced: %v", err)
+	}
+	if after := c.kinds(t); after != before || !b.authority.Describe().Authorities[0].Issues {
+		t.Errorf("the log had %s and has %s", before, after)
+	}
+}
