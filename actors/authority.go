@@ -89,7 +89,8 @@ type Authority struct {
 	published map[messages.CertificateID]bool
 	bundle    []byte    // as published
 	edition   *ca.Book  // the bundle is of
-	failing   time.Time // since when passes fail; zero: the last did not
+	failing   time.Time // since when passes fail; zero: the last did not …
+	failed    []string  // … and what did
 	warned    time.Time // of an end that comes near
 
 	mu          sync.Mutex // guards what follows, and the fold of book; never held while waiting
@@ -100,7 +101,7 @@ type Authority struct {
 	issued      map[string]uint64 // certificates since the start, by ca.ReasonClass
 	work        sync.WaitGroup    // looks and uploads under way
 
-	seen atomic.Pointer[sight] // as of the last pass
+	seen atomic.Pointer[sight] // as of the last pass, or of what it has done so far
 
 	upload upload
 }
@@ -249,7 +250,7 @@ const stepsMax = 4096
 // pass does what is due, step by step, and returns what failed. What fails is left for
 // later and keeps nothing else from being done. turn is held.
 func (a *Authority) pass(ctx context.Context) (failed []error) {
-	defer func() { a.see(failed) }()
+	defer func() { a.outcome(failed) }()
 	if err := a.catchUp(ctx); err != nil {
 		a.cfg.Logger.Error("certificates: the log cannot be read; trying again", "error", err)
 		a.plan(true)
@@ -342,6 +343,7 @@ func (a *Authority) publish() error {
 		ids[entry.ID] = true
 	}
 	a.bundle, a.published, a.edition = bundle, ids, book
+	a.see()
 	return nil
 }
 

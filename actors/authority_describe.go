@@ -74,7 +74,7 @@ type AuthorityStatus struct {
 	Issued map[string]uint64 `json:"issued,omitempty"`
 }
 
-// sight is what else than the log describes the authorities, as of the end of a pass: who
+// sight is what else than the log describes the authorities, as a pass left it last: who
 // looks waits for no pass, which may wait for a token.
 type sight struct {
 	unusable  map[messages.CertificateID]bool // whose keys are not at hand
@@ -85,15 +85,23 @@ type sight struct {
 }
 
 // see takes a sight. turn is held.
-func (a *Authority) see(failed []error) {
-	s := &sight{unusable: map[messages.CertificateID]bool{}, published: a.published, refused: a.refused}
+func (a *Authority) see() {
+	s := &sight{
+		unusable: map[messages.CertificateID]bool{}, published: a.published, refused: a.refused, failed: a.failed, since: a.failing,
+	}
 	for _, entry := range a.book.Load().Authorities {
 		if a.signers[entry.ID] == nil {
 			s.unusable[entry.ID] = true
 		}
 	}
+	a.seen.Store(s)
+}
+
+// outcome notes what failed in a pass that has ended. turn is held.
+func (a *Authority) outcome(failed []error) {
+	a.failed = nil
 	for _, err := range failed {
-		s.failed = append(s.failed, clip(err.Error(), reasonBytes))
+		a.failed = append(a.failed, clip(err.Error(), reasonBytes))
 	}
 	switch {
 	case len(failed) == 0:
@@ -101,8 +109,7 @@ func (a *Authority) see(failed []error) {
 	case a.failing.IsZero():
 		a.failing = a.now()
 	}
-	s.since = a.failing
-	a.seen.Store(s)
+	a.see()
 }
 
 // count counts a certificate that was issued.

@@ -14,6 +14,7 @@ const (
 	managedEndsBefore = 85 * 24 * time.Hour // it should have had one for five days
 	undeliveredAfter  = 2 * time.Minute     // it is offered each minute
 	overdueAfter      = 2 * time.Minute     // there is a look each minute
+	unpublishedAfter  = time.Minute         // it is in the making
 	endedShown        = 24 * time.Hour
 	warningsMax       = 20 // about certificates
 )
@@ -49,7 +50,7 @@ func authorityWarnings(s actors.AuthorityStatus, now time.Time) (list []string) 
 		if a.KeyMissing && (newest || a.Issues) {
 			warn("the key of authority %.12s… is not at hand, so it cannot issue: bring it back to the key store, or to where privateKeyUri says", a.ID)
 		}
-		if !a.Published {
+		if !a.Published && now.Sub(a.Since) > unpublishedAfter {
 			warn("authority %.12s… is not in ca.pem, so devices do not know it, and it does not issue", a.ID)
 		}
 		left := a.NotAfter.Sub(now)
