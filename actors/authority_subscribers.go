@@ -34,8 +34,9 @@ type Subscribe struct {
 type Delivery struct {
 	Subscriber  string
 	Usage       ca.Usage
-	Serial      string        // as the log holds it
-	Certificate []byte        // DER
+	Serial      string // as the log holds it
+	Certificate []byte // DER
+	NotAfter    time.Time
 	Chain       [][]byte      // DER of the authorities above it, the issuing one first
 	Key         crypto.Signer // the private key; nil: it is the holder's own
 	Bundle      []byte        // PEM of all authorities to trust
@@ -209,7 +210,7 @@ func (a *Authority) hand(s *subscriber) {
 	}
 	h.handed, h.chain, h.bundle = a.now(), entry.Chain, a.bundle
 	d := Delivery{
-		Subscriber: s.of.name, Usage: s.of.usage, Serial: serialText(h.leaf), Certificate: h.leaf.Raw, Chain: entry.Chain, Key: h.key, Bundle: a.bundle,
+		Subscriber: s.of.name, Usage: s.of.usage, Serial: serialText(h.leaf), Certificate: h.leaf.Raw, NotAfter: h.leaf.NotAfter, Chain: entry.Chain, Key: h.key, Bundle: a.bundle,
 		Acknowledge: func() { a.acknowledge(s, h) },
 	}
 	s.deliver(d)

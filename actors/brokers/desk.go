@@ -24,6 +24,9 @@ type DeskConfig struct {
 	Gate Gate
 	Log  *slog.Logger
 
+	// Courier answers certificates requests; nil: they are a Service error.
+	Courier *Courier
+
 	// Permit says whether a broker may make a kind of request; nil permits all. It is
 	// asked before the request is read (client-device-auth spec 7.2: "permission is
 	// checked before arguments").
@@ -39,8 +42,10 @@ type DeskConfig struct {
 	// SessionLimit is how many verify, token and authenticate requests may be waiting
 	// for an answer (default 2,048), CloseLimit how many close requests (default 4,096),
 	// ReadLimit how many authorize and permissions requests may be waiting in memory
-	// (default 8,192). Beyond a limit the answer is Busy.
-	SessionLimit, CloseLimit, ReadLimit int
+	// (default 8,192),
+	// CertificateLimit how many certificates requests (default 512, four of one broker).
+	// Beyond a limit the answer is Busy.
+	SessionLimit, CloseLimit, ReadLimit, CertificateLimit int
 	// Deadline is when a request that is still unanswered is answered Busy; default 5 s.
 	Deadline time.Duration
 	// RetryAfter is what a Busy answer advises at least; default 100 ms.
@@ -61,7 +66,7 @@ func (c *DeskConfig) complete() error {
 	if c.Version == "" {
 		c.Version = "0.0.0"
 	}
-	for p, otherwise := range map[*int]int{&c.SessionLimit: 2048, &c.CloseLimit: 4096, &c.ReadLimit: 8192} {
+	for p, otherwise := range map[*int]int{&c.SessionLimit: 2048, &c.CloseLimit: 4096, &c.ReadLimit: 8192, &c.CertificateLimit: 512} {
 		if *p <= 0 {
 			*p = otherwise
 		}
@@ -103,6 +108,7 @@ type Desk struct {
 	stray    atomic.Uint64 // messages whose subject named no broker or operation
 	closing  *lane
 	sessions *lane
+	couriers *lane
 	subs     []*nats.Subscription
 }
 
@@ -118,6 +124,8 @@ func OpenDesk(cfg DeskConfig) (*Desk, error) {
 	workers := max(2, runtime.GOMAXPROCS(0))
 	d.closing = newLane(cfg.CloseLimit, workers, d.handle)
 	d.sessions = newLane(cfg.SessionLimit, workers, d.handle)
+	d.couriers = newLane(cfg.CertificateLimit, 2, d.handle)
+	d.couriers.each = 4
 	if err := d.subscribe(); err != nil {
 		err = fmt.Errorf("desk: %w", err)
 		return nil, errors.Join(err, d.Close(context.Background()))
@@ -135,6 +143,7 @@ func (d *Desk) subscribe() error {
 		authapi.OpVerify:       d.queued(authapi.OpVerify, d.sessions, d.verify),
 		authapi.OpToken:        d.queued(authapi.OpToken, d.sessions, d.token),
 		authapi.OpAuthenticate: d.queued(authapi.OpAuthenticate, d.sessions, d.authenticate),
+		authapi.OpCertificates: d.queued(authapi.OpCertificates, d.couriers, d.certificates),
 	}
 	for _, op := range authapi.Ops() {
 		sub, err := d.cfg.Conn.QueueSubscribe(authapi.AllBrokers(op), queueGroup, handlers[op])
@@ -202,6 +211,7 @@ func (d *Desk) Close(ctx context.Context) error {
 	}
 	d.closing.stop()
 	d.sessions.stop()
+	d.couriers.stop()
 	d.closed.Store(true)
 	return errors.Join(errs...)
 }
@@ -211,6 +221,10 @@ func (d *Desk) Counts() []OpCounts {
 	var all []OpCounts
 	for _, op := range authapi.Ops() {
 		all = append(all, d.ops[op].snapshot())
+		if op == authapi.OpCertificates && d.cfg.Courier != nil {
+			counts := d.cfg.Courier.Counts()
+			all[len(all)-1].Certificates = &counts
+		}
 	}
 	return all
 }

@@ -3,6 +3,8 @@ package brokers
 import (
 	"sync"
 	"sync/atomic"
+
+	"github.com/gatehouse-edge/gatehouse/messages"
 )
 
 // lane bounds the requests of one urgency: how many may be taken in and not yet
@@ -10,15 +12,19 @@ import (
 // restricts is never behind what grants (design section 5).
 type lane struct {
 	limit   int64
+	each    int          // of one broker; 0: all of limit
 	taken   atomic.Int64 // admitted and not yet answered
 	queue   chan *request
 	quit    chan struct{}
 	workers sync.WaitGroup
+
+	mu    sync.Mutex
+	share map[messages.BrokerID]int // with each: what is admitted of each broker; guarded by mu
 }
 
 // newLane starts a lane; stop ends it.
 func newLane(limit, workers int, handle func(*request)) *lane {
-	l := &lane{limit: int64(limit), queue: make(chan *request, limit), quit: make(chan struct{})}
+	l := &lane{limit: int64(limit), queue: make(chan *request, limit), quit: make(chan struct{}), share: map[messages.BrokerID]int{}}
 	for range workers {
 		l.workers.Go(func() {
 			for {
@@ -37,8 +43,12 @@ func newLane(limit, workers int, handle func(*request)) *lane {
 // admit takes q in, or reports false if the lane is full. It never blocks: the queue
 // has room for all that is admitted.
 func (l *lane) admit(q *request) bool {
+	if !l.count(q.caller.Broker, 1) {
+		return false
+	}
 	if l.taken.Add(1) > l.limit {
 		l.taken.Add(-1)
+		l.count(q.caller.Broker, -1)
 		return false
 	}
 	l.queue <- q
@@ -46,7 +56,26 @@ func (l *lane) admit(q *request) bool {
 }
 
 // release gives back the place of an admitted request.
-func (l *lane) release() { l.taken.Add(-1) }
+func (l *lane) release(q *request) {
+	l.taken.Add(-1)
+	l.count(q.caller.Broker, -1)
+}
+
+// count adds n to broker's share, or reports false if it has no more.
+func (l *lane) count(broker messages.BrokerID, n int) bool {
+	if l.each == 0 {
+		return true
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.share[broker]+n > l.each {
+		return false
+	}
+	if l.share[broker] += n; l.share[broker] == 0 {
+		delete(l.share, broker)
+	}
+	return true
+}
 
 // stop ends the workers and waits for them; what is still queued stays unanswered.
 func (l *lane) stop() {

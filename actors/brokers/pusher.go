@@ -106,12 +106,18 @@ func (p *Pusher) PolicyChanged(revision uint64) {
 	}
 }
 
-// CertificateUpdated brings broker its server certificate, leaf and intermediates in
-// PEM, and the authorities its clients should trust.
-func (p *Pusher) CertificateUpdated(broker messages.BrokerID, certificate string, authorities []string) {
+// CertificateUpdated brings broker a certificate.
+func (p *Pusher) CertificateUpdated(broker messages.BrokerID, update authapi.CertificateUpdate) {
 	p.send(p.line(broker), authapi.PushCertificateUpdated, func(s authapi.Stamp) any {
-		return authapi.CertificateUpdated{Stamp: s, Certificate: certificate, CACertificates: authorities}
+		return authapi.CertificateUpdated{Stamp: s, CertificateUpdate: update}
 	})
+}
+
+// RemoveBroker ends what broker is sent.
+func (p *Pusher) RemoveBroker(broker messages.BrokerID) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.brokers, broker)
 }
 
 // send numbers a push and sends it.

@@ -68,7 +68,7 @@ func TestPushesAreNumberedPerBrokerAndHeartbeatsRepeatTheLast(t *testing.T) {
 	p.SessionClosed("a", Closed{Token: messages.Token("gh1_x").Digest(), Thing: "t", CertificateID: "c", Reason: "revoked"})
 	p.PolicyChanged(8)
 	p.AddBroker("b")
-	p.CertificateUpdated("b", "PEM", []string{"CA"})
+	p.CertificateUpdated("b", authapi.CertificateUpdate{Certificate: "PEM"})
 	p.AddBroker("a") // changes nothing
 	p.Beat()
 	p.PolicyChanged(9)

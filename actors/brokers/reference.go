@@ -22,8 +22,7 @@ const (
 	serviceError     = "ServiceError"
 )
 
-// ReferenceNames lists the reference's metrics. Those of SubscribeToCertificateUpdates stay
-// 0: no broker subscribes to certificates here yet.
+// ReferenceNames lists the reference's metrics.
 func ReferenceNames() []string {
 	return []string{
 		subscribeSuccess, subscribeFailure, verifySuccess, verifyFailure, authorizeSuccess, authorizeFailure,
@@ -38,6 +37,10 @@ func ReferenceNames() []string {
 //
 // authenticate stands for the three calls it replaces. Where it refuses the credential it
 // counts as a failed GetClientDeviceAuthToken alone, whichever of the first two said no.
+//
+// A broker that goes on asking for its certificate subscribes once.
+// SubscribeToCertificateUpdates.Failure stays 0: what it counts there, a machine without a
+// key algorithm, cannot be here.
 func ReferenceCounts(counts []OpCounts) map[string]uint64 {
 	sum := make(map[string]uint64)
 	for _, c := range counts {
@@ -59,6 +62,10 @@ func ReferenceCounts(counts []OpCounts) map[string]uint64 {
 			sum[tokenFailure] += credential
 			sum[authorizeSuccess] += c.Allowed
 			sum[authorizeFailure] += c.Denied
+		case authapi.OpCertificates:
+			if c.Certificates != nil {
+				sum[subscribeSuccess] += c.Certificates.Subscribed
+			}
 		}
 	}
 	return sum

@@ -110,6 +110,7 @@ func TestReferenceCounts(t *testing.T) {
 		{"bad arguments", OpCounts{Op: authapi.OpAuthorize, Refused: refused(messages.RefusedInvalidArguments)}, nil},
 		{"no permission", OpCounts{Op: authapi.OpAuthorize, Refused: refused(messages.RefusedUnauthorized)}, nil},
 		{"permissions renewed", OpCounts{Op: authapi.OpPermissions, Allowed: 1, Denied: 1}, nil},
+		{"a broker that subscribed, and asked twice since", OpCounts{Op: authapi.OpCertificates, Allowed: 3, Certificates: &CourierCounts{Subscribed: 1}}, []string{subscribeSuccess}},
 		{"closed", OpCounts{Op: authapi.OpClose, Allowed: 1}, nil},
 	} {
 		want := map[string]uint64{}

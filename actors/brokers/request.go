@@ -170,7 +170,7 @@ func (q *request) done() {
 		(*stop)()
 	}
 	if q.lane != nil {
-		q.lane.release()
+		q.lane.release(q)
 	}
 	q.desk.leave()
 }

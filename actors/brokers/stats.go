@@ -30,8 +30,10 @@ type OpCounts struct {
 	Dropped uint64            `json:"dropped"` // not answered: the reply subject was not the broker's own
 	Panics  uint64            `json:"panics"`  // bugs, answered with Service
 	Late    uint64            `json:"late"`    // answered with Busy because the core took too long
-	time    time.Duration
-	lastErr int // the last refusal code; -1 if there was none
+	// Certificates is what came of certificates requests; nil with other operations.
+	Certificates *CourierCounts `json:"certificates,omitempty"`
+	time         time.Duration
+	lastErr      int // the last refusal code; -1 if there was none
 }
 
 func (c *counters) snapshot() OpCounts {

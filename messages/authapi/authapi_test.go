@@ -48,7 +48,7 @@ func TestSubjectsOutsideTheProtocolAreRefused(t *testing.T) {
 		"gatehouse.v1.a.verify.x", "gatehouse.v1.a.verify ", "gatehouse.v1.a.Verify", "gatehouse.v2.a.verify",
 		"gatehouse.v1.*.verify", "gatehouse.v1.>", "gatehouse.v1.a b.verify", "gatehouse.v1.a\x00.verify",
 		"gatehouse.v1.push.verify", "gatehouse.v1.admin.verify", "gatehouse.v1.audit.close", "gatehouse.v1.events.token", "gatehouse.v1.auditor.token",
-		"gatehouse.v1." + strings.Repeat("a", 65) + ".verify", "gatehouse.v1.a.certificates",
+		"gatehouse.v1." + strings.Repeat("a", 65) + ".verify", "gatehouse.v1.a.certificate",
 	} {
 		if broker, op, err := ParseSubject(s); err == nil {
 			t.Errorf("%q: got %q %q, want an error", s, broker, op)
@@ -214,6 +214,7 @@ func TestRepliesThatLackTheAnswerAreErrors(t *testing.T) {
 		"token":     func(b []byte) error { _, err := ParseTokenReply(b); return err },
 		"authorize": func(b []byte) error { _, err := ParseAuthorizeReply(b); return err },
 		"grant":     func(b []byte) error { _, err := ParseGrantReply(b); return err },
+		"certs":     func(b []byte) error { _, err := ParseCertificatesReply(b); return err },
 		"closed":    func(b []byte) error { _, err := ParseSessionClosed(b); return err },
 		"policy":    func(b []byte) error { _, err := ParsePolicyChanged(b); return err },
 		"cert":      func(b []byte) error { _, err := ParseCertificateUpdated(b); return err },
@@ -271,7 +272,7 @@ func TestPushesReadBackWhatTheyWrite(t *testing.T) {
 	closed := SessionClosed{Stamp: stamp, TokenDigest: messages.Token("gh1_x").Digest().String(), Thing: "t", CertificateID: "c", Reason: "revoked"}
 	check(t, closed, ParseSessionClosed)
 	check(t, PolicyChanged{Stamp: stamp, PolicyRevision: 9}, ParsePolicyChanged)
-	check(t, CertificateUpdated{Stamp: stamp, Certificate: "PEM\n", CACertificates: []string{"A", "B"}}, ParseCertificateUpdated)
+	check(t, CertificateUpdated{Stamp: stamp, CertificateUpdate: testUpdate()}, ParseCertificateUpdated)
 	check(t, Heartbeat{Stamp: Stamp{Epoch: "e1"}}, ParseHeartbeat)
 }
 
@@ -319,7 +320,8 @@ func TestSchemasDescribeTheMessages(t *testing.T) {
 		"token-reply": TokenReply{}, "authorize-request": json.RawMessage(AppendAuthorizeRequest(nil, "t", "o", "r")), "authorize-reply": json.RawMessage(AuthorizeReply{}.AppendTo(nil)),
 		"authenticate-request": AuthenticateRequest{}, "permissions-request": TokenOnlyRequest{}, "close-request": TokenOnlyRequest{}, "close-reply": CloseReply{},
 		"authenticate-reply": fullGrant(), "permissions-reply": fullGrant(), "error-reply": ErrorReply{RetryAfterMs: 1},
-		"session-closed-push": SessionClosed{}, "policy-changed-push": PolicyChanged{}, "certificate-updated-push": CertificateUpdated{}, "heartbeat-push": Heartbeat{},
+		"session-closed-push": SessionClosed{}, "policy-changed-push": PolicyChanged{}, "certificate-updated-push": CertificateUpdated{CertificateUpdate: testUpdate()},
+		"certificates-request": CertificatesRequest{CertificateSigningRequest: "p", SealTo: "X", Held: "0"}, "certificates-reply": CertificatesReply{CertificateUpdate: testUpdate()}, "heartbeat-push": Heartbeat{},
 	}
 	files, err := fs.Glob(Schemas(), "*.json")
 	if err != nil || len(files) != len(types) {

@@ -19,6 +19,8 @@
 //	                                                             permissions, expiresAt, cacheTtlMs, …
 //	permissions   clientDeviceAuthToken                          as authenticate, compiled afresh
 //	close         clientDeviceAuthToken                          {}
+//	certificates  certificateOptions.certificateType,            certificate, caCertificates, trustBundle,
+//	              certificateSigningRequest or sealTo, held      serialNumber, notAfter, askAgainSeconds, …
 //
 // authenticate is verify, token, the connect decision and all permissions in one call;
 // with it a broker needs one call per connection and answers publishes and subscribes
@@ -57,6 +59,42 @@
 // a body that does not parse) must be treated as a deny of that action. MQTT 5 brokers
 // tell the two apart for the client: Not authorized (0x87) for a deny, Server busy
 // (0x89) or Server unavailable (0x88) for Busy, NotReady and a time-out.
+//
+// # Certificates
+//
+// certificates says "give me my current certificate; I hold the one named". Asking is
+// subscribing, acknowledging, mending a lost push and staying subscribed in one, and
+// harmless to repeat: the same key gets the same certificate until the next is due. A broker
+//
+//  1. makes a key, and asks with a certificate signing request in PEM. Of the request only
+//     the key counts, and its signature, which proves that the broker holds the private
+//     half: the common name is the broker's id, the other names are the core's addresses;
+//  2. serves with certificate and caCertificates behind it, in place of what it had, without
+//     dropping its clients. trustBundle is what clients must trust: while one authority
+//     follows another it holds both;
+//  3. asks again with held set to serialNumber, once it really serves with it. Until then
+//     the certificate counts as not delivered, and is pushed again each minute;
+//  4. asks again every askAgainSeconds, when it connects to NATS again, and when pushes
+//     carry a new epoch. A broker that has not asked for five times askAgainSeconds is taken
+//     for gone: nothing more is issued to it until it asks;
+//  5. takes certificate-updated pushes, which are whole: nothing has to be asked for them
+//     but what step 3 says. One with the serial number that is in use brings new authorities.
+//
+// A key that the daemon makes is for brokers that cannot make a request. Such a broker puts
+// sealTo in its place, the public half of an nkeys curve key ("X…"), keeps the seed, and opens
+// sealedPrivateKey with it and sealedBy (nkeys Open; the result is PKCS #8 in PEM). Each
+// certificate has a key of its own, and a daemon that was started again has forgotten the
+// former ones. No private key crosses NATS in the clear. Who can change messages on the way, a NATS
+// server that is not to be trusted, could put a curve key of its own in place: a
+// signing request has nothing to steal.
+//
+// A new key costs a new certificate, on record for ever: a broker may have ten at once and
+// then one a minute, beyond it is Busy; keep the key over a restart. One name is one holder: two
+// processes that ask under the same name take the certificate from each other.
+//
+// SERVER is for every broker. CLIENT makes its holder an internal component, which may do
+// everything; it, and CLIENT_AND_SERVER, are Unauthorized unless an operator has granted them
+// (`gatehouse broker add b --certificates server,client`).
 //
 // # Pushes
 //
@@ -110,6 +148,25 @@
 //	if (msg.headers?.get("Nats-Service-Error-Code")) throw new Error(msg.headers.get("Gatehouse-Error"));
 //	const grant = msg.json();
 //
-// Go programs have all of this, with a permission cache, in package
-// actors/brokers/client.
+// A certificate with nats.go, once csrPEM is made by x509.CreateCertificateRequest:
+//
+//	body, _ := json.Marshal(map[string]any{
+//		"certificateOptions":        map[string]string{"certificateType": "SERVER"},
+//		"certificateSigningRequest": csrPEM,
+//		"held":                      held, // "" before the first
+//	})
+//	msg, err := nc.Request("gatehouse.v1.b.certificates", body, 10*time.Second)
+//
+// and one for a sealed key with nats.js (@nats-io/nkeys):
+//
+//	const curve = createCurve();
+//	const msg = await nc.request("gatehouse.v1.b.certificates", JSON.stringify({
+//	  certificateOptions: { certificateType: "SERVER" },
+//	  sealTo: curve.getPublicKey(),
+//	}), { timeout: 10000 });
+//	const c = msg.json();
+//	const key = curve.open(Buffer.from(c.sealedPrivateKey, "base64"), c.sealedBy);
+//
+// Go programs have all of this, with a permission cache and a tls.Config that is always
+// current, in package actors/brokers/client.
 package authapi

@@ -44,12 +44,11 @@ type PolicyChanged struct {
 	PolicyRevision uint64 `json:"policyRevision"`
 }
 
-// CertificateUpdated brings a broker its new server certificate: leaf and
-// intermediates in PEM, and the authorities that clients should trust.
+// CertificateUpdated brings a broker its new certificate, whole; the broker acknowledges it
+// with its next certificates request.
 type CertificateUpdated struct {
 	Stamp
-	Certificate    string   `json:"certificate"`
-	CACertificates []string `json:"caCertificates"`
+	CertificateUpdate
 }
 
 // Heartbeat tells that the daemon lives and what the last push was.
@@ -88,18 +87,9 @@ func ParsePolicyChanged(body []byte) (PolicyChanged, error) {
 // ParseCertificateUpdated reads the body of a certificate-updated push.
 func ParseCertificateUpdated(body []byte) (CertificateUpdated, error) {
 	var p CertificateUpdated
-	authority := func(r *reader) error {
-		var s string
-		err := text(&s)(r)
-		p.CACertificates = append(p.CACertificates, s)
-		return err
-	}
-	err := decodePush(body, &p.Stamp,
-		field{"certificate", text(&p.Certificate)},
-		field{"caCertificates", list(authority)},
-	)
-	if err == nil && p.Certificate == "" {
-		err = errors.New("no certificate")
+	err := decodePush(body, &p.Stamp, p.fields()...)
+	if err == nil {
+		err = p.check()
 	}
 	if err != nil {
 		return CertificateUpdated{}, fmt.Errorf("push %s: %w", PushCertificateUpdated, err)

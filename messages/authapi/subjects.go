@@ -43,11 +43,12 @@ const (
 	OpAuthenticate Op = "authenticate"
 	OpPermissions  Op = "permissions"
 	OpClose        Op = "close"
+	OpCertificates Op = "certificates"
 )
 
 // Ops lists every operation, in the order documents show them.
 func Ops() []Op {
-	return []Op{OpVerify, OpToken, OpAuthorize, OpAuthenticate, OpPermissions, OpClose}
+	return []Op{OpVerify, OpToken, OpAuthorize, OpAuthenticate, OpPermissions, OpClose, OpCertificates}
 }
 
 // Push is a kind of message the daemon sends unasked; its value is the last token of
@@ -94,7 +95,7 @@ func ParseSubject(subject string) (messages.BrokerID, Op, error) {
 		return "", "", err
 	}
 	switch o := Op(op); o {
-	case OpVerify, OpToken, OpAuthorize, OpAuthenticate, OpPermissions, OpClose:
+	case OpVerify, OpToken, OpAuthorize, OpAuthenticate, OpPermissions, OpClose, OpCertificates:
 		return broker, o, nil
 	}
 	return "", "", fmt.Errorf("subject %.120q: no operation %.40q", subject, op)

@@ -44,7 +44,7 @@ var directions = []direction{
 	{"actors/brokers/natsmqtt/**", []string{"messages/**", "actors/brokers/client/**", "actors/brokers/natsmqtt/**"}, adapter},
 	{"actors/brokers/httpauth/**", []string{"messages/**", "actors/brokers/client/**", "actors/brokers/httpauth/**"}, adapter},
 	{"actors/brokers/**", []string{"messages/**", "actors/brokers/**"}, seams},
-	{"actors/gate", []string{"messages/**", "actors", "actors/brokers", "actors/policy", "projections"}, "the one place where brokers, entities and read models meet, the same for the daemon, the simulator and the benchmarks"},
+	{"actors/gate", []string{"messages/**", "actors", "actors/brokers", "actors/policy", "actors/ca", "projections"}, "the one place where brokers, entities, the authority and read models meet, the same for the daemon, the simulator and the benchmarks"},
 	{"actors/actorstest/**", []string{"messages/**", "eventlog/**", "actors", "actors/actorstest/**"}, "the host's fakes know the host"},
 	{"actors", append([]string{"messages/**", "eventlog", "actors/keys/**"}, pureDirs...), "the host runs deciders over the log; brokers, cloud and views reach it through cmd"},
 	{"projections/**", []string{"messages/**", "eventlog", "actors/policy", "actors/config", "projections/**"}, "read models are folded from the log alone and can be deleted at any time; policy and config parse the documents in it"},

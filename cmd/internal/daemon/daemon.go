@@ -53,6 +53,7 @@ type Daemon struct {
 	conn        *brokers.Conn
 	users       *users
 	pusher      atomic.Pointer[brokers.Pusher]
+	courier     *brokers.Courier
 	desk        *brokers.Desk
 	mqtt        *mochi.Broker
 	client      *client.Client

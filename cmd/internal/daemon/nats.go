@@ -29,10 +29,17 @@ func (d *Daemon) startNATS(context.Context) error {
 	if err := d.startPusher(); err != nil {
 		return err
 	}
+	d.courier, err = brokers.NewCourier(brokers.CourierConfig{
+		Issuer: gate.NewIssuer(d.authority.Load(), mqttSubscriber), Pusher: d.pusher.Load(), Log: d.logger,
+	})
+	if err != nil {
+		return err
+	}
+	d.onClose(d.courier.Close)
 	d.desk, err = brokers.OpenDesk(brokers.DeskConfig{
 		Conn: d.conn,
-		Gate: gate.New(d.sys, d.views, d.trust, d.denials),
-		Log:  d.logger, Version: Version, Instance: d.epoch,
+		Gate: gate.New(d.sys, d.views, d.trust, d.denials), Courier: d.courier,
+		Log: d.logger, Version: Version, Instance: d.epoch,
 	})
 	if err != nil {
 		return err

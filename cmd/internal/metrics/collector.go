@@ -102,6 +102,12 @@ func (e exporter) requests(counts []brokers.OpCounts) {
 		e.counter(requestsLate, float64(c.Late), op)
 		e.counter(requestsDropped, float64(c.Dropped), op)
 		e.counter(requestPanics, float64(c.Panics), op)
+		if n := c.Certificates; n != nil {
+			e.counter(brokerCertificates, float64(n.Issued), "issued")
+			e.counter(brokerCertificates, float64(n.Pushed), "pushed")
+			e.counter(brokerCertificates, float64(n.Acknowledged), "acknowledged")
+			e.counter(brokerCertificates, float64(n.Lapsed), "lapsed")
+		}
 	}
 }
 
@@ -176,13 +182,14 @@ var (
 	info      = describe("info", "1; the labels say which Gatehouse this is.", "version", "mode")
 	startTime = describe("start_time_seconds", "When the daemon started, in Unix time.")
 
-	requests        = describe("requests_total", "Requests of brokers, by operation and outcome.", "op", "outcome")
-	requestsLate    = describe("requests_late_total", "Requests answered with Busy because the core took too long; also counted as busy.", "op")
-	requestsDropped = describe("requests_dropped_total", "Requests not answered: the reply subject was not the broker's own.", "op")
-	requestPanics   = describe("request_panics_total", "Requests that met a bug, answered with Service.", "op")
-	denials         = describe("denials_total", "Refusals of devices and of their actions, by what they were for.", "class")
-	panics          = describe("entity_panics_total", "Handlers of entities that panicked.")
-	entities        = describe("entities", "Entities resident in memory.")
+	requests           = describe("requests_total", "Requests of brokers, by operation and outcome.", "op", "outcome")
+	requestsLate       = describe("requests_late_total", "Requests answered with Busy because the core took too long; also counted as busy.", "op")
+	requestsDropped    = describe("requests_dropped_total", "Requests not answered: the reply subject was not the broker's own.", "op")
+	requestPanics      = describe("request_panics_total", "Requests that met a bug, answered with Service.", "op")
+	brokerCertificates = describe("broker_certificates_total", "Certificates for brokers that ask over NATS: issued, pushed (again, too), acknowledged; and subscriptions that lapsed because nobody asked.", "step")
+	denials            = describe("denials_total", "Refusals of devices and of their actions, by what they were for.", "class")
+	panics             = describe("entity_panics_total", "Handlers of entities that panicked.")
+	entities           = describe("entities", "Entities resident in memory.")
 
 	devices       = describe("devices", "Devices something is stored about.")
 	certificates  = describe("certificates", "Certificates something is stored about.")
