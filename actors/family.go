@@ -105,7 +105,7 @@ func (s *System) familyOf(stream messages.StreamID) (family, error) {
 	case messages.StreamCA:
 		return authorities, nil
 	case messages.StreamClock, messages.StreamCredentials,
-		messages.StreamLifecycle, messages.StreamStrangers:
+		messages.StreamLifecycle, messages.StreamStrangers, messages.StreamBrokers:
 		return journals, nil
 	}
 	return family{}, fmt.Errorf("stream %q belongs to no family", stream)

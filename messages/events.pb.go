@@ -2471,6 +2471,122 @@ func (x *Stopped) GetReason() string {
 	return ""
 }
 
+// BrokerPermitted: the journal of brokers, on an operator's word: the types of
+// certificates that a broker may have, these and no others. Grants.
+type BrokerPermitted struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Broker        string                 `protobuf:"bytes,1,opt,name=broker,proto3" json:"broker,omitempty"`
+	Certificates  []string               `protobuf:"bytes,2,rep,name=certificates,proto3" json:"certificates,omitempty"` // SERVER, CLIENT: both together make CLIENT_AND_SERVER
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BrokerPermitted) Reset() {
+	*x = BrokerPermitted{}
+	mi := &file_events_proto_msgTypes[36]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BrokerPermitted) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BrokerPermitted) ProtoMessage() {}
+
+func (x *BrokerPermitted) ProtoReflect() protoreflect.Message {
+	mi := &file_events_proto_msgTypes[36]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BrokerPermitted.ProtoReflect.Descriptor instead.
+func (*BrokerPermitted) Descriptor() ([]byte, []int) {
+	return file_events_proto_rawDescGZIP(), []int{36}
+}
+
+func (x *BrokerPermitted) GetBroker() string {
+	if x != nil {
+		return x.Broker
+	}
+	return ""
+}
+
+func (x *BrokerPermitted) GetCertificates() []string {
+	if x != nil {
+		return x.Certificates
+	}
+	return nil
+}
+
+// BrokerRestricted: the journal of brokers, on an operator's word: the types that are left
+// of those a broker might have. Restricts.
+type BrokerRestricted struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Broker        string                 `protobuf:"bytes,1,opt,name=broker,proto3" json:"broker,omitempty"`
+	Certificates  []string               `protobuf:"bytes,2,rep,name=certificates,proto3" json:"certificates,omitempty"`
+	Removed       bool                   `protobuf:"varint,3,opt,name=removed,proto3" json:"removed,omitempty"` // it may not ask for anything any more
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BrokerRestricted) Reset() {
+	*x = BrokerRestricted{}
+	mi := &file_events_proto_msgTypes[37]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BrokerRestricted) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BrokerRestricted) ProtoMessage() {}
+
+func (x *BrokerRestricted) ProtoReflect() protoreflect.Message {
+	mi := &file_events_proto_msgTypes[37]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BrokerRestricted.ProtoReflect.Descriptor instead.
+func (*BrokerRestricted) Descriptor() ([]byte, []int) {
+	return file_events_proto_rawDescGZIP(), []int{37}
+}
+
+func (x *BrokerRestricted) GetBroker() string {
+	if x != nil {
+		return x.Broker
+	}
+	return ""
+}
+
+func (x *BrokerRestricted) GetCertificates() []string {
+	if x != nil {
+		return x.Certificates
+	}
+	return nil
+}
+
+func (x *BrokerRestricted) GetRemoved() bool {
+	if x != nil {
+		return x.Removed
+	}
+	return false
+}
+
 var File_events_proto protoreflect.FileDescriptor
 
 const file_events_proto_rawDesc = "" +
@@ -2649,7 +2765,14 @@ const file_events_proto_rawDesc = "" +
 	"\x04mode\x18\x03 \x01(\tR\x04mode\"7\n" +
 	"\aStopped\x12\x14\n" +
 	"\x05epoch\x18\x01 \x01(\tR\x05epoch\x12\x16\n" +
-	"\x06reason\x18\x02 \x01(\tR\x06reason*j\n" +
+	"\x06reason\x18\x02 \x01(\tR\x06reason\"M\n" +
+	"\x0fBrokerPermitted\x12\x16\n" +
+	"\x06broker\x18\x01 \x01(\tR\x06broker\x12\"\n" +
+	"\fcertificates\x18\x02 \x03(\tR\fcertificates\"h\n" +
+	"\x10BrokerRestricted\x12\x16\n" +
+	"\x06broker\x18\x01 \x01(\tR\x06broker\x12\"\n" +
+	"\fcertificates\x18\x02 \x03(\tR\fcertificates\x12\x18\n" +
+	"\aremoved\x18\x03 \x01(\bR\aremoved*j\n" +
 	"\x06Source\x12\x16\n" +
 	"\x12SOURCE_UNSPECIFIED\x10\x00\x12\x10\n" +
 	"\fSOURCE_CLOUD\x10\x01\x12\x10\n" +
@@ -2684,7 +2807,7 @@ func file_events_proto_rawDescGZIP() []byte {
 }
 
 var file_events_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_events_proto_msgTypes = make([]protoimpl.MessageInfo, 36)
+var file_events_proto_msgTypes = make([]protoimpl.MessageInfo, 38)
 var file_events_proto_goTypes = []any{
 	(Source)(0),                  // 0: gatehouse.events.v1.Source
 	(CloseReason)(0),             // 1: gatehouse.events.v1.CloseReason
@@ -2724,6 +2847,8 @@ var file_events_proto_goTypes = []any{
 	(*CredentialsServed)(nil),    // 35: gatehouse.events.v1.CredentialsServed
 	(*Started)(nil),              // 36: gatehouse.events.v1.Started
 	(*Stopped)(nil),              // 37: gatehouse.events.v1.Stopped
+	(*BrokerPermitted)(nil),      // 38: gatehouse.events.v1.BrokerPermitted
+	(*BrokerRestricted)(nil),     // 39: gatehouse.events.v1.BrokerRestricted
 }
 var file_events_proto_depIdxs = []int32{
 	0,  // 0: gatehouse.events.v1.CertificateVerified.source:type_name -> gatehouse.events.v1.Source
@@ -2756,7 +2881,7 @@ func file_events_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_events_proto_rawDesc), len(file_events_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   36,
+			NumMessages:   38,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -167,6 +167,7 @@ const (
 	// StreamStrangers holds sampled denials of those who have no entity of their own: a
 	// certificate that was never trusted leaves no stream (design.md, section 4).
 	StreamStrangers StreamID = "core/strangers"
+	StreamBrokers   StreamID = "core/brokers"
 )
 
 // The families of streams that have one member per name.
@@ -224,7 +225,7 @@ func ParseStreamID(s string) (StreamID, error) {
 		return StreamID(s), nil
 	}
 	switch id := StreamID(s); id {
-	case StreamPolicy, StreamConfig, StreamCA, StreamSync, StreamClock, StreamCredentials, StreamLifecycle, StreamStrangers:
+	case StreamPolicy, StreamConfig, StreamCA, StreamSync, StreamClock, StreamCredentials, StreamLifecycle, StreamStrangers, StreamBrokers:
 		return id, nil
 	}
 	return "", fmt.Errorf("stream %.80q: %w: want certificate/<id>, device/<thing>, component/<name> or core/<name>", s, ErrInvalidID)

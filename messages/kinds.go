@@ -46,6 +46,9 @@ const (
 
 	KindStarted Kind = 100
 	KindStopped Kind = 101
+
+	KindBrokerPermitted  Kind = 110
+	KindBrokerRestricted Kind = 111
 )
 
 // Class says what an event may do to what is allowed (design.md, section 3).
@@ -119,6 +122,8 @@ var kinds = map[Kind]kindInfo{
 	KindCredentialsServed:    {"CredentialsServed", Records, 1, func() Event { return new(CredentialsServed) }},
 	KindStarted:              {"Started", Records, 1, func() Event { return new(Started) }},
 	KindStopped:              {"Stopped", Records, 1, func() Event { return new(Stopped) }},
+	KindBrokerPermitted:      {"BrokerPermitted", Grants, 1, func() Event { return new(BrokerPermitted) }},
+	KindBrokerRestricted:     {"BrokerRestricted", Restricts, 1, func() Event { return new(BrokerRestricted) }},
 }
 
 // AllKinds lists every kind this program knows, in no order.
@@ -274,3 +279,9 @@ func (*Started) Kind() Kind { return KindStarted }
 
 // Kind implements Event.
 func (*Stopped) Kind() Kind { return KindStopped }
+
+// Kind implements Event.
+func (*BrokerPermitted) Kind() Kind { return KindBrokerPermitted }
+
+// Kind implements Event.
+func (*BrokerRestricted) Kind() Kind { return KindBrokerRestricted }

@@ -64,6 +64,7 @@ type Views struct {
 	thingsVersion uint64
 	names         atomic.Pointer[names] // what Things listed last
 
+	brokers      atomic.Pointer[map[messages.BrokerID]BrokerRights]
 	policy       atomic.Pointer[policyState]
 	section      atomic.Pointer[config.Section]
 	override     atomic.Pointer[int64] // trust duration set by hand, ms (dev, simulator)
@@ -179,6 +180,8 @@ func (v *Views) apply(rec *messages.Record, e messages.Event) {
 		v.refreshed(rec, e)
 	case *messages.AccessDenied:
 		v.accessDenied(rec, e)
+	case *messages.BrokerPermitted:
+		v.brokerPermitted(e)
 	case *messages.SessionClosed:
 		v.sessionClosed(rec, e)
 		v.Restrict(rec.Stream, e, rec.At)
@@ -221,6 +224,8 @@ func (v *Views) Restrict(stream messages.StreamID, e messages.Event, at messages
 		v.reanchored(e)
 	case *messages.PolicyReplaced:
 		v.policyDecided(e)
+	case *messages.BrokerRestricted:
+		v.brokerRestricted(e)
 	}
 }
 
@@ -295,6 +300,9 @@ func (v *Views) Quarantine(stream messages.StreamID) {
 	}
 	if name, ok := stream.Component(); ok {
 		v.endAll(v.sessionsOfComponent(name), messages.CloseReason_CLOSE_QUARANTINED, "the component's records cannot be read")
+	}
+	if stream == messages.StreamBrokers {
+		v.changeBroker(anyBroker, func(BrokerRights) BrokerRights { return BrokerRights{} })
 	}
 	if stream == messages.StreamPolicy {
 		v.policy.Store(&policyState{current: emptyPolicy(), seq: v.policy.Load().seq})

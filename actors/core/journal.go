@@ -1,5 +1,5 @@
 // Package core decides about the core's own streams: the documents in force (policy and
-// configuration), and the journals of facts that need no judgement (clock, life cycle, strangers). It is pure.
+// configuration), and the journals of facts that need no judgement (clock, life cycle, strangers, brokers). It is pure.
 package core
 
 import (
@@ -18,6 +18,7 @@ var allowed = map[messages.StreamID][]messages.Kind{
 	messages.StreamCredentials: {messages.KindCredentialsServed},
 	messages.StreamLifecycle:   {messages.KindStarted, messages.KindStopped},
 	messages.StreamStrangers:   {messages.KindAccessDenied},
+	messages.StreamBrokers:     {messages.KindBrokerPermitted, messages.KindBrokerRestricted},
 }
 
 // DecideJournal records a fact on the stream it belongs to.

@@ -1,8 +1,10 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -14,23 +16,31 @@ import (
 
 func (a *app) brokerCommand() *cobra.Command {
 	c := &cobra.Command{Use: "broker", Short: "Let brokers in"}
+	c.AddCommand(a.brokerAddCommand())
 	c.AddCommand(&cobra.Command{
-		Use:   "add NAME",
-		Short: "Make a broker's credentials and let it in at once",
-		Long: `Make an nkey for a broker, let it in at once with the permissions it needs and no
-others, and print where its credentials are and how a NATS client uses them.`,
-		Example: example("gatehouse broker add mosquitto --dir ./gh"),
+		Use:   "remove NAME",
+		Short: "Take a broker's credentials and end what it has open",
+		Long: `Take a broker's credentials: its connection ends at once, its sessions end, no
+certificate is issued to it any more, and what it still asks is refused. The certificate it
+has is valid until it ends. "broker add" lets it in again, with new credentials.`,
+		Example: example("gatehouse broker remove mosquitto --dir ./gh"),
 		Args:    cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
 			name, err := authapi.ParseBroker(args[0])
 			if err != nil {
 				return err
 			}
-			var added daemon.BrokerAdded
-			if err := a.ask(c.Context(), daemon.OpBrokerAdd, daemon.BrokerRequest{Name: name}, &added); err != nil {
+			var removed daemon.BrokerRemoved
+			if err := a.ask(c.Context(), daemon.OpBrokerRemove, daemon.BrokerRequest{Name: name}, &removed); err != nil {
 				return err
 			}
-			return a.show(added, func(w io.Writer) error { return printBroker(w, added) })
+			return a.show(removed, func(w io.Writer) error {
+				fmt.Fprintf(w, "broker %s is removed; %d sessions end\n", removed.Name, removed.Sessions)
+				if removed.External {
+					fmt.Fprintln(w, "take its user out of the NATS server's configuration, too")
+				}
+				return nil
+			})
 		},
 	})
 	c.AddCommand(&cobra.Command{
@@ -67,6 +77,64 @@ and nats.creds (DIR/brokers/gatehouse.creds) in gatehouse.yaml.`,
 	return c
 }
 
+func (a *app) brokerAddCommand() *cobra.Command {
+	var certificates []string
+	c := &cobra.Command{
+		Use:   "add NAME",
+		Short: "Make a broker's credentials and let it in at once",
+		Long: `Make an nkey for a broker, let it in at once with the permissions it needs and no
+others, and print where its credentials are and how a NATS client uses them.
+
+A new broker may have certificates by which it serves. --certificates says which it may have
+from now on: server, client, both as server,client, or none. Who holds a client's
+certificate is an internal component, which may do everything.`,
+		Example: example("gatehouse broker add mosquitto --dir ./gh",
+			"gatehouse broker add bridge --certificates client --dir ./gh"),
+		Args: cobra.ExactArgs(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			name, err := authapi.ParseBroker(args[0])
+			if err != nil {
+				return err
+			}
+			q := daemon.BrokerRequest{Name: name}
+			if c.Flags().Changed("certificates") {
+				if q.Certificates, err = certificateTypes(certificates); err != nil {
+					return err
+				}
+			}
+			var added daemon.BrokerAdded
+			if err := a.ask(c.Context(), daemon.OpBrokerAdd, q, &added); err != nil {
+				return err
+			}
+			return a.show(added, func(w io.Writer) error { return printBroker(w, added) })
+		},
+	}
+	c.Flags().StringSliceVar(&certificates, "certificates", nil, "certificates it may have: server, client, or none (default: as before; server for a new broker)")
+	_ = c.RegisterFlagCompletionFunc("certificates", cobra.FixedCompletions([]string{"server", "client", "server,client", "none"}, cobra.ShellCompDirectiveNoFileComp))
+	return c
+}
+
+// certificateTypes reads the flag --certificates.
+func certificateTypes(list []string) (*[]string, error) {
+	types := []string{}
+	for _, word := range list {
+		switch word {
+		case "server", "client":
+			types = append(types, strings.ToUpper(word))
+		case "none":
+			if len(list) > 1 {
+				return nil, errors.New("--certificates none goes with nothing else")
+			}
+		default:
+			return nil, fmt.Errorf("--certificates %.40q: want server, client, server,client or none", word)
+		}
+	}
+	if len(list) == 0 {
+		return nil, errors.New("--certificates is empty: want server, client, server,client or none")
+	}
+	return &types, nil
+}
+
 func printBroker(w io.Writer, b daemon.BrokerAdded) error {
 	// A server that knows plain nkeys does not want the JWT of the credentials file.
 	flag := "--creds"
@@ -78,13 +146,25 @@ func printBroker(w io.Writer, b daemon.BrokerAdded) error {
   server       %[3]s
   credentials  %[4]s (a secret: give it to the broker alone)
   inbox        %[5]s (set it: replies elsewhere are dropped)
+  certificates %[8]s
 
 try it:
   nats --server %[3]s %[7]s %[4]s --inbox-prefix %[5]s \
     request %[6]s '{"clientDeviceAuthToken":"…","operation":"mqtt:publish","resource":"mqtt:topic:x"}'
 `, b.Name, authapi.SubjectPrefix+string(b.Name)+".", b.URL, here(b.File), authapi.InboxPrefix(b.Name),
-		authapi.Subject(messages.BrokerID(b.Name), authapi.OpAuthorize), flag)
+		authapi.Subject(messages.BrokerID(b.Name), authapi.OpAuthorize), flag, certificatesText(b.Certificates))
 	return err
+}
+
+func certificatesText(types []string) string {
+	if len(types) == 0 {
+		return "none"
+	}
+	text := strings.ToLower(strings.Join(types, ", "))
+	if slices.Contains(types, string(authapi.CertificateClient)) {
+		text += ": as an internal component its holder may do everything"
+	}
+	return text
 }
 
 func (a *app) statusCommand() *cobra.Command {

@@ -146,9 +146,21 @@ type ExplainRequest struct {
 	Resource    string `json:"resource,omitempty"`
 }
 
-// BrokerRequest names a broker to be let in.
+// BrokerRequest names a broker to be let in, or to be removed.
 type BrokerRequest struct {
 	Name messages.BrokerID `json:"name"`
+	// Certificates are the types it may have from now on, SERVER and CLIENT or none; nil:
+	// those it might have before, SERVER where nobody said anything.
+	Certificates *[]string `json:"certificates,omitempty"`
+}
+
+// BrokerRemoved says what became of a broker.
+type BrokerRemoved struct {
+	Name     messages.BrokerID `json:"name"`
+	Sessions int               `json:"sessions"` // that were open, and end
+	// External: the NATS server is not the embedded one, so that its configuration still
+	// lets the broker in; the daemon refuses what it asks.
+	External bool `json:"external"`
 }
 
 // BrokerAdded says where a broker's credentials are.
@@ -156,6 +168,8 @@ type BrokerAdded struct {
 	Name messages.BrokerID `json:"name"`
 	File string            `json:"file"`
 	URL  string            `json:"url"`
+	// Certificates are the types it may have.
+	Certificates []string `json:"certificates"`
 	// External: the NATS server is not the embedded one, so Entry must be added to its
 	// configuration by hand.
 	External bool   `json:"external"`
@@ -191,6 +205,8 @@ func (d *Daemon) startAdmin(context.Context) error {
 			OpForget:     handle(d.forget),
 			OpBrokerAdd:  handle(d.brokerAdd),
 			OpRefresh:    handle(d.refreshNow),
+
+			OpBrokerRemove: handle(d.brokerRemove),
 		},
 		Audit: map[string]admin.Handler{
 			OpStatus:     handle(d.status),
@@ -416,14 +432,6 @@ func (d *Daemon) forget(ctx context.Context, q DeviceRequest) (Done, error) {
 		return Done{}, err
 	}
 	return d.order(ctx, messages.ForgetDevice{Thing: name, Source: messages.Source_SOURCE_OPERATOR, Reason: q.Reason})
-}
-
-func (d *Daemon) brokerAdd(_ context.Context, q BrokerRequest) (BrokerAdded, error) {
-	added, err := d.AddBroker(q.Name)
-	if err != nil {
-		return BrokerAdded{}, messages.Refuse(messages.RefusedInvalidArguments, "%v", err)
-	}
-	return added, nil
 }
 
 func (d *Daemon) explain(ctx context.Context, q ExplainRequest) (projections.Explanation, error) {

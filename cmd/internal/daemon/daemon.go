@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -54,6 +55,7 @@ type Daemon struct {
 	users       *users
 	pusher      atomic.Pointer[brokers.Pusher]
 	courier     *brokers.Courier
+	admitting   sync.Mutex // held while an operator adds or removes a broker
 	desk        *brokers.Desk
 	mqtt        *mochi.Broker
 	client      *client.Client

@@ -3,7 +3,6 @@ package daemon
 import (
 	"context"
 	"fmt"
-	"strings"
 	"sync"
 	"time"
 
@@ -17,20 +16,20 @@ import (
 
 // startNATS starts the embedded server with its users, the desk (not ready yet) and the
 // pushes.
-func (d *Daemon) startNATS(context.Context) error {
+func (d *Daemon) startNATS(ctx context.Context) error {
 	err := d.connectNATS()
 	if err != nil {
 		return err
 	}
 	d.onClose(d.conn.Close)
-	if err := d.addUsers(); err != nil {
+	if err := d.addUsers(ctx); err != nil {
 		return err
 	}
 	if err := d.startPusher(); err != nil {
 		return err
 	}
 	d.courier, err = brokers.NewCourier(brokers.CourierConfig{
-		Issuer: gate.NewIssuer(d.authority.Load(), mqttSubscriber), Pusher: d.pusher.Load(), Log: d.logger,
+		Issuer: gate.NewIssuer(d.authority.Load(), mqttSubscriber), Pusher: d.pusher.Load(), Log: d.logger, Permit: d.mayHave,
 	})
 	if err != nil {
 		return err
@@ -38,7 +37,7 @@ func (d *Daemon) startNATS(context.Context) error {
 	d.onClose(d.courier.Close)
 	d.desk, err = brokers.OpenDesk(brokers.DeskConfig{
 		Conn: d.conn,
-		Gate: gate.New(d.sys, d.views, d.trust, d.denials), Courier: d.courier,
+		Gate: gate.New(d.sys, d.views, d.trust, d.denials), Courier: d.courier, Permit: d.mayAsk,
 		Log: d.logger, Version: Version, Instance: d.epoch,
 	})
 	if err != nil {
@@ -77,7 +76,7 @@ func (d *Daemon) connectNATS() error {
 
 // addUsers lets in the operators and brokers that are known, and makes those that the
 // configuration wants.
-func (d *Daemon) addUsers() error {
+func (d *Daemon) addUsers(ctx context.Context) error {
 	var err error
 	if d.users, err = openUsers(d.cfg.Dir); err != nil {
 		return err
@@ -88,6 +87,9 @@ func (d *Daemon) addUsers() error {
 		}
 	}
 	for _, name := range d.cfg.Brokers {
+		if err := d.permit(ctx, name, nil); err != nil { // whom the configuration lets in, nobody has removed
+			return err
+		}
 		if _, err := d.users.ensure(string(name)); err != nil {
 			return err
 		}
@@ -136,30 +138,6 @@ func (d *Daemon) startPusher() error {
 		wg.Wait()
 	})
 	return nil
-}
-
-// AddBroker makes credentials for a broker and lets it in at once: at the embedded
-// server; for an external one it returns the entry to add to that server's users.
-func (d *Daemon) AddBroker(name messages.BrokerID) (BrokerAdded, error) {
-	// It came over the wire: it names a file, and must not name us or an operator.
-	if _, err := authapi.ParseBroker(string(name)); err != nil {
-		return BrokerAdded{}, err
-	}
-	c, err := d.users.ensure(string(name))
-	if err != nil {
-		return BrokerAdded{}, err
-	}
-	if err := d.letIn(string(name), c.Public); err != nil {
-		return BrokerAdded{}, err
-	}
-	d.pusher.Load().AddBroker(name)
-	var entry strings.Builder
-	if err := brokers.WriteUserConfig(&entry, brokers.User{Name: string(name), Public: c.Public}); err != nil {
-		return BrokerAdded{}, err
-	}
-	return BrokerAdded{
-		Name: name, File: CredsFile(d.cfg.Dir, string(name)), URL: d.NATSURL(), External: d.server == nil, Entry: entry.String(),
-	}, nil
 }
 
 // startMQTT starts the embedded broker. It is a broker like any other: it asks over
@@ -229,12 +207,7 @@ func (d *Daemon) closeLeftOver() {
 		return
 	}
 	stop := d.clock.AfterFunc(leftOverGrace, func() {
-		for _, s := range left {
-			d.sys.Submit(context.Background(), messages.CloseSession{
-				Thing: s.Thing, Component: s.Component, Session: s.Digest, Reason: messages.CloseReason_CLOSE_BY_BROKER,
-				Detail: "its connection ended with the former run of the embedded broker",
-			}, messages.Cause{Broker: localBroker}, func(messages.Reply) {})
-		}
+		d.closeSessions(left, "its connection ended with the former run of the embedded broker", messages.Cause{Broker: localBroker})
 	})
 	d.onClose(func() { stop() })
 }

@@ -130,6 +130,42 @@ func (u *users) add(name, path string) (brokers.Credentials, error) {
 	return c, WriteFile(path, c.File(), 0o400)
 }
 
+// knows says whether name has keys.
+func (u *users) knows(name string) bool {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if err := u.read(); err != nil {
+		return true // whoever asks goes on, and meets the error
+	}
+	return len(u.keys[name]) > 0
+}
+
+// remove takes the keys of name, and its credentials.
+func (u *users) remove(name string) error {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	unlock, err := u.lock()
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	if err := u.read(); err != nil {
+		return err
+	}
+	delete(u.keys, name)
+	doc, err := json.MarshalIndent(u.keys, "", "  ")
+	if err != nil {
+		return err
+	}
+	if err := WriteFile(u.file(), doc, 0o600); err != nil {
+		return err
+	}
+	if err := os.Remove(filepath.Join(u.dir, name+".creds")); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
 func newCredentials(name string) (brokers.Credentials, error) {
 	switch name {
 	case authapi.ServiceName:

@@ -1,0 +1,176 @@
+package daemon
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/json"
+	"encoding/pem"
+	"errors"
+	"io/fs"
+	"os"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/gatehouse-edge/gatehouse/actors/brokers/client"
+	"github.com/gatehouse-edge/gatehouse/messages"
+	"github.com/gatehouse-edge/gatehouse/messages/authapi"
+)
+
+// ownBroker is a broker that asks by hand.
+type ownBroker struct {
+	c      *core
+	name   messages.BrokerID
+	nc     *nats.Conn
+	closed chan struct{}
+	csr    string
+}
+
+func (c *core) broker(name messages.BrokerID) *ownBroker {
+	c.t.Helper()
+	creds, err := os.ReadFile(CredsFile(c.cfg.Dir, string(name)))
+	must(c.t, err)
+	options, err := client.Options(name, creds)
+	must(c.t, err)
+	b := &ownBroker{c: c, name: name, closed: make(chan struct{})}
+	b.nc, err = nats.Connect("", append(options, c.server.Local(), nats.NoReconnect(), nats.ClosedHandler(func(*nats.Conn) { close(b.closed) }))...)
+	must(c.t, err)
+	c.t.Cleanup(b.nc.Close)
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	must(c.t, err)
+	der, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{}, key)
+	must(c.t, err)
+	b.csr = string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: der}))
+	return b
+}
+
+// ask asks for a certificate and returns the error's name.
+func (b *ownBroker) ask(usage authapi.CertificateType) string {
+	b.c.t.Helper()
+	body, err := json.Marshal(authapi.CertificatesRequest{
+		CertificateOptions: authapi.CertificateOptions{CertificateType: usage}, CertificateSigningRequest: b.csr,
+	})
+	must(b.c.t, err)
+	m, err := b.nc.Request(authapi.Subject(b.name, authapi.OpCertificates), body, 20*time.Second)
+	must(b.c.t, err)
+	if name := m.Header.Get(authapi.HeaderError); name != "" {
+		return name
+	}
+	a, err := authapi.ParseCertificatesReply(m.Data)
+	must(b.c.t, err)
+	block, _ := pem.Decode([]byte(a.Certificate))
+	leaf, err := x509.ParseCertificate(block.Bytes)
+	must(b.c.t, err)
+	if leaf.Subject.CommonName != string(b.name) {
+		b.c.t.Errorf("the certificate is %s's", leaf.Subject.CommonName)
+	}
+	return "ok"
+}
+
+// TestBrokersCertificatesAreGranted: SERVER for all; CLIENT and both at once by an operator's
+// word, which is in the log, survives a restart, and is taken back at once.
+func TestBrokersCertificatesAreGranted(t *testing.T) {
+	c := newCore(t, "")
+	add := func(types *[]string, want ...string) {
+		t.Helper()
+		added, err := c.brokerAdd(t.Context(), BrokerRequest{Name: "b", Certificates: types})
+		must(t, err)
+		if !slices.Equal(added.Certificates, want) {
+			t.Errorf("certificates %q, want %q", added.Certificates, want)
+		}
+	}
+	check := func(server, client, both string) {
+		t.Helper()
+		b := c.broker("b")
+		defer b.nc.Close()
+		for usage, want := range map[authapi.CertificateType]string{
+			authapi.CertificateServer: server, authapi.CertificateClient: client, authapi.CertificateClientAndServer: both,
+		} {
+			if got := b.ask(usage); got != want {
+				t.Errorf("%s: %s, want %s", usage, got, want)
+			}
+		}
+	}
+	const no = "Unauthorized"
+	add(nil, "SERVER")
+	check("ok", no, no)
+	add(&[]string{"SERVER", "CLIENT"}, "CLIENT", "SERVER")
+	check("ok", "ok", "ok")
+	c.Close()
+	must(t, c.start())
+	add(nil, "CLIENT", "SERVER") // as before
+	check("ok", "ok", "ok")
+	add(&[]string{"CLIENT"}, "CLIENT")
+	check(no, "ok", no)
+	add(&[]string{})
+	check(no, no, no)
+	if _, err := c.brokerAdd(t.Context(), BrokerRequest{Name: "b", Certificates: &[]string{"CA"}}); err == nil {
+		t.Error("a type that does not exist is taken")
+	}
+	var kinds []string
+	for rec, err := range c.log.Read(t.Context(), messages.StreamBrokers, 1) {
+		must(t, err)
+		kinds = append(kinds, rec.Kind.String())
+	}
+	if want := []string{"BrokerPermitted", "BrokerRestricted", "BrokerRestricted"}; !slices.Equal(kinds, want) {
+		t.Errorf("log %q, want %q", kinds, want)
+	}
+}
+
+// TestBrokerIsRemoved: its connection ends, it does not get in again nor a certificate, and
+// nothing is issued for it; added again it is a new one, with new credentials.
+func TestBrokerIsRemoved(t *testing.T) {
+	c := newCore(t, "")
+	_, err := c.brokerAdd(t.Context(), BrokerRequest{Name: "b", Certificates: &[]string{"CLIENT", "SERVER"}})
+	must(t, err)
+	b := c.broker("b")
+	former, err := os.ReadFile(CredsFile(c.cfg.Dir, "b"))
+	must(t, err)
+	if got := b.ask(authapi.CertificateServer); got != "ok" {
+		t.Fatal(got)
+	}
+	removed, err := c.brokerRemove(t.Context(), BrokerRequest{Name: "b"})
+	if err != nil || removed.Name != "b" || removed.External {
+		t.Fatalf("%+v, %v", removed, err)
+	}
+	<-b.closed
+	if _, err := os.Stat(CredsFile(c.cfg.Dir, "b")); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("its credentials: %v", err)
+	}
+	options, err := client.Options("b", former)
+	must(t, err)
+	if nc, err := nats.Connect("", append(options, c.server.Local())...); err == nil {
+		nc.Close()
+		t.Error("it got in again")
+	}
+	if c.mayAsk("b", authapi.OpVerify) || c.mayHave("b", authapi.CertificateServer) {
+		t.Error("it may still ask")
+	}
+	must(t, c.authority.Load().Rotate(t.Context(), "test"))
+	for _, info := range c.authority.Load().Describe().Certificates {
+		if info.Subscriber == "b" && info.Subscribed {
+			t.Error("it still subscribes")
+		}
+	}
+	for _, name := range []messages.BrokerID{"b", "nobody", "mqtt", "admin", "../x"} {
+		if _, err := c.brokerRemove(t.Context(), BrokerRequest{Name: name}); err == nil {
+			t.Errorf("%s was removed", name)
+		}
+	}
+	c.Close()
+	must(t, c.start())
+	added, err := c.brokerAdd(t.Context(), BrokerRequest{Name: "b"})
+	if err != nil || !slices.Equal(added.Certificates, []string{"SERVER"}) {
+		t.Fatalf("%+v, %v", added, err)
+	}
+	if after, err := os.ReadFile(CredsFile(c.cfg.Dir, "b")); err != nil || string(after) == string(former) {
+		t.Errorf("the former credentials: %v", err)
+	}
+	if got := c.broker("b").ask(authapi.CertificateServer); got != "ok" {
+		t.Error(got)
+	}
+}

@@ -1,0 +1,66 @@
+package projections
+
+import (
+	"maps"
+	"slices"
+
+	"github.com/gatehouse-edge/gatehouse/messages"
+)
+
+// BrokerRights is what operators said of a broker.
+type BrokerRights struct {
+	Certificates []string // the types it may have, as BrokerPermitted spells them
+	Removed      bool     // it may not ask for anything
+}
+
+// BrokerRights returns what operators said of broker; false: nothing was said. Nobody
+// waits for it, and it makes no garbage. If what they said cannot be read, all brokers
+// are without certificates.
+func (v *Views) BrokerRights(broker messages.BrokerID) (BrokerRights, bool) {
+	all := v.brokers.Load()
+	if all == nil {
+		return BrokerRights{}, false
+	}
+	rights, ok := (*all)[broker]
+	if _, unreadable := (*all)[anyBroker]; unreadable {
+		return BrokerRights{Removed: rights.Removed}, true
+	}
+	return rights, ok
+}
+
+// anyBroker is no broker's id. It stands for all once a record about one could not be read.
+const anyBroker messages.BrokerID = ""
+
+func (v *Views) brokerPermitted(e *messages.BrokerPermitted) {
+	v.changeBroker(messages.BrokerID(e.Broker), func(BrokerRights) BrokerRights {
+		return BrokerRights{Certificates: slices.Clone(e.Certificates)}
+	})
+}
+
+// brokerRestricted leaves of what the broker might have what e leaves.
+func (v *Views) brokerRestricted(e *messages.BrokerRestricted) {
+	v.changeBroker(messages.BrokerID(e.Broker), func(r BrokerRights) BrokerRights {
+		left := slices.DeleteFunc(slices.Clone(e.Certificates), func(t string) bool { return !slices.Contains(r.Certificates, t) })
+		return BrokerRights{Certificates: left, Removed: r.Removed || e.Removed}
+	})
+}
+
+// changeBroker replaces what is known of one broker; who reads sees the former or the new.
+func (v *Views) changeBroker(broker messages.BrokerID, change func(BrokerRights) BrokerRights) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	all := map[messages.BrokerID]BrokerRights{}
+	if former := v.brokers.Load(); former != nil {
+		all = maps.Clone(*former)
+	}
+	rights, known := all[broker]
+	if !known {
+		rights.Certificates = DefaultCertificates()
+	}
+	all[broker] = change(rights)
+	v.brokers.Store(&all)
+}
+
+// DefaultCertificates are the types of certificates that a broker may have of which no
+// operator said anything (client-device-auth spec 7.3).
+func DefaultCertificates() []string { return []string{"SERVER"} }
