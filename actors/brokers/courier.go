@@ -13,10 +13,8 @@ import (
 
 // Bounds of what brokers may ask of the authority.
 const (
-	// leaseTime is how long a broker stays a subscriber after it asked.
-	leaseTime = 10 * time.Minute
-	// askAgain is how soon a broker is told to ask again: several tries fit into a lease.
-	askAgain = leaseTime / 5
+	// askShare is how often a broker is told to ask within its lease: several tries fit.
+	askShare = 5
 	// A broker's new subscriptions: so many at once, and then one in subscribeEvery. Each may
 	// cost a certificate, which stays in the log for ever.
 	subscribeAtOnce = 10
@@ -36,12 +34,15 @@ type CourierConfig struct {
 	// authapi.CertificateServer alone (client-device-auth spec 7.3: default deny). It must not
 	// block, nor call the courier; call Review when its answers change.
 	Permit func(messages.BrokerID, authapi.CertificateType) bool
-	Clock  Clock // default SystemClock
+	// Lease is how long a broker stays a subscriber after it asked; default 10 minutes, at
+	// least 5 seconds.
+	Lease time.Duration
+	Clock Clock // default SystemClock
 }
 
 // Courier brings brokers their certificates: it answers what they ask, pushes what is
-// issued later, and tells the authority what they acknowledge. Who has not asked for ten
-// minutes is no subscriber any more. Safe for concurrent use.
+// issued later, and tells the authority what they acknowledge. Who has not asked for a
+// lease's time is no subscriber any more. Safe for concurrent use.
 type Courier struct {
 	cfg CourierConfig
 	ctx context.Context // ends with Close
@@ -80,6 +81,10 @@ func NewCourier(cfg CourierConfig) (*Courier, error) {
 	if cfg.Permit == nil {
 		cfg.Permit = func(_ messages.BrokerID, t authapi.CertificateType) bool { return t == authapi.CertificateServer }
 	}
+	if cfg.Lease <= 0 {
+		cfg.Lease = 10 * time.Minute
+	}
+	cfg.Lease = max(cfg.Lease, askShare*time.Second)
 	if cfg.Clock == nil {
 		cfg.Clock = SystemClock{}
 	}
@@ -162,7 +167,7 @@ func (c *Courier) find(broker messages.BrokerID, usage authapi.CertificateType, 
 	}
 	if l.held != nil && l.held.sameKey(want) {
 		l.held.request, l.held.sealTo = want.request, want.sealTo
-		l.until = now.Add(leaseTime)
+		l.until = now.Add(c.cfg.Lease)
 		return l, l.held, nil
 	}
 	if l.asking {
@@ -271,7 +276,7 @@ func (c *Courier) install(l *lease, want *holding, cancel func(), held string) e
 		c.counts.issued.Add(1)
 	}
 	want.cancel, l.held = cancel, want
-	l.until = c.cfg.Clock.Now().Add(leaseTime)
+	l.until = c.cfg.Clock.Now().Add(c.cfg.Lease)
 	c.watch(l, want)
 	return nil
 }

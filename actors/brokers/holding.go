@@ -83,7 +83,7 @@ func (c *Courier) answer(l *lease, h *holding) (authapi.CertificatesReply, error
 	d, sealTo := *h.current, h.sealTo
 	c.mu.Unlock()
 	update, err := newUpdate(l.usage, d, sealTo)
-	return authapi.CertificatesReply{CertificateUpdate: update, AskAgainSeconds: uint64(askAgain.Seconds())}, err
+	return authapi.CertificatesReply{CertificateUpdate: update, AskAgainSeconds: uint64((c.cfg.Lease / askShare).Seconds())}, err
 }
 
 // newUpdate writes d as the wire has it.

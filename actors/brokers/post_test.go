@@ -18,6 +18,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -55,6 +56,8 @@ type post struct {
 	mu    sync.Mutex
 	more  map[authapi.CertificateType]bool // what everybody may have beside SERVER; guarded by mu
 	heard []*nats.Msg                      // by the tap; guarded by mu
+	deaf  atomic.Bool                      // pushes get lost on their way
+	lease time.Duration                    // 0: as in production
 
 	runs int
 	*core
@@ -76,6 +79,19 @@ type core struct {
 type machine struct{ *actorstest.Clock }
 
 func (m machine) Now() time.Time { return m.Wall() }
+
+// lossy loses what is pushed.
+type lossy struct {
+	*nats.Conn
+	deaf *atomic.Bool
+}
+
+func (l lossy) Publish(subject string, body []byte) error {
+	if l.deaf.Load() {
+		return nil
+	}
+	return l.Conn.Publish(subject, body)
+}
 
 // output is a buffer for several writers.
 type output struct {
@@ -194,7 +210,7 @@ func (p *post) start() {
 	conn, err := brokers.Connect(brokers.ConnectConfig{URL: p.server.ClientURL(), Credentials: p.users[""], Log: logger})
 	must(t, err)
 	epoch := fmt.Sprintf("run%d", p.runs)
-	c.pusher, err = brokers.NewPusher(brokers.PusherConfig{Conn: conn, Epoch: epoch, Log: logger})
+	c.pusher, err = brokers.NewPusher(brokers.PusherConfig{Conn: lossy{conn, &p.deaf}, Epoch: epoch, Log: logger})
 	must(t, err)
 	for name := range p.users {
 		if name != "" {
@@ -202,7 +218,7 @@ func (p *post) start() {
 		}
 	}
 	c.courier, err = brokers.NewCourier(brokers.CourierConfig{
-		Issuer: gate.NewIssuer(c.authority, "embedded"), Pusher: c.pusher, Log: logger, Clock: machine{p.clock}, Permit: p.permit,
+		Issuer: gate.NewIssuer(c.authority, "embedded"), Pusher: c.pusher, Log: logger, Clock: machine{p.clock}, Permit: p.permit, Lease: p.lease,
 	})
 	must(t, err)
 	c.desk, err = brokers.OpenDesk(brokers.DeskConfig{

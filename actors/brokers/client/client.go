@@ -44,14 +44,15 @@ type Client struct {
 	closeOnce sync.Once
 	callbacks sync.WaitGroup // of sessions
 
-	mu       sync.Mutex
-	closed   bool // no new sessions
-	sessions map[messages.TokenDigest]*Session
-	floor    uint64 // the lowest policy revision that may be used
-	endings  endings
-	tasks    queue
-	failed   map[*Session]struct{} // refreshes to try again
-	unclosed []messages.Token      // closes to try again
+	mu           sync.Mutex
+	closed       bool // no new sessions
+	sessions     map[messages.TokenDigest]*Session
+	floor        uint64 // the lowest policy revision that may be used
+	endings      endings
+	tasks        queue
+	failed       map[*Session]struct{} // refreshes to try again
+	certificates map[authapi.CertificateType]*Certificates
+	unclosed     []messages.Token // closes to try again
 }
 
 // Connect connects to NATS and starts to listen for pushes. It does not wait for
@@ -62,15 +63,16 @@ func Connect(ctx context.Context, cfg Config) (*Client, error) {
 		return nil, fmt.Errorf("connect to Gatehouse: %w", err)
 	}
 	c := &Client{
-		cfg:      cfg,
-		subjects: make(map[authapi.Op]string),
-		nc:       cfg.Conn,
-		inFlight: make(chan struct{}, cfg.MaxInFlight),
-		feed:     feed{base: cfg.Now()},
-		ready:    make(chan struct{}),
-		quit:     make(chan struct{}),
-		sessions: make(map[messages.TokenDigest]*Session),
-		failed:   make(map[*Session]struct{}),
+		cfg:          cfg,
+		subjects:     make(map[authapi.Op]string),
+		nc:           cfg.Conn,
+		inFlight:     make(chan struct{}, cfg.MaxInFlight),
+		feed:         feed{base: cfg.Now()},
+		ready:        make(chan struct{}),
+		quit:         make(chan struct{}),
+		sessions:     make(map[messages.TokenDigest]*Session),
+		failed:       make(map[*Session]struct{}),
+		certificates: make(map[authapi.CertificateType]*Certificates),
 	}
 	c.ctx, c.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	c.generation.Store(1)

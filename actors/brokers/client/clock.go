@@ -15,3 +15,9 @@ func ticks(d time.Duration) (c <-chan time.Time, stop func()) {
 	t := time.NewTicker(d)
 	return t.C, t.Stop
 }
+
+// after returns a channel that is sent to once, after d, unless stop is called first.
+func after(d time.Duration) (c <-chan time.Time, stop func() bool) {
+	t := time.NewTimer(d)
+	return t.C, t.Stop
+}

@@ -70,9 +70,6 @@ type Config struct {
 	Now func() time.Time
 	// Logger hears of what an operator should know; silent by default.
 	Logger *slog.Logger
-	// OnCertificate is called with each server certificate that Gatehouse pushes, if
-	// set. It must not block.
-	OnCertificate func(authapi.CertificateUpdated)
 }
 
 // withDefaults checks c and fills it up.

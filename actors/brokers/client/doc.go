@@ -28,4 +28,19 @@
 // with what it has for MaxStale after the last message it received, and then denies
 // (reliability spec S2, C8). So a revocation is felt at the latest MaxStale plus one
 // network transit after it took effect, whatever breaks.
+//
+// # The broker's own certificate
+//
+// Client.Certificates keeps the certificate that a broker shows to its devices: signed by
+// the core's authority, renewed before it ends and when authority or addresses change. The
+// key is made here and stays here.
+//
+//	certificates, err := c.Certificates(client.CertificatesConfig{})
+//	…
+//	err = certificates.Ready(ctx)
+//	listener, err := tls.Listen("tcp", ":8883", certificates.ServerTLS())
+//
+// New connections see the new certificate at once, open ones stay. A broker that reads
+// files sets Install, or waits for Changed. A push that got lost is missed by its number, or
+// mended by the next question; while Gatehouse is away the certificate stays as it is.
 package client

@@ -45,7 +45,7 @@ func refused(op string, refusal *messages.Refusal) error {
 	case messages.RefusedBusy:
 		return fmt.Errorf("%s: %w: %w", op, ErrBusy, refusal)
 	case messages.RefusedUnauthorized:
-		return fmt.Errorf("%s: %w: Gatehouse does not serve this broker, see `gatehouse broker list`: %w", op, ErrUnavailable, refusal)
+		return fmt.Errorf("%s: %w: Gatehouse does not let this broker ask that, see `gatehouse broker add --help`: %w", op, ErrUnavailable, refusal)
 	default:
 		return fmt.Errorf("%s: %w: %w", op, ErrUnavailable, refusal)
 	}

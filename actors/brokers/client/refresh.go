@@ -44,9 +44,11 @@ func (c *Client) pushed(msg *nats.Msg) {
 		var p authapi.CertificateUpdated
 		if p, err = authapi.ParseCertificateUpdated(msg.Data); err == nil {
 			c.observe(kind, p.Stamp)
-			if c.cfg.OnCertificate != nil {
-				c.cfg.OnCertificate(p)
+			c.mu.Lock()
+			if s := c.certificates[p.CertificateType]; s != nil {
+				s.heed(&p.CertificateUpdate)
 			}
+			c.mu.Unlock()
 		}
 	}
 	if err != nil {
@@ -105,6 +107,9 @@ func (c *Client) invalidate(why string, args ...any) {
 	c.floor = 0
 	c.generation.Add(1)
 	c.enqueueAll()
+	for _, s := range c.certificates {
+		s.heed(nil)
+	}
 	c.cfg.Logger.Warn("fetching all permissions again: "+why, append(args, "broker", c.cfg.Broker, "sessions", len(c.sessions))...)
 }
 

@@ -18,6 +18,10 @@ const silence = time.Second
 // request sends body to op and returns the body of the answer. Its errors are those of
 // this package.
 func (c *Client) request(ctx context.Context, op authapi.Op, body []byte) ([]byte, error) {
+	return c.requestWithin(ctx, op, body, c.cfg.Timeout)
+}
+
+func (c *Client) requestWithin(ctx context.Context, op authapi.Op, body []byte, timeout time.Duration) ([]byte, error) {
 	now := c.cfg.Now()
 	if !c.feed.fresh(now, c.cfg.MaxStale) && int64(now.Sub(c.feed.base)) < c.silentUntil.Load() {
 		return nil, fmt.Errorf("%s: %w: Gatehouse is silent", op, ErrUnavailable)
@@ -28,7 +32,7 @@ func (c *Client) request(ctx context.Context, op authapi.Op, body []byte) ([]byt
 	default:
 		return nil, fmt.Errorf("%s: %w: %d requests of this broker wait for an answer", op, ErrBusy, cap(c.inFlight))
 	}
-	ctx, cancel := context.WithTimeout(ctx, c.cfg.Timeout)
+	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	msg, err := c.nc.RequestWithContext(ctx, c.subjects[op], body)
 	if err != nil {
@@ -46,12 +50,16 @@ func (c *Client) request(ctx context.Context, op authapi.Op, body []byte) ([]byt
 
 // ask encodes q, sends it to op and reads the answer with parse.
 func ask[A any](ctx context.Context, c *Client, op authapi.Op, q any, parse func([]byte) (A, error)) (A, error) {
+	return askWithin(ctx, c, op, q, parse, c.cfg.Timeout)
+}
+
+func askWithin[A any](ctx context.Context, c *Client, op authapi.Op, q any, parse func([]byte) (A, error), timeout time.Duration) (A, error) {
 	var none A
 	body, err := authapi.Encode(q)
 	if err != nil {
 		return none, fmt.Errorf("%s: %w: %w", op, ErrDenied, err)
 	}
-	answer, err := c.request(ctx, op, body)
+	answer, err := c.requestWithin(ctx, op, body, timeout)
 	if err != nil {
 		return none, err
 	}
