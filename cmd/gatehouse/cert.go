@@ -21,8 +21,8 @@ import (
 )
 
 func (a *app) certCommand() *cobra.Command {
-	c := &cobra.Command{Use: "cert", Short: "List the certificates that were issued, and issue a component's"}
-	c.AddCommand(a.certListCommand(), a.certIssueCommand())
+	c := &cobra.Command{Use: "cert", Short: "List certificates, issue a component's, keep a broker's files current"}
+	c.AddCommand(a.certListCommand(), a.certIssueCommand(), a.certWatchCommand())
 	return c
 }
 

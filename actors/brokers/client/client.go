@@ -30,6 +30,7 @@ type Client struct {
 	feed     feed
 	ready    chan struct{} // closed at the first push
 	quit     chan struct{} // closed by Close
+	hungUp   chan struct{} // closed when the connection is, for good; nil: it is not ours
 	loops    sync.WaitGroup
 
 	// generation counts the moments at which all cached permissions became void. What
@@ -81,7 +82,8 @@ func Connect(ctx context.Context, cfg Config) (*Client, error) {
 		c.subjects[op] = authapi.Subject(cfg.Broker, op)
 	}
 	if c.nc == nil {
-		if c.nc, err = dial(ctx, cfg); err != nil {
+		c.hungUp = make(chan struct{})
+		if c.nc, err = dial(ctx, cfg, c.hungUp); err != nil {
 			c.cancel()
 			return nil, fmt.Errorf("connect to Gatehouse: %w", err)
 		}
@@ -103,7 +105,7 @@ func Connect(ctx context.Context, cfg Config) (*Client, error) {
 
 // dial connects to NATS. nats.Connect takes no context, so a deadline of ctx becomes
 // its time-out.
-func dial(ctx context.Context, cfg Config) (*nats.Conn, error) {
+func dial(ctx context.Context, cfg Config, hungUp chan<- struct{}) (*nats.Conn, error) {
 	options, err := Options(cfg.Broker, cfg.Credentials)
 	if err != nil {
 		return nil, err
@@ -117,7 +119,9 @@ func dial(ctx context.Context, cfg Config) (*nats.Conn, error) {
 	options = append(options, nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
 		cfg.Logger.Warn("NATS reports an error", "broker", cfg.Broker, "err", err)
 	}))
+	end := sync.OnceFunc(func() { close(hungUp) })
 	options = append(options, nats.ClosedHandler(func(nc *nats.Conn) {
+		defer end()
 		if err := nc.LastError(); errors.Is(err, nats.ErrAuthorization) {
 			cfg.Logger.Error("NATS refused the broker's credentials twice: start again once it knows them", "broker", cfg.Broker, "err", err)
 		}
@@ -173,6 +177,10 @@ func (c *Client) Ready(ctx context.Context) error {
 		return fmt.Errorf("wait for Gatehouse: %w: no push on %s: %w", ErrUnavailable, authapi.PushSubjects(c.cfg.Broker), ctx.Err())
 	}
 }
+
+// HungUp is closed when the connection that Connect made is closed for good: by Close, or
+// because NATS has refused the credentials twice, which no waiting mends.
+func (c *Client) HungUp() <-chan struct{} { return c.hungUp }
 
 // Broker returns the name this client acts under.
 func (c *Client) Broker() messages.BrokerID { return c.cfg.Broker }
