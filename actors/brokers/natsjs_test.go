@@ -3,12 +3,23 @@ package brokers
 import (
 	"bufio"
 	"bytes"
+	"context"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
 	"encoding/json"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"math/big"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"reflect"
 	"testing"
+	"time"
 
 	"github.com/gatehouse-edge/gatehouse/messages"
 	"github.com/gatehouse-edge/gatehouse/messages/authapi"
@@ -78,6 +89,28 @@ func TestNATSJSGetsTheSameAnswers(t *testing.T) {
 		{authapi.OpClose, authapi.TokenOnlyRequest{ClientDeviceAuthToken: "gh1_unknown"}},
 	}
 
+	wait, next := startNode(t, node, h, file, requests)
+	var first struct{ Foreign string }
+	if next(&first); first.Foreign != "PermissionViolationError" {
+		t.Errorf("another broker's pushes: got %q, want a permission violation", first.Foreign)
+	}
+	for _, q := range requests {
+		var js jsReply
+		next(&js)
+		if want := askGo(t, h, q.Op, q.Body); !reflect.DeepEqual(withoutNames(js), withoutNames(want)) {
+			t.Errorf("%s %v: nats.js got %+v, nats.go %+v", q.Op, q.Body, js, want)
+		}
+	}
+	var end struct{ Ready bool }
+	next(&end)
+	comparePushes(t, h, next)
+	wait()
+}
+
+// startNode runs the JavaScript as broker demo with requests. next reads a line of what it
+// prints; wait waits for its end.
+func startNode[Q any](t *testing.T, node string, h *house, file string, requests []Q) (wait func(), next func(any)) {
+	t.Helper()
 	var input bytes.Buffer
 	for _, q := range requests {
 		b, err := json.Marshal(q)
@@ -96,7 +129,8 @@ func TestNATSJSGetsTheSameAnswers(t *testing.T) {
 		t.Fatal(err)
 	}
 	lines := bufio.NewScanner(out)
-	next := func(into any) {
+	lines.Buffer(nil, 2*authapi.MaxMessageBytes)
+	next = func(into any) {
 		t.Helper()
 		if !lines.Scan() {
 			t.Fatalf("nats.js said no more: %v", lines.Err())
@@ -105,24 +139,108 @@ func TestNATSJSGetsTheSameAnswers(t *testing.T) {
 			t.Fatalf("%v in %s", err, lines.Bytes())
 		}
 	}
-
-	var first struct{ Foreign string }
-	if next(&first); first.Foreign != "PermissionViolationError" {
-		t.Errorf("another broker's pushes: got %q, want a permission violation", first.Foreign)
-	}
-	for _, q := range requests {
-		var js jsReply
-		next(&js)
-		if want := askGo(t, h, q.Op, q.Body); !reflect.DeepEqual(withoutNames(js), withoutNames(want)) {
-			t.Errorf("%s %v: nats.js got %+v, nats.go %+v", q.Op, q.Body, js, want)
+	return func() {
+		t.Helper()
+		if err := cmd.Wait(); err != nil {
+			t.Errorf("nats.js: %v", err)
 		}
+	}, next
+}
+
+// handIssuer delivers what the test gives it.
+type handIssuer struct {
+	next    Delivery
+	deliver func(Delivery)
+}
+
+func (*handIssuer) PublicKey([]byte) (crypto.PublicKey, error) {
+	return nil, errors.New("only sealed keys here")
+}
+
+func (i *handIssuer) Subscribe(_ context.Context, want Subscription) (func(), error) {
+	i.deliver = want.Deliver
+	want.Deliver(i.next)
+	return func() {}, nil
+}
+
+// madeDelivery is a self-signed certificate with its key.
+func madeDelivery(t *testing.T, serial int64) (Delivery, string) {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
 	}
-	var end struct{ Ready bool }
-	next(&end)
-	comparePushes(t, h, next)
-	if err := cmd.Wait(); err != nil {
-		t.Errorf("nats.js: %v", err)
+	template := &x509.Certificate{SerialNumber: big.NewInt(serial), NotBefore: time.Unix(0, 0), NotAfter: time.Unix(1e10, 0)}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
 	}
+	private, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return Delivery{
+		Serial: fmt.Sprintf("%040x", serial), Certificate: der, Chain: [][]byte{der}, Bundle: []byte(certificatePEM(der)), NotAfter: template.NotAfter,
+		Key: key, Acknowledge: func() {},
+	}, string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private}))
+}
+
+// TestNATSJSOpensSealedKeys: nats.js asks for a certificate with a key made by the daemon, and
+// opens the key with its own nkeys, in the reply and in a push.
+func TestNATSJSOpensSealedKeys(t *testing.T) {
+	node := needNode(t)
+	issuer := &handIssuer{}
+	var first, second string
+	issuer.next, first = madeDelivery(t, 1)
+	h := startHouse(t, func(c *DeskConfig) {
+		courier, err := NewCourier(CourierConfig{Issuer: issuer, Pusher: newTestPusher(t, c.Conn), Log: testLog(t)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(courier.Close)
+		c.Courier = courier
+	})
+	h.broker(t, "demo")
+	file := filepath.Join(t.TempDir(), "demo.creds")
+	if err := os.WriteFile(file, credentialsOf(t, h.server, "demo").File(), 0o400); err != nil {
+		t.Fatal(err)
+	}
+	type request struct {
+		Op   authapi.Op `json:"op"`
+		Body any        `json:"body"`
+	}
+	server := authapi.CertificateOptions{CertificateType: authapi.CertificateServer}
+	wait, next := startNode(t, node, h, file, []request{
+		{authapi.OpCertificates, authapi.CertificatesRequest{CertificateOptions: server, SealTo: "its own"}},
+		{authapi.OpCertificates, authapi.CertificatesRequest{CertificateOptions: server, CertificateSigningRequest: "hello"}},
+	})
+	var foreign, ready map[string]any
+	next(&foreign)
+	var got, bad struct {
+		Error, Opened string
+		Body          authapi.CertificatesReply
+	}
+	next(&got)
+	if got.Error != "" || got.Opened != first || got.Body.SerialNumber != issuer.next.Serial || got.Body.AskAgainSeconds != 120 {
+		t.Errorf("nats.js got %s %+v", got.Error, got.Body)
+	}
+	if next(&bad); bad.Error != "InvalidArguments" {
+		t.Errorf("no signing request: %q", bad.Error)
+	}
+	next(&ready)
+	issuer.next, second = madeDelivery(t, 2)
+	issuer.deliver(issuer.next)
+	h.desk.cfg.Courier.cfg.Pusher.Beat()
+	var push struct {
+		Push, Opened string
+		Body         authapi.CertificateUpdated
+	}
+	if next(&push); push.Push != string(authapi.PushCertificateUpdated) || push.Opened != second || push.Body.SerialNumber != issuer.next.Serial {
+		t.Errorf("pushed %s: %+v", push.Push, push.Body.Stamp)
+	}
+	var beat map[string]any
+	next(&beat)
+	wait()
 }
 
 // askGo makes a request from nats.go and reads the reply as the JavaScript does.
