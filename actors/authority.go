@@ -32,6 +32,9 @@ type AuthorityConfig struct {
 	// It returns when they are; a certificate by an authority that is not published is not
 	// issued. nil: nobody looks.
 	Publish func(bundle []byte) error
+	// Withdrawn says whether an operator took back that name is an internal component,
+	// whatever certificate it has; nil: of nobody. It must not block.
+	Withdrawn func(name string) bool
 	// Uploader tells the cloud; nil: there is none.
 	Uploader Uploader
 	Logger   *slog.Logger // default: discard

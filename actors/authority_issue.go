@@ -290,6 +290,9 @@ func (a *Authority) component(leaf *x509.Certificate) (messages.ComponentName, b
 	if !ok {
 		return "", false
 	}
+	if a.cfg.Withdrawn != nil && a.cfg.Withdrawn(common) {
+		return "", false
+	}
 	name, err := messages.ParseComponentName(common)
 	return name, err == nil
 }

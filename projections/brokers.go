@@ -11,7 +11,13 @@ import (
 type BrokerRights struct {
 	Certificates []string // the types it may have, as BrokerPermitted spells them
 	Removed      bool     // it may not ask for anything
+	// NoComponent: the right to client certificates was taken back. Those it has make
+	// nobody an internal component any more.
+	NoComponent bool
 }
+
+// clientType is the type that makes its holder an internal component.
+const clientType = "CLIENT"
 
 // BrokerRights returns what operators said of broker; false: nothing was said. Nobody
 // waits for it, and it makes no garbage. If what they said cannot be read, all brokers
@@ -23,7 +29,7 @@ func (v *Views) BrokerRights(broker messages.BrokerID) (BrokerRights, bool) {
 	}
 	rights, ok := (*all)[broker]
 	if _, unreadable := (*all)[anyBroker]; unreadable {
-		return BrokerRights{Removed: rights.Removed}, true
+		return BrokerRights{Removed: rights.Removed, NoComponent: true}, true
 	}
 	return rights, ok
 }
@@ -32,8 +38,8 @@ func (v *Views) BrokerRights(broker messages.BrokerID) (BrokerRights, bool) {
 const anyBroker messages.BrokerID = ""
 
 func (v *Views) brokerPermitted(e *messages.BrokerPermitted) {
-	v.changeBroker(messages.BrokerID(e.Broker), func(BrokerRights) BrokerRights {
-		return BrokerRights{Certificates: slices.Clone(e.Certificates)}
+	v.changeBroker(messages.BrokerID(e.Broker), func(r BrokerRights) BrokerRights {
+		return BrokerRights{Certificates: slices.Clone(e.Certificates), NoComponent: r.NoComponent && !slices.Contains(e.Certificates, clientType)}
 	})
 }
 
@@ -41,7 +47,8 @@ func (v *Views) brokerPermitted(e *messages.BrokerPermitted) {
 func (v *Views) brokerRestricted(e *messages.BrokerRestricted) {
 	v.changeBroker(messages.BrokerID(e.Broker), func(r BrokerRights) BrokerRights {
 		left := slices.DeleteFunc(slices.Clone(e.Certificates), func(t string) bool { return !slices.Contains(r.Certificates, t) })
-		return BrokerRights{Certificates: left, Removed: r.Removed || e.Removed}
+		taken := slices.Contains(r.Certificates, clientType) && !slices.Contains(left, clientType)
+		return BrokerRights{Certificates: left, Removed: r.Removed || e.Removed, NoComponent: r.NoComponent || taken}
 	})
 }
 

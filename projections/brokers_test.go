@@ -35,6 +35,18 @@ func TestBrokerRights(t *testing.T) {
 	say(&messages.BrokerPermitted{Broker: "a", Certificates: []string{"SERVER"}})
 	check("let in again", "a", true, false, "SERVER")
 
+	component := func(want bool) {
+		t.Helper()
+		if r, _ := v.BrokerRights("a"); r.NoComponent == want {
+			t.Errorf("a component: %t, want %t", !r.NoComponent, want)
+		}
+	}
+	component(false) // CLIENT was taken back above, and never given again
+	say(&messages.BrokerPermitted{Broker: "a", Certificates: []string{"SERVER", "CLIENT"}})
+	component(true)
+	say(&messages.BrokerRestricted{Broker: "a", Certificates: []string{"SERVER"}})
+	component(false)
+
 	again := New(nil)
 	again.Apply(h.records)
 	if got, _ := again.BrokerRights("a"); got.Removed || len(got.Certificates) != 1 {

@@ -21,8 +21,9 @@ func (a *app) brokerCommand() *cobra.Command {
 		Use:   "remove NAME",
 		Short: "Take a broker's credentials and end what it has open",
 		Long: `Take a broker's credentials: its connection ends at once, its sessions end, no
-certificate is issued to it any more, and what it still asks is refused. The certificate it
-has is valid until it ends. "broker add" lets it in again, with new credentials.`,
+certificate is issued to it any more, and what it still asks is refused. A certificate to
+serve with is valid until it ends; one of an internal component counts no more. "broker add"
+lets it in again, with new credentials.`,
 		Example: example("gatehouse broker remove mosquitto --dir ./gh"),
 		Args:    cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {

@@ -39,8 +39,8 @@ func (d *Daemon) startAuthority(ctx context.Context) error {
 	d.onClose(custom.Close)
 	authority, err := actors.StartAuthority(ctx, actors.AuthorityConfig{
 		System: d.sys, Keys: d.keys, Clock: d.clock, Settings: d.authoritySettings, Custom: custom, Logger: d.logger,
-		Uploader: uploader,
-		Publish:  func(bundle []byte) error { return WriteFile(CAFile(d.cfg.Dir), bundle, 0o644) },
+		Uploader: uploader, Withdrawn: d.noComponent,
+		Publish: func(bundle []byte) error { return WriteFile(CAFile(d.cfg.Dir), bundle, 0o644) },
 	})
 	if err != nil {
 		return err

@@ -66,6 +66,7 @@ func (d *Daemon) permit(ctx context.Context, broker messages.BrokerID, want *[]s
 	if len(left) < len(now) {
 		err := d.noteBroker(ctx, &messages.BrokerRestricted{Broker: string(broker), Certificates: left})
 		d.courier.Review(broker) // also if that may not be on record
+		d.endComponent(broker)
 		if err != nil {
 			return err
 		}
@@ -135,6 +136,7 @@ func (d *Daemon) brokerRemove(ctx context.Context, q BrokerRequest) (BrokerRemov
 	}
 	noted := d.noteBroker(ctx, &messages.BrokerRestricted{Broker: string(q.Name), Removed: true}) // it is refused from here on
 	d.courier.Forget(q.Name)
+	d.endComponent(q.Name)
 	if err := d.users.remove(string(q.Name)); err != nil {
 		return BrokerRemoved{}, fmt.Errorf("remove the credentials of %s: %w", q.Name, err)
 	}
@@ -151,6 +153,24 @@ func (d *Daemon) brokerRemove(ctx context.Context, q BrokerRequest) (BrokerRemov
 	}
 	d.logger.Info("broker removed", "broker", q.Name, "sessions", len(open))
 	return BrokerRemoved{Name: q.Name, Sessions: len(open), External: d.server == nil}, nil
+}
+
+// noComponent says that the holder of client certificates for name is no internal component
+// any more: an operator took that right back.
+func (d *Daemon) noComponent(name string) bool {
+	rights, _ := d.views.BrokerRights(messages.BrokerID(name))
+	return rights.NoComponent
+}
+
+// endComponent ends the sessions of an internal component that is none any more.
+func (d *Daemon) endComponent(broker messages.BrokerID) {
+	name, err := messages.ParseComponentName(string(broker))
+	if err != nil || !d.noComponent(string(broker)) {
+		return
+	}
+	d.sys.Submit(context.Background(), messages.CloseSessions{
+		Component: name, Reason: messages.CloseReason_CLOSE_BY_OPERATOR, Detail: "it may have no client certificate any more",
+	}, messages.Cause{Request: "operator"}, func(messages.Reply) {})
 }
 
 // closeSessions ends sessions whose broker does not.

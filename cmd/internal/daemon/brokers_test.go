@@ -28,6 +28,7 @@ type ownBroker struct {
 	nc     *nats.Conn
 	closed chan struct{}
 	csr    string
+	got    string // the certificate, PEM
 }
 
 func (c *core) broker(name messages.BrokerID) *ownBroker {
@@ -62,6 +63,7 @@ func (b *ownBroker) ask(usage authapi.CertificateType) string {
 	}
 	a, err := authapi.ParseCertificatesReply(m.Data)
 	must(b.c.t, err)
+	b.got = a.Certificate
 	block, _ := pem.Decode([]byte(a.Certificate))
 	leaf, err := x509.ParseCertificate(block.Bytes)
 	must(b.c.t, err)
@@ -118,6 +120,75 @@ func TestBrokersCertificatesAreGranted(t *testing.T) {
 	}
 	if want := []string{"BrokerPermitted", "BrokerRestricted", "BrokerRestricted"}; !slices.Equal(kinds, want) {
 		t.Errorf("log %q, want %q", kinds, want)
+	}
+}
+
+// TestComponentIsNoneAnyMore: who got a client certificate by asking is an internal component
+// until an operator takes the right back, whatever the certificate says; its sessions end.
+func TestComponentIsNoneAnyMore(t *testing.T) {
+	c := newCore(t, "")
+	for _, name := range []messages.BrokerID{"b", "bridge"} {
+		_, err := c.brokerAdd(t.Context(), BrokerRequest{Name: name, Certificates: &[]string{"CLIENT", "SERVER"}})
+		must(t, err)
+	}
+	bridge, b := c.broker("bridge"), c.broker("b")
+	if got := bridge.ask(authapi.CertificateClient); got != "ok" {
+		t.Fatal(got)
+	}
+	ask := func(op authapi.Op, body any) *nats.Msg {
+		t.Helper()
+		text, err := json.Marshal(body)
+		must(t, err)
+		m, err := b.nc.Request(authapi.Subject("b", op), text, 20*time.Second)
+		must(t, err)
+		return m
+	}
+	component := func() bool {
+		t.Helper()
+		a, err := authapi.ParseVerifyReply(ask(authapi.OpVerify, authapi.VerifyRequest{Credential: authapi.VerifyCredential{ClientDeviceCertificate: bridge.got}}).Data)
+		must(t, err)
+		return a.IsValidClientDevice
+	}
+	if !component() {
+		t.Fatal("its certificate makes no component of it")
+	}
+	opened, err := authapi.ParseTokenReply(ask(authapi.OpToken, authapi.TokenRequest{Credential: authapi.TokenCredential{
+		MQTT: &authapi.MQTTCredential{ClientID: "bridge", CertificatePEM: bridge.got},
+	}}).Data)
+	must(t, err)
+	allowed := func() string {
+		body := json.RawMessage(authapi.AppendAuthorizeRequest(nil, opened.ClientDeviceAuthToken, "mqtt:publish", "mqtt:topic:a"))
+		m := ask(authapi.OpAuthorize, body)
+		if name := m.Header.Get(authapi.HeaderError); name != "" {
+			return name
+		}
+		a, err := authapi.ParseAuthorizeReply(m.Data)
+		must(t, err)
+		return map[bool]string{true: "yes", false: "no"}[a.IsAuthorized]
+	}
+	if got := allowed(); got != "yes" {
+		t.Fatal(got)
+	}
+	c.seen = c.log.Head().Seq
+	_, err = c.brokerAdd(t.Context(), BrokerRequest{Name: "bridge", Certificates: &[]string{"SERVER"}})
+	must(t, err)
+	if component() {
+		t.Error("it is still a component")
+	}
+	c.await(messages.KindBrokerRestricted, messages.KindSessionClosed)
+	if got := allowed(); got != "InvalidClientDeviceAuthToken" {
+		t.Errorf("its session: %s", got)
+	}
+	c.Close()
+	must(t, c.start())
+	b = c.broker("b")
+	if component() {
+		t.Error("it is a component again after a restart")
+	}
+	_, err = c.brokerAdd(t.Context(), BrokerRequest{Name: "bridge", Certificates: &[]string{"CLIENT"}})
+	must(t, err)
+	if !component() {
+		t.Error("it is none though the right was given again")
 	}
 }
 
