@@ -45,6 +45,8 @@ type DataPlaneConfig struct {
 	// Timeout bounds one question, from dialling to the last byte. Default 2 s: a device
 	// is waiting, and Greengrass falls back to stored trust after it.
 	Timeout time.Duration
+	// ConnectTimeout bounds dialling, and then the TLS handshake. Default: Timeout alone.
+	ConnectTimeout time.Duration
 	// Proxy is the HTTP proxy to go through; nil is none. The environment's is not used.
 	Proxy *url.URL
 	// Now is the time by which the endpoint's certificate is judged. Required.
@@ -88,8 +90,8 @@ func newDataPlane(cfg DataPlaneConfig, ops ...Operation) (*DataPlane, error) {
 		serverName = base.Hostname()
 	}
 	client, err := wire.NewClient(wire.Config{
-		Roots: cfg.Roots, Now: cfg.Now, Timeout: timeout, Identity: &cfg.Identity, ServerName: serverName, Proxy: cfg.Proxy,
-		Protocols: Protocols(),
+		Roots: cfg.Roots, Now: cfg.Now, Timeout: timeout, ConnectTimeout: cfg.ConnectTimeout, Identity: &cfg.Identity,
+		ServerName: serverName, Proxy: cfg.Proxy, Protocols: Protocols(),
 	})
 	if err != nil {
 		return nil, fmt.Errorf("data plane: %w", err)

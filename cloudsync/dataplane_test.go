@@ -330,6 +330,20 @@ func TestTimeAndCancellationBoundAQuestion(t *testing.T) {
 	wantSilent(t, e.client(t).Ask(ctx, q), messages.FailureNotAsked, "given up")
 }
 
+// TestConnectingHasABoundOfItsOwn: who accepts and says nothing does not cost a whole
+// question's time.
+func TestConnectingHasABoundOfItsOwn(t *testing.T) {
+	mute, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer mute.Close()
+	e := newEndpoint(t, answerWith(200, `{}`), nil)
+	e.cfg.Endpoint, e.cfg.Timeout, e.cfg.ConnectTimeout = "https://"+mute.Addr().String(), time.Hour, 50*time.Millisecond
+	_, q := device(t)
+	wantSilent(t, e.client(t).Ask(t.Context(), q), messages.FailureUnreachable, "check the network")
+}
+
 func TestSomethingElseListensOrNothing(t *testing.T) {
 	plain := httptest.NewServer(answerWith(200, `{}`))
 	defer plain.Close()

@@ -53,7 +53,7 @@ func New(cfg cloudsync.DataPlaneConfig, core messages.ThingName) (*Client, error
 		return nil, fmt.Errorf("connectivity information: %w", err)
 	}
 	plane, err := control.New(control.Config{
-		Identity: &cfg.Identity, Endpoint: base.String(), Roots: cfg.Roots, ServerName: cfg.ServerName, Timeout: cfg.Timeout, Proxy: cfg.Proxy, Now: cfg.Now,
+		Identity: &cfg.Identity, Endpoint: base.String(), Roots: cfg.Roots, ServerName: cfg.ServerName, Timeout: cfg.Timeout, ConnectTimeout: cfg.ConnectTimeout, Proxy: cfg.Proxy, Now: cfg.Now,
 	}, timeoutDefault)
 	if err != nil {
 		return nil, fmt.Errorf("connectivity information: %w", err)

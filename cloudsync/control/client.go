@@ -39,6 +39,8 @@ type Config struct {
 	ServerName string
 	// Timeout bounds one exchange. Default: the client's own.
 	Timeout time.Duration
+	// ConnectTimeout bounds dialling, and then the TLS handshake. Default: Timeout alone.
+	ConnectTimeout time.Duration
 	// Proxy is the HTTP proxy to go through; nil is none. The environment's is not used.
 	Proxy *url.URL
 	// Now is the time by which certificates are judged, and which signatures carry,
@@ -90,7 +92,10 @@ func New(cfg Config, timeout time.Duration) (*Client, error) {
 		}
 		c.BaseEndpoint = aws.String("https://" + u.Host)
 	}
-	w := wire.Config{Roots: cfg.Roots, Now: cfg.Now, Timeout: c.Timeout, Identity: cfg.Identity, ServerName: cfg.ServerName, Proxy: cfg.Proxy}
+	w := wire.Config{
+		Roots: cfg.Roots, Now: cfg.Now, Timeout: c.Timeout, ConnectTimeout: cfg.ConnectTimeout,
+		Identity: cfg.Identity, ServerName: cfg.ServerName, Proxy: cfg.Proxy,
+	}
 	if cfg.Identity != nil {
 		w.Protocols = cloudsync.Protocols()
 	}

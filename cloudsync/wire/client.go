@@ -39,6 +39,8 @@ type Config struct {
 	Now func() time.Time
 	// Timeout bounds one exchange, from dialling to the last byte. Required.
 	Timeout time.Duration
+	// ConnectTimeout bounds dialling, and then the TLS handshake. Default: Timeout alone.
+	ConnectTimeout time.Duration
 	// Identity is the client certificate that is shown; nil: none.
 	Identity *tls.Certificate
 	// ServerName is the name a server's certificate must carry, and the SNI that is sent.
@@ -71,7 +73,11 @@ func NewClient(cfg Config) (*Client, error) {
 	if len(cfg.Protocols) == 0 {
 		cfg.Protocols = []string{"http/1.1"}
 	}
-	dialer := &net.Dialer{Timeout: cfg.Timeout}
+	connect := cfg.Timeout
+	if cfg.ConnectTimeout > 0 {
+		connect = min(connect, cfg.ConnectTimeout)
+	}
+	dialer := &net.Dialer{Timeout: connect}
 	transport := &http.Transport{
 		DialContext: dialer.DialContext,
 		TLSClientConfig: &tls.Config{
@@ -81,7 +87,7 @@ func NewClient(cfg Config) (*Client, error) {
 			NextProtos: cfg.Protocols,
 			Time:       cfg.Now,
 		},
-		TLSHandshakeTimeout:    cfg.Timeout,
+		TLSHandshakeTimeout:    connect,
 		MaxResponseHeaderBytes: headerBytesMax,
 		MaxIdleConnsPerHost:    idleConnsMax,
 		IdleConnTimeout:        idleTimeout,

@@ -36,14 +36,14 @@ func cloudConfig(c config.Cloud, now func() time.Time) (*cloudsync.Config, error
 	if err != nil {
 		return nil, fmt.Errorf("cloud.certificate: %w", err)
 	}
-	plane.Timeout = min(c.RequestTimeout, deviceBudget)
+	plane.Timeout = min(plane.Timeout, deviceBudget)
 	cfg.Verifier, err = iotverifier.New(iotverifier.Config{Control: plane, Core: messages.CertificateIDOf(core.Raw)})
 	return cfg, err
 }
 
 // controlPlane says how AWS' control planes are reached.
 func controlPlane(c config.Cloud, now func() time.Time) (control.Config, error) {
-	cfg := control.Config{Region: c.Region, Endpoint: c.Control.Endpoint, Now: now}
+	cfg := control.Config{Region: c.Region, Endpoint: c.Control.Endpoint, Timeout: c.RequestTimeout, ConnectTimeout: c.ConnectTimeout, Now: now}
 	var err error
 	if cfg.Credentials, err = credentials.Default(context.Background(), credentials.Options{Region: c.Region, Profile: c.Control.Profile}); err != nil {
 		return cfg, fmt.Errorf("cloud.control: %w", err)

@@ -248,7 +248,8 @@ func dataPlane(c config.Cloud, now func() time.Time) (cloudsync.DataPlaneConfig,
 		return cloudsync.DataPlaneConfig{}, fmt.Errorf("cloud.ca: %w", err)
 	}
 	return cloudsync.DataPlaneConfig{
-		Endpoint: c.Endpoint, Identity: identity, Roots: roots, Routes: routesOf(c.Operations), Timeout: min(c.RequestTimeout, deviceBudget), Now: now,
+		Endpoint: c.Endpoint, Identity: identity, Roots: roots, Routes: routesOf(c.Operations), Now: now,
+		Timeout: min(c.RequestTimeout, deviceBudget), ConnectTimeout: c.ConnectTimeout,
 	}, nil
 }
 
