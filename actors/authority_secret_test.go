@@ -14,6 +14,8 @@ import (
 	"math/big"
 	"os"
 	"path/filepath"
+	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -73,7 +75,7 @@ func TestNoPrivateKeyLeaves(t *testing.T) {
 
 	store, keyDir := keyStore(t)
 	memory := eventlog.NewMemory(actorstest.Options(nil))
-	var out bytes.Buffer
+	var out heardText
 	c := newCore(t, memory, store, ca.TypeECDSAP256)
 	custom := keys.NewCustom(keys.CustomOptions{})
 	defer custom.Close()
@@ -91,7 +93,7 @@ func TestNoPrivateKeyLeaves(t *testing.T) {
 	}
 	c.clock.Advance(8 * 24 * time.Hour)
 	if b.Leaf().Issuer.CommonName != "operator" {
-		t.Fatalf("the operator's authority is not in use: %s\n%s", b.Leaf().Issuer, &out)
+		t.Fatalf("the operator's authority is not in use: %s\n%s", b.Leaf().Issuer, out.Bytes())
 	}
 	c.log.Refuse(eventlog.ErrFull)
 	fmt.Fprintln(&out, b.authority.Rotate(t.Context(), "test"))
@@ -125,12 +127,13 @@ func TestNoPrivateKeyLeaves(t *testing.T) {
 		t.Fatal(err)
 	}
 	secret = append(secret, needles(t, signer.(*ecdsa.PrivateKey))...)
+	all := out.Bytes()
 	for i, needle := range secret {
-		if bytes.Contains(out.Bytes(), needle) {
+		if bytes.Contains(all, needle) {
 			t.Errorf("form %d of a private key is in what was said", i)
 		}
 	}
-	if !bytes.Contains(out.Bytes(), []byte("cannot be used")) || !bytes.Contains(out.Bytes(), own.Issuing) {
+	if !bytes.Contains(all, []byte("cannot be used")) || !bytes.Contains(all, own.Issuing) {
 		t.Error("what is looked through does not hold what it should")
 	}
 }
@@ -158,3 +161,23 @@ type refusing struct{}
 func (refusing) Upload(context.Context, []byte) error { return errors.New("throttled") }
 
 var _ actors.Uploader = refusing{}
+
+// heardText gathers what is said, by the test and by what works beside it.
+type heardText struct {
+	mu   sync.Mutex
+	text []byte
+}
+
+func (h *heardText) Write(p []byte) (int, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.text = append(h.text, p...)
+	return len(p), nil
+}
+
+// Bytes returns what was said so far.
+func (h *heardText) Bytes() []byte {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return slices.Clone(h.text)
+}
