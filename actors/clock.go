@@ -69,6 +69,9 @@ type anchorage struct{ offsetMs, sinceMs, chargedMs int64 }
 // NowMs is the trust time in milliseconds since the Unix epoch.
 func (t *TrustClock) NowMs() int64 { return t.offsetMs.Load() + t.bootMs() }
 
+// Boot is the time since the machine started. Waits are measured by it: it never leaps.
+func (t *TrustClock) Boot() time.Duration { return t.clock.Boot() }
+
 func (t *TrustClock) bootMs() int64 { return t.clock.Boot().Milliseconds() }
 
 // Now stamps a moment.

@@ -37,28 +37,29 @@ func cause(c brokers.Caller) messages.Cause {
 	return messages.Cause{Request: c.Request, Broker: c.Broker}
 }
 
-// deadlineMs is how long a request may wait before it is not worth deciding: its asker
-// has been told Busy by then.
-const deadlineMs = 5000
+// patience is how long a request may wait before it is not worth deciding: its asker has
+// been told Busy by then.
+const patience = 5 * time.Second
 
 // deadline is a context that only knows when it is over: a timer a request is more than
-// the request.
+// the request. It counts by the machine's boot time: trust time leaps when the cloud, or
+// NTP, sets it right, and then nobody has waited for longer.
 type deadline struct {
 	context.Context
 	clock *actors.TrustClock
-	endMs int64
+	end   time.Duration // since boot
 }
 
 // Err implements context.Context.
 func (d deadline) Err() error {
-	if d.clock.NowMs() > d.endMs {
+	if d.clock.Boot() > d.end {
 		return context.DeadlineExceeded
 	}
 	return nil
 }
 
 func (g *Gate) within() context.Context {
-	return deadline{context.Background(), g.clock, g.clock.NowMs() + deadlineMs}
+	return deadline{context.Background(), g.clock, g.clock.Boot() + patience}
 }
 
 // VerifyIdentity implements brokers.Gate.

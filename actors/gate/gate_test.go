@@ -213,3 +213,26 @@ func TestLapsedTrustGrantsNothing(t *testing.T) {
 		t.Errorf("permissions: %v", err)
 	}
 }
+
+// TestTheTimeLeapsUnderARequest: the cloud's answer to it tells that it is later than the
+// core thought. The request has not waited for longer by that.
+func TestTheTimeLeapsUnderARequest(t *testing.T) {
+	h := newHouse(t)
+	der := certificate(t, time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC))
+	h.cloud.Register(messages.CertificateIDOf(der), "pump-7")
+	h.cloud.SetTime(func() time.Time { return h.clock.Wall().Add(20 * time.Minute) })
+	if g, err := h.authenticate("b1", "pump-7", der); err != nil || !g.ConnectAuthorized {
+		t.Errorf("authenticated %+v, %v", g, err)
+	}
+}
+
+// TestNobodyWaitsAnyMore: a request that comes to be decided too late is not.
+func TestNobodyWaitsAnyMore(t *testing.T) {
+	h := newHouse(t)
+	der := certificate(t, time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC))
+	h.cloud.Register(messages.CertificateIDOf(der), "pump-7")
+	h.cloud.SetTime(func() time.Time { h.clock.Advance(6 * time.Second); return h.clock.Wall() })
+	if g, err := h.authenticate("b1", "pump-7", der); refusedAs(err) != "Busy" {
+		t.Errorf("authenticated %+v, %v; want Busy", g, err)
+	}
+}
