@@ -41,7 +41,10 @@ type ServerConfig struct {
 	Name string
 	// MaxConnections is how many clients may be connected; default 512.
 	MaxConnections int
-	Log            *slog.Logger
+	// Admit, if set, adds those who may connect before anybody can: NATS clients that are
+	// refused twice, while they come back from a restart of the server, never come again.
+	Admit func(*Server) error
+	Log   *slog.Logger
 }
 
 // Server is a NATS server in this process: core NATS only, no JetStream, MQTT,
@@ -66,6 +69,11 @@ func StartServer(cfg ServerConfig) (*Server, error) {
 	}
 	s := &Server{users: newUserRegistry(), daemon: daemon, log: cfg.Log}
 	s.users.add(daemonName, roleDaemon, daemon.Public)
+	if cfg.Admit != nil {
+		if err := cfg.Admit(s); err != nil {
+			return nil, fmt.Errorf("nats server: %w", err)
+		}
+	}
 	opts, err := s.options(cfg)
 	if err != nil {
 		return nil, fmt.Errorf("nats server: %w", err)

@@ -17,14 +17,14 @@ import (
 // startNATS starts the embedded server with its users, the desk (not ready yet) and the
 // pushes.
 func (d *Daemon) startNATS(ctx context.Context) error {
-	err := d.connectNATS()
+	err := d.knowUsers(ctx)
 	if err != nil {
 		return err
 	}
-	d.onClose(d.conn.Close)
-	if err := d.addUsers(ctx); err != nil {
+	if err := d.connectNATS(); err != nil {
 		return err
 	}
+	d.onClose(d.conn.Close)
 	if err := d.startPusher(); err != nil {
 		return err
 	}
@@ -54,7 +54,7 @@ func (d *Daemon) startNATS(ctx context.Context) error {
 }
 
 // connectNATS connects to the external server that is configured, or starts the
-// embedded one.
+// embedded one with the users that are known.
 func (d *Daemon) connectNATS() error {
 	if n := d.cfg.NATS; n != nil {
 		credentials, err := brokers.ParseCredentials(n.Credentials)
@@ -64,7 +64,12 @@ func (d *Daemon) connectNATS() error {
 		d.conn, err = brokers.Connect(brokers.ConnectConfig{URL: n.URL, Credentials: credentials, TLS: n.TLS, Log: d.logger})
 		return err
 	}
-	server, err := brokers.StartServer(brokers.ServerConfig{Listen: d.cfg.NATSListen, TLS: d.cfg.NATSTLS, Log: d.logger})
+	server, err := brokers.StartServer(brokers.ServerConfig{
+		Listen: d.cfg.NATSListen, TLS: d.cfg.NATSTLS, Log: d.logger,
+		Admit: func(s *brokers.Server) error {
+			return d.users.all(func(name, public string) error { return admit(s, name, public) })
+		},
+	})
 	if err != nil {
 		return err
 	}
@@ -74,9 +79,9 @@ func (d *Daemon) connectNATS() error {
 	return err
 }
 
-// addUsers lets in the operators and brokers that are known, and makes those that the
+// knowUsers reads which operators and brokers there are, and makes those that the
 // configuration wants.
-func (d *Daemon) addUsers(ctx context.Context) error {
+func (d *Daemon) knowUsers(ctx context.Context) error {
 	var err error
 	if d.users, err = openUsers(d.cfg.Dir); err != nil {
 		return err
@@ -94,7 +99,7 @@ func (d *Daemon) addUsers(ctx context.Context) error {
 			return err
 		}
 	}
-	return d.users.all(d.letIn)
+	return nil
 }
 
 // letIn lets the holder of a key act as name at the embedded server.
@@ -102,13 +107,17 @@ func (d *Daemon) letIn(name, public string) error {
 	if d.server == nil {
 		return nil // an external server has users of its own: `broker add` prints their entries
 	}
+	return admit(d.server, name, public)
+}
+
+func admit(s *brokers.Server, name, public string) error {
 	switch name {
 	case authapi.ServiceName:
 		return nil // our own at an external server; the embedded one makes its own
 	case authapi.OperatorAdmin, authapi.OperatorAuditor:
-		return d.server.AddOperator(name, public)
+		return s.AddOperator(name, public)
 	}
-	return d.server.AddBroker(messages.BrokerID(name), public)
+	return s.AddBroker(messages.BrokerID(name), public)
 }
 
 func (d *Daemon) startPusher() error {

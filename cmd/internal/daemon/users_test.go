@@ -1,12 +1,20 @@
 package daemon
 
 import (
+	"errors"
 	"fmt"
+	"net"
 	"os"
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/gatehouse-edge/gatehouse/actors/brokers/client"
+	"github.com/gatehouse-edge/gatehouse/messages"
 )
 
 // TestUsersOfTwoProcesses: a command line and a running daemon add users to one file, and
@@ -80,4 +88,39 @@ func mustOpenUsers(t *testing.T, dir string) *users {
 		t.Fatal(err)
 	}
 	return u
+}
+
+// TestKnownFromTheFirstMoment: a broker that comes back while the daemon starts is never
+// refused: twice, and its NATS client would give up for good.
+func TestKnownFromTheFirstMoment(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	must(t, err)
+	cfg := Config{NATSListen: listener.Addr().String(), Brokers: []messages.BrokerID{"b"}}
+	must(t, listener.Close())
+	dir := t.TempDir()
+	startDaemon(t, dir, cfg).Close()
+	creds, err := os.ReadFile(CredsFile(dir, "b"))
+	must(t, err)
+	options, err := client.Options("b", creds)
+	must(t, err)
+	for range 5 {
+		first := make(chan error, 1)
+		go func() {
+			for {
+				nc, err := nats.Connect("nats://"+cfg.NATSListen, options...)
+				if err == nil {
+					nc.Close()
+				}
+				if !errors.Is(err, nats.ErrNoServers) && !errors.Is(err, syscall.ECONNREFUSED) {
+					first <- err
+					return
+				}
+			}
+		}()
+		d := startDaemon(t, dir, cfg)
+		if err := <-first; err != nil {
+			t.Errorf("refused: %v", err)
+		}
+		d.Close()
+	}
 }
