@@ -135,7 +135,7 @@ func (a *Access) Verify(ctx context.Context, cause messages.Cause, der []byte, r
 func (a *Access) Open(ctx context.Context, cause messages.Cause, clientID string, der []byte, reply func(messages.SessionReady, error)) {
 	if c, leaf, err := a.read(messages.CertificateIDOf(der), der); err == nil {
 		if name, ok := a.component(leaf); ok {
-			a.openComponent(ctx, cause, name, c, reply)
+			a.openComponent(ctx, cause, name, c, leaf, reply)
 			return
 		}
 	}
@@ -151,15 +151,23 @@ func (a *Access) Open(ctx context.Context, cause messages.Cause, clientID string
 	})
 }
 
-func (a *Access) openComponent(ctx context.Context, cause messages.Cause, name messages.ComponentName, c messages.VerifyCertificate, reply func(messages.SessionReady, error)) {
+func (a *Access) openComponent(ctx context.Context, cause messages.Cause, name messages.ComponentName, c messages.VerifyCertificate, leaf *x509.Certificate, reply func(messages.SessionReady, error)) {
 	a.sys.Submit(ctx, messages.OpenComponent{
 		Component: name, Certificate: c.Certificate, NotBefore: c.NotBefore, NotAfter: c.NotAfter, Broker: cause.Broker,
 	}, cause, func(r messages.Reply) {
-		if s, ok := r.(messages.SessionReady); ok {
-			reply(s, nil)
+		s, ok := r.(messages.SessionReady)
+		if !ok {
+			reply(messages.SessionReady{}, refusalOf(r))
 			return
 		}
-		reply(messages.SessionReady{}, refusalOf(r))
+		if _, still := a.component(leaf); !still { // it was taken back meanwhile, when this session was not there to be ended
+			a.sys.Submit(context.Background(), messages.CloseSession{
+				Component: name, Session: s.Token.Digest(), Reason: messages.CloseReason_CLOSE_BY_OPERATOR, Detail: "the certificate counts no more",
+			}, cause, func(messages.Reply) {})
+			reply(messages.SessionReady{}, messages.Refuse(messages.RefusedInvalidCredential, "the certificate makes nobody component %s any more", name))
+			return
+		}
+		reply(s, nil)
 	})
 }
 

@@ -32,9 +32,10 @@ type AuthorityConfig struct {
 	// It returns when they are; a certificate by an authority that is not published is not
 	// issued. nil: nobody looks.
 	Publish func(bundle []byte) error
-	// Withdrawn says whether an operator took back that name is an internal component,
-	// whatever certificate it has; nil: of nobody. It must not block.
-	Withdrawn func(name string) bool
+	// Withdrawn says whether an operator took back that the certificate id makes its holder
+	// the internal component name; nil: what the authority itself was told counts alone. It
+	// must not block.
+	Withdrawn func(name string, id messages.CertificateID) bool
 	// Uploader tells the cloud; nil: there is none.
 	Uploader Uploader
 	Logger   *slog.Logger // default: discard

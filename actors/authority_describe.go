@@ -42,19 +42,21 @@ type AuthorityInfo struct {
 
 // CertificateInfo describes a certificate for people.
 type CertificateInfo struct {
-	Subscriber string                 `json:"subscriber"`
-	Usage      string                 `json:"usage"`
-	Names      []string               `json:"names,omitempty"`
-	Serial     string                 `json:"serial"`
-	Reason     string                 `json:"reason"` // why it was issued …
-	IssuedAt   time.Time              `json:"issuedAt,omitzero"`
-	NotBefore  time.Time              `json:"notBefore"`
-	NotAfter   time.Time              `json:"notAfter"`
-	Rotation   time.Time              `json:"rotation,omitzero"` // when the next is due; absent: nobody subscribes, or rotation is off …
-	Next       string                 `json:"next,omitempty"`    // … and why it will be issued
-	Delivered  bool                   `json:"delivered"`
-	Subscribed bool                   `json:"subscribed"` // now
-	Authority  messages.CertificateID `json:"authority"`
+	Subscriber string    `json:"subscriber"`
+	Usage      string    `json:"usage"`
+	Names      []string  `json:"names,omitempty"`
+	Serial     string    `json:"serial"`
+	Reason     string    `json:"reason"` // why it was issued …
+	IssuedAt   time.Time `json:"issuedAt,omitzero"`
+	NotBefore  time.Time `json:"notBefore"`
+	NotAfter   time.Time `json:"notAfter"`
+	Rotation   time.Time `json:"rotation,omitzero"` // when the next is due; absent: nobody subscribes, or rotation is off …
+	Next       string    `json:"next,omitempty"`    // … and why it will be issued
+	Delivered  bool      `json:"delivered"`
+	Subscribed bool      `json:"subscribed"` // now
+	// Withdrawn: an operator took back that it makes its holder an internal component.
+	Withdrawn bool                   `json:"withdrawn,omitempty"`
+	Authority messages.CertificateID `json:"authority"`
 }
 
 // AuthorityStatus describes authorities and certificates for people.
@@ -229,6 +231,7 @@ func certificateInfo(h ca.Holder) CertificateInfo {
 	info := CertificateInfo{
 		Subscriber: h.Subscriber, Usage: h.Usage.String(), Names: h.Last.Names, Serial: h.Last.Serial, Reason: h.Last.Reason,
 		NotBefore: instant(h.Last.NotBeforeMs), NotAfter: instant(h.Last.NotAfterMs), Delivered: h.Delivered, Authority: h.Last.Authority,
+		Withdrawn: h.Withdrawn,
 	}
 	if h.Last.IssuedMs != 0 { // not known of those that a version before has folded
 		info.IssuedAt = instant(h.Last.IssuedMs)

@@ -269,6 +269,25 @@ func (a *Authority) IssueComponent(ctx context.Context, name messages.ComponentN
 	return issued, a.note(ctx, &messages.CertificateDelivered{Subscriber: string(name), Serial: issued.Serial})
 }
 
+// ErrNoComponent is wrapped where a component has no certificate that counts.
+var ErrNoComponent = errors.New("no such component")
+
+// Withdraw takes back, for a reason that goes on record, that name is an internal component
+// by any certificate that was issued to it so far, and returns how many counted. One that is
+// issued later counts. Who subscribes to client certificates by that name has to be ended
+// before.
+func (a *Authority) Withdraw(ctx context.Context, name messages.ComponentName, reason string) (int, error) {
+	n := a.book.Load().ComponentCertificates(string(name), a.now().UnixMilli())
+	if err := a.note(ctx, &messages.ComponentWithdrawn{Component: string(name), Reason: clip(reason, reasonBytes)}); err != nil {
+		return 0, err
+	}
+	if n == 0 { // one that was only ordered is not issued any more
+		return 0, fmt.Errorf("%w: on record is no client certificate of %s that counts", ErrNoComponent, name)
+	}
+	a.cfg.Logger.Info("component withdrawn", "component", name, "certificates", n, "reason", reason)
+	return n, nil
+}
+
 // component names the internal component that leaf was issued to: a client certificate of
 // an authority in use, and nothing else besides (ca.Authority.Component takes one that
 // serves, too), that the log knows. Without a known time its dates cannot be judged: then
@@ -290,7 +309,7 @@ func (a *Authority) component(leaf *x509.Certificate) (messages.ComponentName, b
 	if !ok {
 		return "", false
 	}
-	if a.cfg.Withdrawn != nil && a.cfg.Withdrawn(common) {
+	if a.cfg.Withdrawn != nil && a.cfg.Withdrawn(common, messages.CertificateIDOf(leaf.Raw)) {
 		return "", false
 	}
 	name, err := messages.ParseComponentName(common)

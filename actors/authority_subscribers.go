@@ -144,12 +144,15 @@ func (a *Authority) subscriber(of subscription) *subscriber {
 // kept finds the certificate that s has already: of the subscription before it, or of
 // before a restart, for the same key.
 func (a *Authority) kept(s *subscriber) *holding {
+	holder, ok := a.book.Load().Holder(s.of.name, s.of.usage)
+	if holder.Withdrawn { // it would count for nothing
+		return nil
+	}
 	if former := a.subscriber(s.of); former != nil {
 		if h := former.current.Load(); h != nil && sameKey(s.public, former.public) {
 			return &holding{leaf: h.leaf, key: h.key, authority: h.authority, hosts: h.hosts}
 		}
 	}
-	holder, ok := a.book.Load().Holder(s.of.name, s.of.usage)
 	if !ok || holder.Last.Serial == "" || s.public == nil {
 		return nil
 	}

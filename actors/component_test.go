@@ -5,6 +5,8 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/x509"
+	"errors"
+	"slices"
 	"testing"
 	"time"
 
@@ -22,6 +24,7 @@ func (r *rig) authority(store keys.Keys) *Authority {
 		System: r.sys, Keys: store, Clock: r.clock, Settings: func() AuthoritySettings {
 			return AuthoritySettings{Type: ca.TypeECDSAP256, ServerValidity: 24 * time.Hour, ClientValidity: time.Hour}
 		},
+		Withdrawn: r.views.NoComponent,
 	})
 	if err != nil {
 		r.t.Fatal(err)
@@ -234,5 +237,114 @@ func TestNoInternalComponentOnABudget(t *testing.T) {
 	}
 	if r.allowed(token) {
 		t.Error("the session of before counts")
+	}
+}
+
+// TestComponentIsWithdrawn: its certificates count no more from the decision on, also after a
+// restart; one that is issued later does, and those of before do not with it.
+func TestComponentIsWithdrawn(t *testing.T) {
+	r := newRig(t)
+	a := r.authority(keys.NewSeeded([32]byte{1}))
+	issue := func() []byte {
+		t.Helper()
+		c, err := a.IssueComponent(t.Context(), bridge, freshKey(t), time.Hour, "operator: test")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c.Certificate
+	}
+	component := func(der []byte) bool {
+		t.Helper()
+		v, err := r.verify(der)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return v.Component == bridge
+	}
+	if _, err := a.Withdraw(t.Context(), bridge, "operator: test"); !errors.Is(err, ErrNoComponent) {
+		t.Errorf("nothing to take back: %v", err)
+	}
+	first, second := issue(), issue()
+	token, err := r.open("", first)
+	if err != nil || !component(second) {
+		t.Fatal(err)
+	}
+	if n, err := a.Withdraw(t.Context(), bridge, "operator: it leaked"); err != nil || n != 2 {
+		t.Errorf("%d certificates, %v", n, err)
+	}
+	if component(first) || component(second) || r.allowed(token) {
+		t.Error("it is still a component")
+	}
+	if _, err := r.open("anything", first); refusalCode(err) != "InvalidCredential" {
+		t.Errorf("open: %v", err)
+	}
+	r.atRest()
+	r.restart()
+	a = r.authority(a.cfg.Keys)
+	if component(first) || component(second) || r.allowed(token) {
+		t.Error("it is a component again after a restart")
+	}
+	for _, c := range a.Describe().Certificates {
+		if c.Subscriber == string(bridge) && !c.Withdrawn {
+			t.Errorf("described %+v", c)
+		}
+	}
+	third := issue()
+	if !component(third) || component(first) || component(second) {
+		t.Error("given back: want the new certificate to count, and no other")
+	}
+	r.atRest()
+	r.restart()
+	a = r.authority(a.cfg.Keys)
+	if !component(third) || component(second) {
+		t.Error("after another restart")
+	}
+}
+
+// TestWithdrawnCertificateIsNotHandedOutAgain: who asks for its key's certificate once more
+// gets another.
+func TestWithdrawnCertificateIsNotHandedOutAgain(t *testing.T) {
+	r := newRig(t)
+	a := r.authority(keys.NewSeeded([32]byte{1}))
+	public := freshKey(t)
+	subscribe := func() (serial string) {
+		t.Helper()
+		cancel, err := a.Subscribe(t.Context(), Subscribe{Subscriber: string(bridge), Usage: ca.Client, PublicKey: public, Deliver: func(d Delivery) { serial = d.Serial }})
+		if err != nil {
+			t.Fatal(err)
+		}
+		cancel()
+		return serial
+	}
+	first := subscribe()
+	if again := subscribe(); again != first {
+		t.Fatalf("%s, then %s", first, again)
+	}
+	if _, err := a.Withdraw(t.Context(), bridge, "operator: test"); err != nil {
+		t.Fatal(err)
+	}
+	if later := subscribe(); later == first || later == "" {
+		t.Errorf("it got %q again", later)
+	}
+}
+
+// TestComponentIsWithdrawnWhileItOpens: a session that was decided before its certificate
+// stopped counting, and is there only after, is not handed out, and its end is on record.
+func TestComponentIsWithdrawnWhileItOpens(t *testing.T) {
+	r := newRig(t)
+	a := r.authority(keys.NewSeeded([32]byte{1}))
+	c, err := a.IssueComponent(t.Context(), bridge, freshKey(t), time.Hour, "operator: test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	asked := 0
+	a.cfg.Withdrawn = func(string, messages.CertificateID) bool { asked++; return asked > 1 }
+	if _, err := r.open("", c.Certificate); refusalCode(err) != "InvalidCredential" || asked != 2 {
+		t.Errorf("open, asked %d times: %v", asked, err)
+	}
+	r.atRest()
+	want := []messages.Kind{messages.KindSessionOpened, messages.KindSessionClosed}
+	if got := r.kinds(messages.ComponentStream(bridge)); !slices.Equal(got, want) {
+		t.Errorf("on record: %v", got)
 	}
 }

@@ -1648,6 +1648,61 @@ func (x *CertificateDelivered) GetSerial() string {
 	return ""
 }
 
+// ComponentWithdrawn: the CA entity, on an operator's word: no client certificate that was
+// ordered for this component before makes anybody that component any more; one that is
+// ordered later does. Restricts.
+type ComponentWithdrawn struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Component     string                 `protobuf:"bytes,1,opt,name=component,proto3" json:"component,omitempty"`
+	Reason        string                 `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"` // "operator: " and an operator's
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ComponentWithdrawn) Reset() {
+	*x = ComponentWithdrawn{}
+	mi := &file_events_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ComponentWithdrawn) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ComponentWithdrawn) ProtoMessage() {}
+
+func (x *ComponentWithdrawn) ProtoReflect() protoreflect.Message {
+	mi := &file_events_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ComponentWithdrawn.ProtoReflect.Descriptor instead.
+func (*ComponentWithdrawn) Descriptor() ([]byte, []int) {
+	return file_events_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *ComponentWithdrawn) GetComponent() string {
+	if x != nil {
+		return x.Component
+	}
+	return ""
+}
+
+func (x *ComponentWithdrawn) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
 // HostAddressesChanged: the CA entity: the names and addresses of this core. Records.
 type HostAddressesChanged struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1659,7 +1714,7 @@ type HostAddressesChanged struct {
 
 func (x *HostAddressesChanged) Reset() {
 	*x = HostAddressesChanged{}
-	mi := &file_events_proto_msgTypes[23]
+	mi := &file_events_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1671,7 +1726,7 @@ func (x *HostAddressesChanged) String() string {
 func (*HostAddressesChanged) ProtoMessage() {}
 
 func (x *HostAddressesChanged) ProtoReflect() protoreflect.Message {
-	mi := &file_events_proto_msgTypes[23]
+	mi := &file_events_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1684,7 +1739,7 @@ func (x *HostAddressesChanged) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostAddressesChanged.ProtoReflect.Descriptor instead.
 func (*HostAddressesChanged) Descriptor() ([]byte, []int) {
-	return file_events_proto_rawDescGZIP(), []int{23}
+	return file_events_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *HostAddressesChanged) GetSource() string {
@@ -1711,7 +1766,7 @@ type NetworkChanged struct {
 
 func (x *NetworkChanged) Reset() {
 	*x = NetworkChanged{}
-	mi := &file_events_proto_msgTypes[24]
+	mi := &file_events_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1723,7 +1778,7 @@ func (x *NetworkChanged) String() string {
 func (*NetworkChanged) ProtoMessage() {}
 
 func (x *NetworkChanged) ProtoReflect() protoreflect.Message {
-	mi := &file_events_proto_msgTypes[24]
+	mi := &file_events_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1736,7 +1791,7 @@ func (x *NetworkChanged) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NetworkChanged.ProtoReflect.Descriptor instead.
 func (*NetworkChanged) Descriptor() ([]byte, []int) {
-	return file_events_proto_rawDescGZIP(), []int{24}
+	return file_events_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *NetworkChanged) GetUp() bool {
@@ -1761,7 +1816,7 @@ type RefreshPlanned struct {
 
 func (x *RefreshPlanned) Reset() {
 	*x = RefreshPlanned{}
-	mi := &file_events_proto_msgTypes[25]
+	mi := &file_events_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1773,7 +1828,7 @@ func (x *RefreshPlanned) String() string {
 func (*RefreshPlanned) ProtoMessage() {}
 
 func (x *RefreshPlanned) ProtoReflect() protoreflect.Message {
-	mi := &file_events_proto_msgTypes[25]
+	mi := &file_events_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1786,7 +1841,7 @@ func (x *RefreshPlanned) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RefreshPlanned.ProtoReflect.Descriptor instead.
 func (*RefreshPlanned) Descriptor() ([]byte, []int) {
-	return file_events_proto_rawDescGZIP(), []int{25}
+	return file_events_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *RefreshPlanned) GetDueMs() int64 {
@@ -1827,7 +1882,7 @@ type RefreshStarted struct {
 
 func (x *RefreshStarted) Reset() {
 	*x = RefreshStarted{}
-	mi := &file_events_proto_msgTypes[26]
+	mi := &file_events_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1839,7 +1894,7 @@ func (x *RefreshStarted) String() string {
 func (*RefreshStarted) ProtoMessage() {}
 
 func (x *RefreshStarted) ProtoReflect() protoreflect.Message {
-	mi := &file_events_proto_msgTypes[26]
+	mi := &file_events_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1852,7 +1907,7 @@ func (x *RefreshStarted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RefreshStarted.ProtoReflect.Descriptor instead.
 func (*RefreshStarted) Descriptor() ([]byte, []int) {
-	return file_events_proto_rawDescGZIP(), []int{26}
+	return file_events_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *RefreshStarted) GetDueMs() int64 {
@@ -1878,7 +1933,7 @@ type RefreshCompleted struct {
 
 func (x *RefreshCompleted) Reset() {
 	*x = RefreshCompleted{}
-	mi := &file_events_proto_msgTypes[27]
+	mi := &file_events_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1890,7 +1945,7 @@ func (x *RefreshCompleted) String() string {
 func (*RefreshCompleted) ProtoMessage() {}
 
 func (x *RefreshCompleted) ProtoReflect() protoreflect.Message {
-	mi := &file_events_proto_msgTypes[27]
+	mi := &file_events_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1903,7 +1958,7 @@ func (x *RefreshCompleted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RefreshCompleted.ProtoReflect.Descriptor instead.
 func (*RefreshCompleted) Descriptor() ([]byte, []int) {
-	return file_events_proto_rawDescGZIP(), []int{27}
+	return file_events_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *RefreshCompleted) GetListed() uint64 {
@@ -1960,7 +2015,7 @@ type RefreshFailed struct {
 
 func (x *RefreshFailed) Reset() {
 	*x = RefreshFailed{}
-	mi := &file_events_proto_msgTypes[28]
+	mi := &file_events_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1972,7 +2027,7 @@ func (x *RefreshFailed) String() string {
 func (*RefreshFailed) ProtoMessage() {}
 
 func (x *RefreshFailed) ProtoReflect() protoreflect.Message {
-	mi := &file_events_proto_msgTypes[28]
+	mi := &file_events_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1985,7 +2040,7 @@ func (x *RefreshFailed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RefreshFailed.ProtoReflect.Descriptor instead.
 func (*RefreshFailed) Descriptor() ([]byte, []int) {
-	return file_events_proto_rawDescGZIP(), []int{28}
+	return file_events_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *RefreshFailed) GetReason() string {
@@ -2021,7 +2076,7 @@ type AssociationChanged struct {
 
 func (x *AssociationChanged) Reset() {
 	*x = AssociationChanged{}
-	mi := &file_events_proto_msgTypes[29]
+	mi := &file_events_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2033,7 +2088,7 @@ func (x *AssociationChanged) String() string {
 func (*AssociationChanged) ProtoMessage() {}
 
 func (x *AssociationChanged) ProtoReflect() protoreflect.Message {
-	mi := &file_events_proto_msgTypes[29]
+	mi := &file_events_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2046,7 +2101,7 @@ func (x *AssociationChanged) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AssociationChanged.ProtoReflect.Descriptor instead.
 func (*AssociationChanged) Descriptor() ([]byte, []int) {
-	return file_events_proto_rawDescGZIP(), []int{29}
+	return file_events_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *AssociationChanged) GetThing() string {
@@ -2080,7 +2135,7 @@ type ClockMarked struct {
 
 func (x *ClockMarked) Reset() {
 	*x = ClockMarked{}
-	mi := &file_events_proto_msgTypes[30]
+	mi := &file_events_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2092,7 +2147,7 @@ func (x *ClockMarked) String() string {
 func (*ClockMarked) ProtoMessage() {}
 
 func (x *ClockMarked) ProtoReflect() protoreflect.Message {
-	mi := &file_events_proto_msgTypes[30]
+	mi := &file_events_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2105,7 +2160,7 @@ func (x *ClockMarked) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClockMarked.ProtoReflect.Descriptor instead.
 func (*ClockMarked) Descriptor() ([]byte, []int) {
-	return file_events_proto_rawDescGZIP(), []int{30}
+	return file_events_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *ClockMarked) GetBootMs() int64 {
@@ -2178,7 +2233,7 @@ type ClockReanchored struct {
 
 func (x *ClockReanchored) Reset() {
 	*x = ClockReanchored{}
-	mi := &file_events_proto_msgTypes[31]
+	mi := &file_events_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2190,7 +2245,7 @@ func (x *ClockReanchored) String() string {
 func (*ClockReanchored) ProtoMessage() {}
 
 func (x *ClockReanchored) ProtoReflect() protoreflect.Message {
-	mi := &file_events_proto_msgTypes[31]
+	mi := &file_events_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2203,7 +2258,7 @@ func (x *ClockReanchored) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClockReanchored.ProtoReflect.Descriptor instead.
 func (*ClockReanchored) Descriptor() ([]byte, []int) {
-	return file_events_proto_rawDescGZIP(), []int{31}
+	return file_events_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *ClockReanchored) GetFormerTrustMs() int64 {
@@ -2246,7 +2301,7 @@ type TrustVoided struct {
 
 func (x *TrustVoided) Reset() {
 	*x = TrustVoided{}
-	mi := &file_events_proto_msgTypes[32]
+	mi := &file_events_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2258,7 +2313,7 @@ func (x *TrustVoided) String() string {
 func (*TrustVoided) ProtoMessage() {}
 
 func (x *TrustVoided) ProtoReflect() protoreflect.Message {
-	mi := &file_events_proto_msgTypes[32]
+	mi := &file_events_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2271,7 +2326,7 @@ func (x *TrustVoided) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TrustVoided.ProtoReflect.Descriptor instead.
 func (*TrustVoided) Descriptor() ([]byte, []int) {
-	return file_events_proto_rawDescGZIP(), []int{32}
+	return file_events_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *TrustVoided) GetBeforeMs() int64 {
@@ -2301,7 +2356,7 @@ type CredentialsServed struct {
 
 func (x *CredentialsServed) Reset() {
 	*x = CredentialsServed{}
-	mi := &file_events_proto_msgTypes[33]
+	mi := &file_events_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2313,7 +2368,7 @@ func (x *CredentialsServed) String() string {
 func (*CredentialsServed) ProtoMessage() {}
 
 func (x *CredentialsServed) ProtoReflect() protoreflect.Message {
-	mi := &file_events_proto_msgTypes[33]
+	mi := &file_events_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2326,7 +2381,7 @@ func (x *CredentialsServed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CredentialsServed.ProtoReflect.Descriptor instead.
 func (*CredentialsServed) Descriptor() ([]byte, []int) {
-	return file_events_proto_rawDescGZIP(), []int{33}
+	return file_events_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *CredentialsServed) GetConsumer() string {
@@ -2369,7 +2424,7 @@ type Started struct {
 
 func (x *Started) Reset() {
 	*x = Started{}
-	mi := &file_events_proto_msgTypes[34]
+	mi := &file_events_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2381,7 +2436,7 @@ func (x *Started) String() string {
 func (*Started) ProtoMessage() {}
 
 func (x *Started) ProtoReflect() protoreflect.Message {
-	mi := &file_events_proto_msgTypes[34]
+	mi := &file_events_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2394,7 +2449,7 @@ func (x *Started) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Started.ProtoReflect.Descriptor instead.
 func (*Started) Descriptor() ([]byte, []int) {
-	return file_events_proto_rawDescGZIP(), []int{34}
+	return file_events_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *Started) GetVersion() string {
@@ -2429,7 +2484,7 @@ type Stopped struct {
 
 func (x *Stopped) Reset() {
 	*x = Stopped{}
-	mi := &file_events_proto_msgTypes[35]
+	mi := &file_events_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2441,7 +2496,7 @@ func (x *Stopped) String() string {
 func (*Stopped) ProtoMessage() {}
 
 func (x *Stopped) ProtoReflect() protoreflect.Message {
-	mi := &file_events_proto_msgTypes[35]
+	mi := &file_events_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2454,7 +2509,7 @@ func (x *Stopped) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Stopped.ProtoReflect.Descriptor instead.
 func (*Stopped) Descriptor() ([]byte, []int) {
-	return file_events_proto_rawDescGZIP(), []int{35}
+	return file_events_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *Stopped) GetEpoch() string {
@@ -2483,7 +2538,7 @@ type BrokerPermitted struct {
 
 func (x *BrokerPermitted) Reset() {
 	*x = BrokerPermitted{}
-	mi := &file_events_proto_msgTypes[36]
+	mi := &file_events_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2495,7 +2550,7 @@ func (x *BrokerPermitted) String() string {
 func (*BrokerPermitted) ProtoMessage() {}
 
 func (x *BrokerPermitted) ProtoReflect() protoreflect.Message {
-	mi := &file_events_proto_msgTypes[36]
+	mi := &file_events_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2508,7 +2563,7 @@ func (x *BrokerPermitted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BrokerPermitted.ProtoReflect.Descriptor instead.
 func (*BrokerPermitted) Descriptor() ([]byte, []int) {
-	return file_events_proto_rawDescGZIP(), []int{36}
+	return file_events_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *BrokerPermitted) GetBroker() string {
@@ -2538,7 +2593,7 @@ type BrokerRestricted struct {
 
 func (x *BrokerRestricted) Reset() {
 	*x = BrokerRestricted{}
-	mi := &file_events_proto_msgTypes[37]
+	mi := &file_events_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2550,7 +2605,7 @@ func (x *BrokerRestricted) String() string {
 func (*BrokerRestricted) ProtoMessage() {}
 
 func (x *BrokerRestricted) ProtoReflect() protoreflect.Message {
-	mi := &file_events_proto_msgTypes[37]
+	mi := &file_events_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2563,7 +2618,7 @@ func (x *BrokerRestricted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BrokerRestricted.ProtoReflect.Descriptor instead.
 func (*BrokerRestricted) Descriptor() ([]byte, []int) {
-	return file_events_proto_rawDescGZIP(), []int{37}
+	return file_events_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *BrokerRestricted) GetBroker() string {
@@ -2701,7 +2756,10 @@ const file_events_proto_rawDesc = "" +
 	"\n" +
 	"subscriber\x18\x01 \x01(\tR\n" +
 	"subscriber\x12\x16\n" +
-	"\x06serial\x18\x02 \x01(\tR\x06serial\"L\n" +
+	"\x06serial\x18\x02 \x01(\tR\x06serial\"J\n" +
+	"\x12ComponentWithdrawn\x12\x1c\n" +
+	"\tcomponent\x18\x01 \x01(\tR\tcomponent\x12\x16\n" +
+	"\x06reason\x18\x02 \x01(\tR\x06reason\"L\n" +
 	"\x14HostAddressesChanged\x12\x16\n" +
 	"\x06source\x18\x01 \x01(\tR\x06source\x12\x1c\n" +
 	"\taddresses\x18\x02 \x03(\tR\taddresses\" \n" +
@@ -2807,7 +2865,7 @@ func file_events_proto_rawDescGZIP() []byte {
 }
 
 var file_events_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_events_proto_msgTypes = make([]protoimpl.MessageInfo, 38)
+var file_events_proto_msgTypes = make([]protoimpl.MessageInfo, 39)
 var file_events_proto_goTypes = []any{
 	(Source)(0),                  // 0: gatehouse.events.v1.Source
 	(CloseReason)(0),             // 1: gatehouse.events.v1.CloseReason
@@ -2834,21 +2892,22 @@ var file_events_proto_goTypes = []any{
 	(*CertificateOrdered)(nil),   // 22: gatehouse.events.v1.CertificateOrdered
 	(*CertificateIssued)(nil),    // 23: gatehouse.events.v1.CertificateIssued
 	(*CertificateDelivered)(nil), // 24: gatehouse.events.v1.CertificateDelivered
-	(*HostAddressesChanged)(nil), // 25: gatehouse.events.v1.HostAddressesChanged
-	(*NetworkChanged)(nil),       // 26: gatehouse.events.v1.NetworkChanged
-	(*RefreshPlanned)(nil),       // 27: gatehouse.events.v1.RefreshPlanned
-	(*RefreshStarted)(nil),       // 28: gatehouse.events.v1.RefreshStarted
-	(*RefreshCompleted)(nil),     // 29: gatehouse.events.v1.RefreshCompleted
-	(*RefreshFailed)(nil),        // 30: gatehouse.events.v1.RefreshFailed
-	(*AssociationChanged)(nil),   // 31: gatehouse.events.v1.AssociationChanged
-	(*ClockMarked)(nil),          // 32: gatehouse.events.v1.ClockMarked
-	(*ClockReanchored)(nil),      // 33: gatehouse.events.v1.ClockReanchored
-	(*TrustVoided)(nil),          // 34: gatehouse.events.v1.TrustVoided
-	(*CredentialsServed)(nil),    // 35: gatehouse.events.v1.CredentialsServed
-	(*Started)(nil),              // 36: gatehouse.events.v1.Started
-	(*Stopped)(nil),              // 37: gatehouse.events.v1.Stopped
-	(*BrokerPermitted)(nil),      // 38: gatehouse.events.v1.BrokerPermitted
-	(*BrokerRestricted)(nil),     // 39: gatehouse.events.v1.BrokerRestricted
+	(*ComponentWithdrawn)(nil),   // 25: gatehouse.events.v1.ComponentWithdrawn
+	(*HostAddressesChanged)(nil), // 26: gatehouse.events.v1.HostAddressesChanged
+	(*NetworkChanged)(nil),       // 27: gatehouse.events.v1.NetworkChanged
+	(*RefreshPlanned)(nil),       // 28: gatehouse.events.v1.RefreshPlanned
+	(*RefreshStarted)(nil),       // 29: gatehouse.events.v1.RefreshStarted
+	(*RefreshCompleted)(nil),     // 30: gatehouse.events.v1.RefreshCompleted
+	(*RefreshFailed)(nil),        // 31: gatehouse.events.v1.RefreshFailed
+	(*AssociationChanged)(nil),   // 32: gatehouse.events.v1.AssociationChanged
+	(*ClockMarked)(nil),          // 33: gatehouse.events.v1.ClockMarked
+	(*ClockReanchored)(nil),      // 34: gatehouse.events.v1.ClockReanchored
+	(*TrustVoided)(nil),          // 35: gatehouse.events.v1.TrustVoided
+	(*CredentialsServed)(nil),    // 36: gatehouse.events.v1.CredentialsServed
+	(*Started)(nil),              // 37: gatehouse.events.v1.Started
+	(*Stopped)(nil),              // 38: gatehouse.events.v1.Stopped
+	(*BrokerPermitted)(nil),      // 39: gatehouse.events.v1.BrokerPermitted
+	(*BrokerRestricted)(nil),     // 40: gatehouse.events.v1.BrokerRestricted
 }
 var file_events_proto_depIdxs = []int32{
 	0,  // 0: gatehouse.events.v1.CertificateVerified.source:type_name -> gatehouse.events.v1.Source
@@ -2881,7 +2940,7 @@ func file_events_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_events_proto_rawDesc), len(file_events_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   38,
+			NumMessages:   39,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -30,6 +30,7 @@ const (
 	KindHostAddressesChanged Kind = 57
 	KindAuthorityAnnounced   Kind = 58
 	KindAuthorityRejected    Kind = 59
+	KindComponentWithdrawn   Kind = 60
 
 	KindNetworkChanged     Kind = 70
 	KindRefreshStarted     Kind = 71
@@ -110,6 +111,7 @@ var kinds = map[Kind]kindInfo{
 	KindHostAddressesChanged: {"HostAddressesChanged", Records, 1, func() Event { return new(HostAddressesChanged) }},
 	KindAuthorityAnnounced:   {"AuthorityAnnounced", Records, 1, func() Event { return new(AuthorityAnnounced) }},
 	KindAuthorityRejected:    {"AuthorityRejected", Records, 1, func() Event { return new(AuthorityRejected) }},
+	KindComponentWithdrawn:   {"ComponentWithdrawn", Restricts, 1, func() Event { return new(ComponentWithdrawn) }},
 	KindNetworkChanged:       {"NetworkChanged", Records, 1, func() Event { return new(NetworkChanged) }},
 	KindRefreshPlanned:       {"RefreshPlanned", Records, 1, func() Event { return new(RefreshPlanned) }},
 	KindRefreshStarted:       {"RefreshStarted", Records, 1, func() Event { return new(RefreshStarted) }},
@@ -279,6 +281,9 @@ func (*Started) Kind() Kind { return KindStarted }
 
 // Kind implements Event.
 func (*Stopped) Kind() Kind { return KindStopped }
+
+// Kind implements Event.
+func (*ComponentWithdrawn) Kind() Kind { return KindComponentWithdrawn }
 
 // Kind implements Event.
 func (*BrokerPermitted) Kind() Kind { return KindBrokerPermitted }

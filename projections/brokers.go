@@ -38,18 +38,27 @@ func (v *Views) BrokerRights(broker messages.BrokerID) (BrokerRights, bool) {
 const anyBroker messages.BrokerID = ""
 
 func (v *Views) brokerPermitted(e *messages.BrokerPermitted) {
-	v.changeBroker(messages.BrokerID(e.Broker), func(r BrokerRights) BrokerRights {
-		return BrokerRights{Certificates: slices.Clone(e.Certificates), NoComponent: r.NoComponent && !slices.Contains(e.Certificates, clientType)}
-	})
+	v.changeBroker(messages.BrokerID(e.Broker), func(r BrokerRights) BrokerRights { return r.permitted(e) })
 }
 
-// brokerRestricted leaves of what the broker might have what e leaves.
+func (r BrokerRights) permitted(e *messages.BrokerPermitted) BrokerRights {
+	return BrokerRights{Certificates: slices.Clone(e.Certificates), NoComponent: r.NoComponent && !slices.Contains(e.Certificates, clientType)}
+}
+
+// restricted leaves of what the broker might have what e leaves.
+func (r BrokerRights) restricted(e *messages.BrokerRestricted) BrokerRights {
+	left := slices.DeleteFunc(slices.Clone(e.Certificates), func(t string) bool { return !slices.Contains(r.Certificates, t) })
+	taken := slices.Contains(r.Certificates, clientType) && !slices.Contains(left, clientType)
+	return BrokerRights{Certificates: left, Removed: r.Removed || e.Removed, NoComponent: r.NoComponent || taken}
+}
+
+// brokerRestricted takes from a broker what e does not leave, and ends it as a component if
+// that was its right.
 func (v *Views) brokerRestricted(e *messages.BrokerRestricted) {
-	v.changeBroker(messages.BrokerID(e.Broker), func(r BrokerRights) BrokerRights {
-		left := slices.DeleteFunc(slices.Clone(e.Certificates), func(t string) bool { return !slices.Contains(r.Certificates, t) })
-		taken := slices.Contains(r.Certificates, clientType) && !slices.Contains(left, clientType)
-		return BrokerRights{Certificates: left, Removed: r.Removed || e.Removed, NoComponent: r.NoComponent || taken}
-	})
+	v.changeBroker(messages.BrokerID(e.Broker), func(r BrokerRights) BrokerRights { return r.restricted(e) })
+	if rights, _ := v.BrokerRights(messages.BrokerID(e.Broker)); rights.NoComponent {
+		v.endComponents(messages.ComponentName(e.Broker), "it may have no client certificate any more")
+	}
 }
 
 // changeBroker replaces what is known of one broker; who reads sees the former or the new.

@@ -52,17 +52,23 @@ func ExplainCertificate(ctx context.Context, log StreamReader, which string) (Ce
 		return CertificateExplanation{}, err
 	}
 	s := story{target: target}
-	if err := authorityEvents(ctx, log, s.tell); err != nil {
+	if err := streamEvents(ctx, log, messages.StreamCA, s.tell); err != nil {
 		return CertificateExplanation{}, err
+	}
+	if usageOf(target) == clientType {
+		rights := BrokerRights{Certificates: DefaultCertificates()}
+		if err := streamEvents(ctx, log, messages.StreamBrokers, func(e messages.Event, ref EventRef) { s.tellRights(&rights, e, ref) }); err != nil {
+			return CertificateExplanation{}, err
+		}
 	}
 	return s.explain(), nil
 }
 
-// authorityEvents calls f with each event of the authority's stream that this version knows.
-func authorityEvents(ctx context.Context, log StreamReader, f func(messages.Event, EventRef)) error {
-	for rec, err := range log.Read(ctx, messages.StreamCA, 1) {
+// streamEvents calls f with each event of a stream that this version knows.
+func streamEvents(ctx context.Context, log StreamReader, stream messages.StreamID, f func(messages.Event, EventRef)) error {
+	for rec, err := range log.Read(ctx, stream, 1) {
 		if err != nil {
-			return fmt.Errorf("read %s: %w", messages.StreamCA, err)
+			return fmt.Errorf("read %s: %w", stream, err)
 		}
 		e, err := messages.FoldEvent(&rec)
 		if err != nil {
@@ -81,7 +87,7 @@ func findCertificate(ctx context.Context, log StreamReader, which string) (*mess
 	serial := len(digits) >= serialDigitsMin && strings.Trim(digits, "0123456789abcdef") == ""
 	var ordered, named *messages.CertificateOrdered // the last order; the last issued to a subscriber called which
 	var fits []*messages.CertificateOrdered
-	err := authorityEvents(ctx, log, func(e messages.Event, _ EventRef) {
+	err := streamEvents(ctx, log, messages.StreamCA, func(e messages.Event, _ EventRef) {
 		switch e := e.(type) {
 		case *messages.CertificateOrdered:
 			ordered = e
@@ -126,6 +132,8 @@ type story struct {
 	addresses EventRef // last changed before
 	change    string
 	pending   issuance // the holder's last order
+	withdrawn EventRef // when an operator took back that it makes an internal component
+	right     EventRef // … and when a broker's right to client certificates, unless it has it again
 }
 
 func (s *story) sameHolder(o *messages.CertificateOrdered) bool {
@@ -161,10 +169,36 @@ func (s *story) tell(e messages.Event, ref EventRef) {
 		}
 	case *messages.CertificateIssued:
 		s.issued(e, ref)
+	case *messages.ComponentWithdrawn:
+		if e.Component == s.target.Subscriber && usageOf(s.target) == clientType && s.it.issued.Seq != 0 && s.withdrawn.Seq == 0 {
+			ref.Note = e.Reason
+			s.withdrawn = ref
+		}
 	case *messages.CertificateDelivered:
 		if e.Subscriber == s.target.Subscriber && e.Serial == s.target.Serial && s.it.delivered.Seq == 0 {
 			s.it.delivered = ref
 		}
+	}
+}
+
+// tellRights takes in what was said of a broker's rights.
+func (s *story) tellRights(rights *BrokerRights, e messages.Event, ref EventRef) {
+	switch e := e.(type) {
+	case *messages.BrokerPermitted:
+		if e.Broker == s.target.Subscriber {
+			*rights = rights.permitted(e)
+		}
+	case *messages.BrokerRestricted:
+		if e.Broker == s.target.Subscriber {
+			*rights = rights.restricted(e)
+		}
+	}
+	switch {
+	case !rights.NoComponent:
+		s.right = EventRef{}
+	case s.right.Seq == 0:
+		ref.Note = "the right to client certificates was taken back"
+		s.right = ref
 	}
 }
 
@@ -213,6 +247,7 @@ func (s *story) explain() CertificateExplanation {
 	switch {
 	case s.it.issued.Seq == 0:
 		x.Advice = "nothing: an order that is not fulfilled, as after a crash, is replaced by another"
+	case s.withdrawn.Seq != 0 || s.right.Seq != 0: // it is of no use any more
 	case s.it.delivered.Seq == 0 && s.replaced.Seq == 0:
 		x.Advice = "see that its subscriber is connected and takes certificates; it is offered again each minute"
 	}
@@ -255,7 +290,7 @@ func (s *story) facts(x CertificateExplanation) []string {
 		fmt.Sprintf("serial number %s, valid from %s to %s", o.Serial, stamp(o.NotBeforeMs), stamp(o.NotAfterMs)),
 		fmt.Sprintf("signed by authority %.12s… (%s)", x.Authority, s.beginning),
 	}
-	if usageOf(o) != "CLIENT" {
+	if usageOf(o) != clientType {
 		list = append(list, "names: "+strings.Join(missing([]string{"localhost"}, o.Names), ", ")+" and localhost")
 	}
 	if f := s.former.order; f != nil {
@@ -268,6 +303,11 @@ func (s *story) facts(x CertificateExplanation) []string {
 		list = append(list, "its subscriber has not said that it has it")
 	default:
 		list = append(list, fmt.Sprintf("its subscriber has it since %s", s.it.delivered.Time.Format("2006-01-02 15:04:05Z")))
+	}
+	for _, taken := range []EventRef{s.withdrawn, s.right} {
+		if taken.Seq != 0 {
+			list = append(list, fmt.Sprintf("it makes nobody an internal component since %s: %s", taken.Time.Format("2006-01-02 15:04:05Z"), taken.Note))
+		}
 	}
 	if s.replaced.Seq != 0 {
 		list = append(list, fmt.Sprintf("replaced by %s at %s", s.next, s.replaced.Time.Format("2006-01-02 15:04:05Z")))
@@ -285,7 +325,7 @@ func (s *story) events() []EventRef {
 	}
 	all := []EventRef{
 		s.begun, s.known, note(s.former.issued, "the one before"), note(s.it.ordered, s.target.Reason),
-		s.it.issued, s.it.delivered, note(s.replaced, "the next"),
+		s.it.issued, s.it.delivered, note(s.replaced, "the next"), s.withdrawn, s.right,
 	}
 	if s.target.Reason == "addresses changed" {
 		all = append(all, note(s.addresses, s.change))

@@ -99,6 +99,42 @@ func TestExplainCertificate(t *testing.T) {
 	}
 }
 
+// TestExplainWithdrawnCertificate: since when it counts no more, and why; who was issued
+// another later is not told so of that.
+func TestExplainWithdrawnCertificate(t *testing.T) {
+	h := &history{}
+	one := string(messages.CertificateIDOf([]byte("one")))
+	h.add(messages.StreamCA, 0, &messages.AuthorityCreated{Der: []byte("one"), Reason: "first"})                              // 1
+	h.add(messages.StreamBrokers, 0, &messages.BrokerPermitted{Broker: "bridge", Certificates: []string{"CLIENT", "SERVER"}}) // 2
+	h.certify(serial("1"), "bridge", "CLIENT", "first", one, 1)                                                               // 3 4
+	h.add(messages.StreamCA, 0, &messages.ComponentWithdrawn{Component: "another"})                                           // 5
+	h.add(messages.StreamCA, 0, &messages.ComponentWithdrawn{Component: "bridge", Reason: "operator: it leaked"})             // 6
+	h.certify(serial("2"), "bridge", "CLIENT", "operator: again", one, 1)                                                     // 7 8
+	explained := func(serial string, events ...uint64) CertificateExplanation {
+		t.Helper()
+		x, err := ExplainCertificate(t.Context(), h, serial)
+		var got []uint64
+		for _, r := range x.Events {
+			got = append(got, r.Seq)
+		}
+		if err != nil || !slices.Equal(got, events) {
+			t.Errorf("events %v, want %v; %v", got, events, err)
+		}
+		return x
+	}
+	if x := explained(serial("1"), 1, 3, 4, 6, 8); !strings.HasSuffix(x.Facts[3], ": operator: it leaked") || x.Advice != "" {
+		t.Errorf("%+v", x)
+	}
+	explained(serial("2"), 1, 4, 7, 8)
+	h.add(messages.StreamBrokers, 0, &messages.BrokerRestricted{Broker: "another", Certificates: []string{"SERVER"}}) // 9
+	h.add(messages.StreamBrokers, 0, &messages.BrokerRestricted{Broker: "bridge", Certificates: []string{"SERVER"}})  // 10
+	if x := explained(serial("2"), 1, 4, 7, 8, 10); !strings.Contains(strings.Join(x.Facts, "\n"), "the right to client certificates was taken back") {
+		t.Errorf("%+v", x)
+	}
+	h.add(messages.StreamBrokers, 0, &messages.BrokerPermitted{Broker: "bridge", Certificates: []string{"CLIENT"}}) // 11
+	explained(serial("2"), 1, 4, 7, 8)
+}
+
 // TestExplainNoCertificate: what fits nothing, or too much, is said.
 func TestExplainNoCertificate(t *testing.T) {
 	h := aLife()

@@ -11,11 +11,12 @@ import (
 func (v *Views) addComponentSession(rec *messages.Record, name messages.ComponentName, e *messages.SessionOpened) (live bool) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if v.isPoisoned(rec.Stream) {
+	id := messages.CertificateID(e.CertificateId)
+	if v.isPoisoned(rec.Stream) || v.noComponent(string(name), id) { // it may have been opened before that was taken back
 		return false
 	}
 	s := &Session{
-		Digest: messages.TokenDigest(e.Session), Component: name, Certificate: messages.CertificateID(e.CertificateId),
+		Digest: messages.TokenDigest(e.Session), Component: name, Certificate: id,
 		Broker: messages.BrokerID(e.Broker), OpenedMs: rec.At.TrustMs, OpenedSeq: rec.Seq, endsMs: e.NotAfterMs,
 	}
 	if !v.table.insert(s) {
@@ -25,12 +26,65 @@ func (v *Views) addComponentSession(rec *messages.Record, name messages.Componen
 	return !v.replaying
 }
 
+// NoComponent reports whether an operator took back that the certificate id makes its holder
+// the internal component name. If what they said cannot be read, it makes nobody one.
+func (v *Views) NoComponent(name string, id messages.CertificateID) bool {
+	v.mu.RLock()
+	defer v.mu.RUnlock()
+	return v.noComponent(name, id)
+}
+
+// noComponent is NoComponent; mu is held.
+func (v *Views) noComponent(name string, id messages.CertificateID) bool {
+	if rights, _ := v.BrokerRights(messages.BrokerID(name)); rights.NoComponent || v.isPoisoned(messages.StreamCA) {
+		return true
+	}
+	later, withdrawn := v.withdrawn[messages.ComponentName(name)]
+	return withdrawn && !slices.Contains(later, id)
+}
+
+// laterMax bounds the certificates that count of a component that was withdrawn once: as
+// many as the authority remembers.
+const laterMax = 4096
+
+// componentWithdrawn lets no certificate count that was issued to the component so far.
+func (v *Views) componentWithdrawn(e *messages.ComponentWithdrawn) {
+	name := messages.ComponentName(e.Component)
+	v.mu.Lock()
+	v.withdrawn[name] = nil
+	v.mu.Unlock()
+	v.endComponents(name, "an operator took its certificates back")
+}
+
+// certificateIssued lets a certificate count that was issued after its component was
+// withdrawn: by the order of the log.
+func (v *Views) certificateIssued(e *messages.CertificateIssued) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	name := messages.ComponentName(e.Subscriber)
+	if later, withdrawn := v.withdrawn[name]; withdrawn {
+		later = append(later, messages.CertificateIDOf(e.Der))
+		v.withdrawn[name] = later[max(0, len(later)-laterMax):]
+	}
+}
+
+// endComponents ends the sessions of a component; of all if name is empty.
+func (v *Views) endComponents(name messages.ComponentName, why string) {
+	v.endAll(v.sessionsOfComponent(name), messages.CloseReason_CLOSE_BY_OPERATOR, why)
+}
+
+// ComponentSessions counts the live sessions of a component.
+func (v *Views) ComponentSessions(name messages.ComponentName) int {
+	return len(v.sessionsOfComponent(name))
+}
+
+// sessionsOfComponent lists the live sessions of a component; of all if name is empty.
 func (v *Views) sessionsOfComponent(name messages.ComponentName) []*Session {
 	v.mu.RLock()
 	defer v.mu.RUnlock()
 	var list []*Session
 	for s := range v.components {
-		if s.Component == name {
+		if name == "" || s.Component == name {
 			list = append(list, s)
 		}
 	}

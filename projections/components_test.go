@@ -123,3 +123,95 @@ func TestTheLeastRecentlyUsedComponentGoes(t *testing.T) {
 		t.Errorf("evicted %v", evicted)
 	}
 }
+
+// TestComponentIsWithdrawn: from the decision on, before it is durable, no certificate that
+// was issued so far counts, nor a session that was opened by one, whenever it is folded; one
+// that is issued later does. Both ways to take the right, by the order of the log alone.
+func TestComponentIsWithdrawn(t *testing.T) {
+	const name = "aws.Bridge"
+	certB := messages.CertificateIDOf([]byte("later"))
+	issued := func(h *history) {
+		h.add(messages.StreamCA, 0, &messages.CertificateIssued{Subscriber: name, Der: []byte("later")})
+	}
+	for what, take := range map[string]struct {
+		stream messages.StreamID
+		event  messages.Event
+	}{
+		"revoked":             {messages.StreamCA, &messages.ComponentWithdrawn{Component: name}},
+		"the right was taken": {messages.StreamBrokers, &messages.BrokerRestricted{Broker: name, Certificates: []string{"SERVER"}}},
+	} {
+		h := &history{}
+		h.add(messages.StreamBrokers, 0, &messages.BrokerPermitted{Broker: name, Certificates: []string{"SERVER", "CLIENT"}})
+		h.openedComponent(1, 0, expiry)
+		v := New(nil)
+		v.Apply(h.records)
+		closed := 0
+		v.Live(Hooks{Closed: func(*Session, messages.CloseReason, string) { closed++ }})
+		allowed := func(v *Views, n int) bool {
+			return v.Authorize(broker, token(n), []byte("mqtt:publish"), []byte("mqtt:topic:a"), minute(), t0+5).Allowed
+		}
+		if v.NoComponent(name, certA) || !allowed(v, 1) {
+			t.Fatalf("%s: it is none before", what)
+		}
+		v.Restrict(take.stream, take.event, messages.Instant{})
+		if !v.NoComponent(name, certA) || allowed(v, 1) || closed != 1 || v.ComponentSessions(name) != 0 {
+			t.Errorf("%s: it is one after the decision, %d sessions closed", what, closed)
+		}
+		n := len(h.records)
+		h.openedComponent(2, 0, expiry) // decided before that
+		v.Apply(h.since(n))
+		if allowed(v, 2) || v.Counts().Sessions != 0 {
+			t.Errorf("%s: a session is open that was on its way to the log", what)
+		}
+		n = len(h.records)
+		h.add(take.stream, 0, take.event)
+		h.openedComponent(3, 0, expiry) // a log can say so, if nobody may
+		v.Apply(h.since(n))
+		restarted := New(nil)
+		restarted.Apply(h.records)
+		for which, v := range map[string]*Views{"live": v, "after a restart": restarted} {
+			if !v.NoComponent(name, certA) || allowed(v, 1) || allowed(v, 2) || allowed(v, 3) {
+				t.Errorf("%s, %s: it is one", what, which)
+			}
+			if v.NoComponent("another", certA) {
+				t.Errorf("%s, %s: another is none", what, which)
+			}
+		}
+		n = len(h.records)
+		h.add(messages.StreamBrokers, 0, &messages.BrokerPermitted{Broker: name, Certificates: []string{"CLIENT"}})
+		issued(h)
+		v.Apply(h.since(n))
+		if v.NoComponent(name, certB) {
+			t.Errorf("%s: what was issued later counts for nothing", what)
+		}
+		if revoked := take.stream == messages.StreamCA; v.NoComponent(name, certA) != revoked { // see TestComponentIsNoneAnyMore
+			t.Errorf("%s: what was issued before: %t", what, !revoked)
+		}
+		v.Restrict(messages.StreamCA, &messages.ComponentWithdrawn{Component: name}, messages.Instant{})
+		if !v.NoComponent(name, certB) {
+			t.Errorf("%s: not taken back again", what)
+		}
+	}
+}
+
+// TestNoComponentOnDoubt: whose right was taken back is not known where that cannot be read.
+func TestNoComponentOnDoubt(t *testing.T) {
+	for _, e := range []messages.Event{&messages.ComponentWithdrawn{Component: "x"}, &messages.CertificateIssued{}, &messages.BrokerRestricted{Broker: "x"}} {
+		stream := messages.StreamCA
+		if e.Kind() == messages.KindBrokerRestricted {
+			stream = messages.StreamBrokers
+		}
+		h := &history{}
+		h.openedComponent(1, 0, expiry)
+		v := folded(h)
+		if v.NoComponent("aws.Bridge", certA) || v.ComponentSessions("aws.Bridge") != 1 {
+			t.Fatal("it is none before")
+		}
+		bad := h.add(stream, 0, e)
+		bad.Body = []byte{0xff}
+		v.Apply([]messages.Record{bad})
+		if !v.NoComponent("aws.Bridge", certA) || v.Counts().Sessions != 0 {
+			t.Errorf("%s cannot be read: it is one", e.Kind())
+		}
+	}
+}

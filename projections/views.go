@@ -50,16 +50,17 @@ type Views struct {
 	table  *table
 
 	mu           sync.RWMutex
-	certificates map[messages.CertificateID]*certificate // guarded by mu
-	things       map[messages.ThingName]*thing           // guarded by mu
-	components   map[*Session]int64                      // internal components' sessions: trust ms when last handed out to be closed; guarded by mu
-	poisoned     map[messages.StreamID]struct{}          // guarded by mu
-	agenda       agenda                                  // guarded by mu
-	hooks        Hooks                                   // guarded by mu
-	replaying    bool                                    // guarded by mu
-	denied       recent                                  // guarded by mu
-	documents    map[messages.StreamID]Document          // guarded by mu
-	refresh      Refresh                                 // guarded by mu
+	certificates map[messages.CertificateID]*certificate             // guarded by mu
+	things       map[messages.ThingName]*thing                       // guarded by mu
+	components   map[*Session]int64                                  // internal components' sessions: trust ms when last handed out to be closed; guarded by mu
+	withdrawn    map[messages.ComponentName][]messages.CertificateID // components taken back, and the certificates issued since; guarded by mu
+	poisoned     map[messages.StreamID]struct{}                      // guarded by mu
+	agenda       agenda                                              // guarded by mu
+	hooks        Hooks                                               // guarded by mu
+	replaying    bool                                                // guarded by mu
+	denied       recent                                              // guarded by mu
+	documents    map[messages.StreamID]Document                      // guarded by mu
+	refresh      Refresh                                             // guarded by mu
 	// thingsVersion counts the changes of the set of things; guarded by mu.
 	thingsVersion uint64
 	names         atomic.Pointer[names] // what Things listed last
@@ -102,6 +103,7 @@ func New(logger *slog.Logger) *Views {
 		certificates: make(map[messages.CertificateID]*certificate),
 		things:       make(map[messages.ThingName]*thing),
 		components:   make(map[*Session]int64),
+		withdrawn:    make(map[messages.ComponentName][]messages.CertificateID),
 		poisoned:     make(map[messages.StreamID]struct{}),
 		documents:    make(map[messages.StreamID]Document),
 	}
@@ -182,6 +184,8 @@ func (v *Views) apply(rec *messages.Record, e messages.Event) {
 		v.accessDenied(rec, e)
 	case *messages.BrokerPermitted:
 		v.brokerPermitted(e)
+	case *messages.CertificateIssued:
+		v.certificateIssued(e)
 	case *messages.SessionClosed:
 		v.sessionClosed(rec, e)
 		v.Restrict(rec.Stream, e, rec.At)
@@ -226,6 +230,8 @@ func (v *Views) Restrict(stream messages.StreamID, e messages.Event, at messages
 		v.policyDecided(e)
 	case *messages.BrokerRestricted:
 		v.brokerRestricted(e)
+	case *messages.ComponentWithdrawn:
+		v.componentWithdrawn(e)
 	}
 }
 
@@ -303,6 +309,9 @@ func (v *Views) Quarantine(stream messages.StreamID) {
 	}
 	if stream == messages.StreamBrokers {
 		v.changeBroker(anyBroker, func(BrokerRights) BrokerRights { return BrokerRights{} })
+	}
+	if stream == messages.StreamBrokers || stream == messages.StreamCA { // whose right was taken back is not known
+		v.endAll(v.sessionsOfComponent(""), messages.CloseReason_CLOSE_QUARANTINED, "what operators said of components cannot be read")
 	}
 	if stream == messages.StreamPolicy {
 		v.policy.Store(&policyState{current: emptyPolicy(), seq: v.policy.Load().seq})

@@ -62,6 +62,7 @@ type Holder struct {
 	Ordered    Certificate // an obligation that was not fulfilled yet; no Serial: none
 	Last       Certificate // the last that was issued; no Serial: none
 	Delivered  bool        // the holder said that it has Last
+	Withdrawn  bool        // Last makes nobody an internal component any more: an operator took it back
 }
 
 // Component is a client certificate that was issued to a named component.
@@ -102,6 +103,8 @@ func Evolve(b Book, e messages.Event, at messages.Instant) Book {
 		return b.issued(e, at)
 	case *messages.CertificateDelivered:
 		return b.delivered(e)
+	case *messages.ComponentWithdrawn:
+		return b.withoutComponent(e.Component)
 	case *messages.HostAddressesChanged:
 		return b.withAddresses(e)
 	}
@@ -158,6 +161,18 @@ func (b Book) without(id messages.CertificateID) Book {
 	return b
 }
 
+// withoutComponent lets no client certificate count that was issued to name, or ordered.
+func (b Book) withoutComponent(name string) Book {
+	b.Components = slices.DeleteFunc(slices.Clone(b.Components), func(c Component) bool { return c.Name == name })
+	b.Holders = slices.Clone(b.Holders)
+	for i := range b.Holders {
+		if h := &b.Holders[i]; h.Subscriber == name && h.Usage == Client {
+			h.Ordered, h.Withdrawn = Certificate{}, h.Last.Serial != ""
+		}
+	}
+	return b
+}
+
 // ordered notes an obligation, and forgets those whose certificates ended long ago.
 func (b Book) ordered(e *messages.CertificateOrdered, at messages.Instant) Book {
 	kept := slices.DeleteFunc(slices.Clone(b.Holders), func(h Holder) bool {
@@ -185,7 +200,7 @@ func (b Book) issued(e *messages.CertificateIssued, at messages.Instant) Book {
 	}
 	b.Holders = slices.Clone(b.Holders)
 	h := &b.Holders[i]
-	h.Last, h.Ordered, h.Delivered = h.Ordered, Certificate{}, false
+	h.Last, h.Ordered, h.Delivered, h.Withdrawn = h.Ordered, Certificate{}, false, false
 	h.Last.DER, h.Last.IssuedMs = e.Der, at.TrustMs
 	last := h.Last
 	if h.Usage == Client {
@@ -277,6 +292,17 @@ func (b Book) ComponentIssuer(id messages.CertificateID, name string) (Entry, bo
 		return Entry{}, false
 	}
 	return b.Entry(b.Components[i].Authority)
+}
+
+// ComponentCertificates counts the certificates that make somebody the component name at
+// nowMs.
+func (b Book) ComponentCertificates(name string, nowMs int64) (n int) {
+	for _, c := range b.Components {
+		if c.Name == name && c.NotAfterMs >= nowMs {
+			n++
+		}
+	}
+	return n
 }
 
 // Bundle returns in PEM all certificates that must be trusted: of each authority that is

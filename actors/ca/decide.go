@@ -58,6 +58,8 @@ func (b Book) check(e messages.Event, at messages.Instant) error {
 		return b.checkIssued(e)
 	case *messages.CertificateDelivered:
 		return b.checkDelivered(e)
+	case *messages.ComponentWithdrawn:
+		return b.checkWithdrawn(e)
 	case *messages.HostAddressesChanged:
 		return b.checkAddresses(e)
 	}
@@ -181,6 +183,17 @@ func (b Book) checkDelivered(e *messages.CertificateDelivered) error {
 		return errKnown
 	}
 	return nil
+}
+
+func (b Book) checkWithdrawn(e *messages.ComponentWithdrawn) error {
+	if _, err := messages.ParseComponentName(e.Component); err != nil {
+		return err
+	}
+	h, _ := b.Holder(e.Component, Client)
+	if h.Ordered.Serial == "" && !slices.ContainsFunc(b.Components, func(c Component) bool { return c.Name == e.Component }) {
+		return errKnown
+	}
+	return checkTexts(e.Reason)
 }
 
 func (b Book) checkAddresses(e *messages.HostAddressesChanged) error {

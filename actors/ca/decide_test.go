@@ -343,3 +343,57 @@ func TestFoldIsAFunction(t *testing.T) {
 		}
 	})
 }
+
+// TestComponentIsWithdrawn: what was issued so far counts no more, what was ordered is not
+// issued, and what is ordered later counts.
+func TestComponentIsWithdrawn(t *testing.T) {
+	s := newStory(t, Client)
+	take := &messages.ComponentWithdrawn{Component: "b", Reason: "operator: it leaked"}
+	id := messages.CertificateIDOf(s.issued.Der)
+	var b Book
+	for _, step := range []struct {
+		event     messages.Event
+		want      string
+		component bool
+	}{
+		{s.created, "taken", false},
+		{take, "known", false}, // nothing to take
+		{s.ordered, "taken", false},
+		{take, "taken", false},
+		{s.issued, "was not ordered", false},
+		{take, "known", false},
+		{s.ordered, "taken", false},
+		{s.issued, "taken", true},
+		{&messages.ComponentWithdrawn{Component: "another"}, "known", true},
+		{&messages.ComponentWithdrawn{Component: "two words"}, "component name", true},
+		{&messages.ComponentWithdrawn{Component: "b", Reason: strings.Repeat("x", textBytesMax+1)}, "at most", true},
+		{take, "taken", false},
+		{take, "known", false},
+		{s.delivered, "taken", false},
+	} {
+		if got := taken(t, &b, step.event, noon); !strings.Contains(got, step.want) {
+			t.Errorf("%s: %s, want %s", step.event.Kind(), got, step.want)
+		}
+		if _, ok := b.ComponentIssuer(id, "b"); ok != step.component || b.ComponentCertificates("b", noon.UnixMilli()) > 0 != step.component {
+			t.Errorf("after %s: a component: %t, want %t", step.event.Kind(), ok, step.component)
+		}
+	}
+	if h, _ := b.Holder("b", Client); !h.Withdrawn || h.Last.Serial != s.issued.Serial {
+		t.Errorf("holder %+v", h)
+	}
+	former := b
+	later := &messages.CertificateOrdered{
+		Subscriber: "b", Usage: s.ordered.Usage, Serial: strings.Repeat("3", 2*SerialBytes), NotBeforeMs: s.ordered.NotBeforeMs,
+		NotAfterMs: s.ordered.NotAfterMs, AuthorityId: s.ordered.AuthorityId,
+	}
+	b = Evolve(Evolve(b, later, instant(noon)), &messages.CertificateIssued{Subscriber: "b", Serial: later.Serial, Der: []byte("later")}, instant(noon))
+	if _, ok := b.ComponentIssuer(messages.CertificateIDOf([]byte("later")), "b"); !ok {
+		t.Error("what was ordered later does not count")
+	}
+	if h, _ := b.Holder("b", Client); h.Withdrawn || b.ComponentCertificates("b", s.ordered.NotAfterMs) != 1 || b.ComponentCertificates("b", s.ordered.NotAfterMs+1) != 0 {
+		t.Errorf("holder %+v", h)
+	}
+	if h, _ := former.Holder("b", Client); !h.Withdrawn {
+		t.Error("the book of before was changed")
+	}
+}

@@ -39,7 +39,7 @@ func (d *Daemon) startAuthority(ctx context.Context) error {
 	d.onClose(custom.Close)
 	authority, err := actors.StartAuthority(ctx, actors.AuthorityConfig{
 		System: d.sys, Keys: d.keys, Clock: d.clock, Settings: d.authoritySettings, Custom: custom, Logger: d.logger,
-		Uploader: uploader, Withdrawn: d.noComponent,
+		Uploader: uploader, Withdrawn: d.views.NoComponent,
 		Publish: func(bundle []byte) error { return WriteFile(CAFile(d.cfg.Dir), bundle, 0o644) },
 	})
 	if err != nil {
