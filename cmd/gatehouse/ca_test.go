@@ -154,7 +154,7 @@ func TestIssueToComponent(t *testing.T) {
 		t.Errorf("a certificate was issued that nobody got:\n%s", after)
 	}
 	out := d.must("Whoever holds its key may", "cert", "issue", "bridge", "--csr", csr, "--out", filepath.Join(folder, "cert.pem"), "--validity", "2h", "--reason", "the bridge")
-	if !strings.Contains(out, "cannot be taken back") {
+	if !strings.Contains(out, `"gatehouse cert revoke bridge" takes the certificate back`) {
 		t.Error(out)
 	}
 	issued := answer[daemon.Certificates](d, "cert", "list").Certificates[1]
@@ -166,10 +166,32 @@ func TestIssueToComponent(t *testing.T) {
 	if !b.authorize(t, b.token(t, "bridge"), "mqtt:topic:anything/at/all") {
 		t.Error("the component may not publish")
 	}
+	token := b.token(t, "bridge")
+	out = d.must("component bridge: certificates taken back: 1; sessions ended: 2\n", "cert", "revoke", "bridge", "--reason", "it leaked")
+	if strings.Contains(out, "Broker") {
+		t.Error(out)
+	}
+	if _, failure := b.ask(t, "authorize", map[string]any{"clientDeviceAuthToken": token, "operation": "mqtt:publish", "resource": "mqtt:topic:a"}); failure != "InvalidClientDeviceAuthToken" {
+		t.Errorf("its session: %q", failure)
+	}
+	if _, failure := b.ask(t, "token", mqttCredential("bridge", b.pem(t, "bridge"))); failure != "InvalidCredential" {
+		t.Errorf("another session: %q", failure)
+	}
+	d.must("taken back", "cert", "list")
+	if revoked := answer[daemon.Certificates](d, "cert", "list").Certificates[1]; !revoked.Withdrawn || revoked.Serial != issued.Serial {
+		t.Errorf("listed %+v", revoked)
+	}
+	d.must("it makes nobody an internal component since", "explain", "certificate", "bridge")
+	if x := answer[projections.CertificateExplanation](d, "explain", "certificate", "bridge"); x.Events[len(x.Events)-1].Kind != "ComponentWithdrawn" || x.Events[len(x.Events)-1].Note != "operator: it leaked" {
+		t.Errorf("explained %+v", x)
+	}
 	// Without --out the certificate alone is on standard output.
 	doc := answer[daemon.IssuedCertificate](d, "cert", "issue", "bridge", "--csr", csr)
 	if block, rest := pem.Decode([]byte(doc.Certificate)); block == nil || len(rest) > 0 || doc.Name != "bridge" {
 		t.Errorf("%+v", doc)
+	}
+	if again := answer[daemon.Certificates](d, "cert", "list").Certificates[1]; again.Withdrawn || again.Serial != doc.Serial {
+		t.Errorf("given back: %+v", again)
 	}
 }
 
@@ -215,6 +237,10 @@ func TestBadCertificateOrders(t *testing.T) {
 		{[]string{"cert", "issue", "bridge", "--csr", csr, "--out", here}, "is not a file", exitFailed},
 		{[]string{"cert", "issue", "bridge", "--csr", csr, "--out", "/nonexistent/x.pem"}, "no such file", exitFailed},
 		{[]string{"cert", "issue", "bridge", "--csr", csr, "--reason", "two\nlines"}, "one line", exitFailed},
+		{[]string{"cert", "revoke"}, "accepts 1 arg", exitUsage},
+		{[]string{"cert", "revoke", "a b"}, "component name", exitFailed},
+		{[]string{"cert", "revoke", "nobody"}, "gatehouse cert list", exitFailed},
+		{[]string{"cert", "revoke", "nobody", "--reason", "two\nlines"}, "one line", exitFailed},
 		{[]string{"ca", "rotate", "nobody"}, "gatehouse cert list", exitFailed},
 		{[]string{"ca", "rotate", "gatehouse-mqtt", "nobody"}, "nobody subscribes", exitFailed},
 		{[]string{"ca", "rotate", "--reason", strings.Repeat("x", 201)}, "at most 200 bytes", exitFailed},

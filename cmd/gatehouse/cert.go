@@ -21,8 +21,8 @@ import (
 )
 
 func (a *app) certCommand() *cobra.Command {
-	c := &cobra.Command{Use: "cert", Short: "List certificates, issue a component's, keep a broker's files current"}
-	c.AddCommand(a.certListCommand(), a.certIssueCommand(), a.certWatchCommand())
+	c := &cobra.Command{Use: "cert", Short: "List certificates, issue and revoke a component's, keep a broker's files current"}
+	c.AddCommand(a.certListCommand(), a.certIssueCommand(), a.certRevokeCommand(), a.certWatchCommand())
 	return c
 }
 
@@ -50,7 +50,7 @@ func (a *app) certIssueCommand() *cobra.Command {
 internal component NAME, such as a bridge: brokers that ask with the operations verify,
 token and authorize let it connect, publish and subscribe to everything, without the cloud
 and whatever the policy says. The embedded MQTT broker serves devices alone, and refuses it.
-It cannot be taken back: it is good until its end, or until its authority retires.
+` + "`gatehouse cert revoke`" + ` takes it back; one that is issued after that counts again.
 Of the request only the key counts; the private key stays where it is. Make both with
 
     openssl req -new -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes \
@@ -70,6 +70,41 @@ Of the request only the key counts; the private key stays where it is. Make both
 	c.Flags().DurationVar(&validity, "validity", 0, "its life, such as 24h (default: certificates.clientCertificateValiditySeconds)")
 	c.Flags().StringVar(&q.Reason, "reason", "", "why, for the log")
 	return c
+}
+
+func (a *app) certRevokeCommand() *cobra.Command {
+	var q daemon.RevokeRequest
+	c := &cobra.Command{
+		Use:   "revoke NAME",
+		Short: "Take back that NAME is an internal component",
+		Long: `Take back that NAME is an internal component: no client certificate that was issued to it
+so far counts any more, and its sessions end, at once. One that "gatehouse cert issue NAME"
+issues afterwards counts; those from before never do again. A broker of that name loses the
+right to client certificates, too: "broker add NAME --certificates client" gives it back first.
+Who checks a certificate by itself, and asks no core, goes by its end.`,
+		Example: example("gatehouse cert revoke bridge --reason 'its key leaked' --dir ./gh"),
+		Args:    cobra.ExactArgs(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			q.Name = args[0]
+			return a.certRevoke(c.Context(), q)
+		},
+	}
+	c.Flags().StringVar(&q.Reason, "reason", "", "why, for the log")
+	return c
+}
+
+func (a *app) certRevoke(ctx context.Context, q daemon.RevokeRequest) error {
+	var r daemon.Revoked
+	if err := a.order(ctx, daemon.OpRevoke, q, &r); err != nil {
+		return err
+	}
+	return a.show(r, func(w io.Writer) error {
+		_, err := fmt.Fprintf(w, "component %s: certificates taken back: %d; sessions ended: %d\n", r.Name, r.Certificates, r.Sessions)
+		if r.Broker && err == nil {
+			_, err = fmt.Fprintf(w, "Broker %[1]s may not ask for client certificates any more; \"gatehouse broker add %[1]s --certificates\" changes that.\n", r.Name)
+		}
+		return err
+	})
 }
 
 // certificates asks for all pages.
@@ -140,7 +175,10 @@ func nextText(c actors.CertificateInfo) string {
 }
 
 func deliveredText(c actors.CertificateInfo) string {
-	if c.Delivered {
+	switch {
+	case c.Withdrawn:
+		return "taken back"
+	case c.Delivered:
 		return "delivered"
 	}
 	return "not delivered"
@@ -193,8 +231,8 @@ func (a *app) certIssue(ctx context.Context, q daemon.IssueRequest, csr, file st
 		}
 		_, err := fmt.Fprintf(words, `component %s: certificate %.16s…, valid until %s%s
 Whoever holds its key may connect, publish and subscribe to everything until then, without the
-cloud and whatever the policy says, at brokers that ask with verify, token and authorize. It
-cannot be taken back: keep the key where only %[1]s reads it.
+cloud and whatever the policy says, at brokers that ask with verify, token and authorize. Keep
+the key where only %[1]s reads it; "gatehouse cert revoke %[1]s" takes the certificate back.
 `, issued.Name, issued.Serial, when(&issued.NotAfter), inFileText(file))
 		return err
 	})

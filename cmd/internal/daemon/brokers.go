@@ -155,21 +155,20 @@ func (d *Daemon) brokerRemove(ctx context.Context, q BrokerRequest) (BrokerRemov
 	return BrokerRemoved{Name: q.Name, Sessions: len(open), External: d.server == nil}, nil
 }
 
-// noComponent says that the holder of client certificates for name is no internal component
-// any more: an operator took that right back.
-func (d *Daemon) noComponent(name string) bool {
-	rights, _ := d.views.BrokerRights(messages.BrokerID(name))
-	return rights.NoComponent
-}
-
-// endComponent ends the sessions of an internal component that is none any more.
+// endComponent puts on record that the sessions of an internal component that is none any
+// more have ended.
 func (d *Daemon) endComponent(broker messages.BrokerID) {
 	name, err := messages.ParseComponentName(string(broker))
-	if err != nil || !d.noComponent(string(broker)) {
-		return
+	if rights, _ := d.views.BrokerRights(broker); err == nil && rights.NoComponent {
+		d.closeComponent(name, "it may have no client certificate any more")
 	}
+}
+
+// closeComponent puts on record that a component's sessions have ended: the read models
+// serve none of them since the decision.
+func (d *Daemon) closeComponent(name messages.ComponentName, why string) {
 	d.sys.Submit(context.Background(), messages.CloseSessions{
-		Component: name, Reason: messages.CloseReason_CLOSE_BY_OPERATOR, Detail: "it may have no client certificate any more",
+		Component: name, Reason: messages.CloseReason_CLOSE_BY_OPERATOR, Detail: why,
 	}, messages.Cause{Request: "operator"}, func(messages.Reply) {})
 }
 

@@ -30,12 +30,14 @@ const (
 	OpReplace            = "authority-replace"   // ReplaceRequest → AuthorityReport
 	OpAnnounced          = "authority-announced" // AnnouncedRequest → AuthorityReport
 	OpIssue              = "certificate-issue"   // IssueRequest → IssuedCertificate
+	OpRevoke             = "certificate-revoke"  // RevokeRequest → Revoked
 )
 
 // certificateHandlers answer them: those that change something, and those that look.
 func (d *Daemon) certificateHandlers() (orders, looks map[string]admin.Handler) {
 	return map[string]admin.Handler{
 			OpRotate: handle(d.rotate), OpReplace: handle(d.replaceAuthority), OpAnnounced: handle(d.announced), OpIssue: handle(d.issueComponent),
+			OpRevoke: handle(d.revokeComponent),
 		}, map[string]admin.Handler{
 			OpAuthority: handle(d.authorityReport), OpBundle: handle(d.bundle), OpCertificateList: handle(d.certificateList),
 			OpExplainCertificate: handle(d.explainCertificate),
@@ -164,6 +166,7 @@ func refusal(err error) error {
 		hint string
 	}{
 		{actors.ErrUnknownSubscriber, "`gatehouse cert list` shows who subscribes; a component's certificate is issued with `gatehouse cert issue`"},
+		{actors.ErrNoComponent, "`gatehouse cert list` shows those there are"},
 		{actors.ErrCustom, "change what certificateAuthority.certificateUri and privateKeyUri name; the file's change is noticed"},
 		{actors.ErrTimeUnknown, "it is known when the machine's clock is synchronised (NTP), or the cloud answers twice; see `gatehouse status`"},
 		{actors.ErrSubscriber, "`gatehouse ca rotate NAME` issues its certificate anew"},
@@ -226,7 +229,7 @@ func (d *Daemon) certificateList(_ context.Context, q CertificatesRequest) (Cert
 	if a == nil {
 		return Certificates{}, errStarting
 	}
-	return listCertificates(a.View().Describe(), moment(d.trust.NowMs()), d.uploadReport(), q)
+	return listCertificates(withdrawn(a.View().Describe(), d.views), moment(d.trust.NowMs()), d.uploadReport(), q)
 }
 
 // listCertificates makes a page that fits a message.
@@ -394,6 +397,10 @@ func (d *Daemon) issueComponent(ctx context.Context, q IssueRequest) (IssuedCert
 			return IssuedCertificate{}, messages.Refuse(messages.RefusedInvalidArguments, "validity: want %s to %s", ca.ValidityMin, ca.ValidityMax)
 		}
 	}
+	if rights, _ := d.views.BrokerRights(messages.BrokerID(name)); rights.NoComponent { // it would count for nothing
+		return IssuedCertificate{}, messages.Refuse(messages.RefusedInvalidArguments, "broker %[1]s may have no client certificates any more, so that one would count for nothing: "+
+			"`gatehouse broker add %[1]s --certificates client` gives the right back; or take another name", name)
+	}
 	public, err := ca.ParseCSR([]byte(q.CSR))
 	if err != nil {
 		return IssuedCertificate{}, refusal(err)
@@ -407,6 +414,16 @@ func (d *Daemon) issueComponent(ctx context.Context, q IssueRequest) (IssuedCert
 	}, nil
 }
 
+// withdrawn marks the certificates of brokers whose right to them was taken back, too.
+func withdrawn(s actors.AuthorityStatus, views *projections.Views) actors.AuthorityStatus {
+	for i := range s.Certificates {
+		c := &s.Certificates[i]
+		rights, _ := views.BrokerRights(messages.BrokerID(c.Subscriber))
+		c.Withdrawn = c.Withdrawn || c.Usage == ca.Client.String() && rights.NoComponent
+	}
+	return s
+}
+
 func encodePEM(list ...[]byte) string {
 	var text strings.Builder
 	for _, der := range list {
@@ -417,8 +434,9 @@ func encodePEM(list ...[]byte) string {
 
 // StoredAuthority is what a stopped daemon's directory says of authorities and certificates.
 type StoredAuthority struct {
-	view actors.AuthorityView
-	now  time.Time
+	view  actors.AuthorityView
+	views *projections.Views
+	now   time.Time
 }
 
 // StoredAuthorityOf reads it. dir is the daemon's directory, whose ca.pem is what devices
@@ -430,7 +448,7 @@ func StoredAuthorityOf(ctx context.Context, s *Stored, dir string) (StoredAuthor
 	}
 	now := moment(s.NowMs)
 	v, err := actors.StoredAuthorities(s.Log.Read(ctx, messages.StreamCA, 1), authoritySettings(s.Views.Section()), now, published)
-	return StoredAuthority{v, now}, err
+	return StoredAuthority{v, s.Views, now}, err
 }
 
 // Report is what OpAuthority answers.
@@ -440,7 +458,7 @@ func (s StoredAuthority) Report() AuthorityReport {
 
 // Certificates is what OpCertificateList answers.
 func (s StoredAuthority) Certificates(q CertificatesRequest) (Certificates, error) {
-	return listCertificates(s.view.Describe(), s.now, nil, q)
+	return listCertificates(withdrawn(s.view.Describe(), s.views), s.now, nil, q)
 }
 
 // Bundle is what OpBundle answers.

@@ -186,3 +186,74 @@ func TestOrdersAreChecked(t *testing.T) {
 		t.Errorf("a new core: %+v", report)
 	}
 }
+
+// TestRevokeComponent: a certificate that an operator issued is taken back like one that a
+// broker asked for; issued anew, the new one alone counts. A broker loses the right to ask.
+func TestRevokeComponent(t *testing.T) {
+	c := newCore(t, "")
+	_, err := c.brokerAdd(t.Context(), BrokerRequest{Name: "b", Certificates: &[]string{"CLIENT", "SERVER"}})
+	must(t, err)
+	b := c.broker("b")
+	issue := func(name string) (string, error) {
+		issued, err := c.issueComponent(t.Context(), IssueRequest{Name: name, CSR: b.csr})
+		return issued.Certificate, err
+	}
+	component := func(pem string) bool {
+		t.Helper()
+		body, err := json.Marshal(authapi.VerifyRequest{Credential: authapi.VerifyCredential{ClientDeviceCertificate: pem}})
+		must(t, err)
+		m, err := b.nc.Request(authapi.Subject("b", authapi.OpVerify), body, 20*time.Second)
+		must(t, err)
+		a, err := authapi.ParseVerifyReply(m.Data)
+		must(t, err)
+		return a.IsValidClientDevice
+	}
+	first, err := issue("bridge")
+	must(t, err)
+	if !component(first) {
+		t.Fatal("it is no component")
+	}
+	if r, err := c.revokeComponent(t.Context(), RevokeRequest{Name: "bridge", Reason: "it leaked"}); err != nil || r != (Revoked{Name: "bridge", Certificates: 1}) {
+		t.Errorf("%+v, %v", r, err)
+	}
+	if component(first) {
+		t.Error("it is still a component")
+	}
+	for _, name := range []string{"bridge", "nobody", "two words", ""} {
+		if r, err := c.revokeComponent(t.Context(), RevokeRequest{Name: name}); err == nil {
+			t.Errorf("%q: %+v", name, r)
+		}
+	}
+	second, err := issue("bridge")
+	must(t, err)
+	if !component(second) || component(first) {
+		t.Error("issued anew: want the new one to count alone")
+	}
+
+	if got := b.ask(authapi.CertificateClient); got != "ok" {
+		t.Fatal(got)
+	}
+	former := b.got
+	if r, err := c.revokeComponent(t.Context(), RevokeRequest{Name: "b"}); err != nil || r != (Revoked{Name: "b", Certificates: 1, Broker: true}) {
+		t.Errorf("%+v, %v", r, err)
+	}
+	if component(former) || c.mayHave("b", authapi.CertificateClient) || !c.mayHave("b", authapi.CertificateServer) {
+		t.Error("the broker is a component, or has lost something else")
+	}
+	if _, err := issue("b"); err == nil || !strings.Contains(err.Error(), "broker add b --certificates client") {
+		t.Errorf("a certificate that counts for nothing: %v", err)
+	}
+	c.Close()
+	must(t, c.start())
+	_, err = c.brokerAdd(t.Context(), BrokerRequest{Name: "b", Certificates: &[]string{"CLIENT", "SERVER"}})
+	must(t, err)
+	csr := b.csr
+	b = c.broker("b")
+	b.csr = csr // the same key
+	if component(former) || component(first) || !component(second) {
+		t.Error("after a restart, and with the right given back")
+	}
+	if got := b.ask(authapi.CertificateClient); got != "ok" || b.got == former || !component(b.got) {
+		t.Errorf("asked again: %s, the same: %t", got, b.got == former)
+	}
+}

@@ -107,6 +107,8 @@ func certificateWarning(c actors.CertificateInfo, rotationOff bool, now time.Tim
 	ended, near := !now.Before(c.NotAfter), !now.Before(ca.RenewAt(c.NotBefore, c.NotAfter))
 	who := fmt.Sprintf("the certificate of %s (%s)", c.Subscriber, c.Usage)
 	switch {
+	case c.Withdrawn:
+		return ""
 	case !c.Subscribed && c.Usage != ca.Client.String(), !c.Subscribed && ended && now.Sub(c.NotAfter) > endedShown:
 		return "" // who serves and is away gets a new one when it comes
 	case !c.Subscribed && near:
