@@ -309,7 +309,7 @@ func (a *Authority) component(leaf *x509.Certificate) (messages.ComponentName, b
 	if !ok {
 		return "", false
 	}
-	if a.cfg.Withdrawn != nil && a.cfg.Withdrawn(common, messages.CertificateIDOf(leaf.Raw)) {
+	if a.withdrawn(common, leaf.Raw) {
 		return "", false
 	}
 	name, err := messages.ParseComponentName(common)
@@ -317,3 +317,8 @@ func (a *Authority) component(leaf *x509.Certificate) (messages.ComponentName, b
 }
 
 func serialText(c *x509.Certificate) string { return fmt.Sprintf("%040x", c.SerialNumber) }
+
+// withdrawn reports whether an operator took back what the certificate der makes its holder.
+func (a *Authority) withdrawn(name string, der []byte) bool {
+	return a.cfg.Withdrawn != nil && a.cfg.Withdrawn(name, messages.CertificateIDOf(der))
+}

@@ -145,7 +145,7 @@ func (a *Authority) subscriber(of subscription) *subscriber {
 // before a restart, for the same key.
 func (a *Authority) kept(s *subscriber) *holding {
 	holder, ok := a.book.Load().Holder(s.of.name, s.of.usage)
-	if holder.Withdrawn { // it would count for nothing
+	if holder.Withdrawn || s.of.usage == ca.Client && a.withdrawn(s.of.name, holder.Last.DER) { // it would count for nothing
 		return nil
 	}
 	if former := a.subscriber(s.of); former != nil {

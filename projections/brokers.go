@@ -11,8 +11,8 @@ import (
 type BrokerRights struct {
 	Certificates []string // the types it may have, as BrokerPermitted spells them
 	Removed      bool     // it may not ask for anything
-	// NoComponent: the right to client certificates was taken back. Those it has make
-	// nobody an internal component any more.
+	// NoComponent: the right to client certificates was taken back. None makes it an
+	// internal component, and those from before never will again.
 	NoComponent bool
 }
 
@@ -52,12 +52,16 @@ func (r BrokerRights) restricted(e *messages.BrokerRestricted) BrokerRights {
 	return BrokerRights{Certificates: left, Removed: r.Removed || e.Removed, NoComponent: r.NoComponent || taken}
 }
 
+// withdraws reports whether e, which left these rights, ends the broker as a component:
+// for good, or who stole its key would have it back with the right.
+func (r BrokerRights) withdraws(e *messages.BrokerRestricted) bool { return r.NoComponent || e.Removed }
+
 // brokerRestricted takes from a broker what e does not leave, and ends it as a component if
 // that was its right.
 func (v *Views) brokerRestricted(e *messages.BrokerRestricted) {
 	v.changeBroker(messages.BrokerID(e.Broker), func(r BrokerRights) BrokerRights { return r.restricted(e) })
-	if rights, _ := v.BrokerRights(messages.BrokerID(e.Broker)); rights.NoComponent {
-		v.endComponents(messages.ComponentName(e.Broker), "it may have no client certificate any more")
+	if rights, _ := v.BrokerRights(messages.BrokerID(e.Broker)); rights.withdraws(e) {
+		v.withdrawComponent(messages.ComponentName(e.Broker), "it may have no client certificate any more")
 	}
 }
 

@@ -189,16 +189,14 @@ func (s *story) tellRights(rights *BrokerRights, e messages.Event, ref EventRef)
 			*rights = rights.permitted(e)
 		}
 	case *messages.BrokerRestricted:
-		if e.Broker == s.target.Subscriber {
-			*rights = rights.restricted(e)
+		if e.Broker != s.target.Subscriber {
+			return
 		}
-	}
-	switch {
-	case !rights.NoComponent:
-		s.right = EventRef{}
-	case s.right.Seq == 0:
-		ref.Note = "the right to client certificates was taken back"
-		s.right = ref
+		*rights = rights.restricted(e)
+		if s.right.Seq == 0 && s.it.issued.Seq != 0 && rights.withdraws(e) {
+			ref.Note = "the right to client certificates was taken back"
+			s.right = ref
+		}
 	}
 }
 

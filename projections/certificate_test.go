@@ -132,7 +132,7 @@ func TestExplainWithdrawnCertificate(t *testing.T) {
 		t.Errorf("%+v", x)
 	}
 	h.add(messages.StreamBrokers, 0, &messages.BrokerPermitted{Broker: "bridge", Certificates: []string{"CLIENT"}}) // 11
-	explained(serial("2"), 1, 4, 7, 8)
+	explained(serial("2"), 1, 4, 7, 8, 10)
 }
 
 // TestExplainNoCertificate: what fits nothing, or too much, is said.

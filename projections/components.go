@@ -49,11 +49,14 @@ const laterMax = 4096
 
 // componentWithdrawn lets no certificate count that was issued to the component so far.
 func (v *Views) componentWithdrawn(e *messages.ComponentWithdrawn) {
-	name := messages.ComponentName(e.Component)
+	v.withdrawComponent(messages.ComponentName(e.Component), "an operator took its certificates back")
+}
+
+func (v *Views) withdrawComponent(name messages.ComponentName, why string) {
 	v.mu.Lock()
 	v.withdrawn[name] = nil
 	v.mu.Unlock()
-	v.endComponents(name, "an operator took its certificates back")
+	v.endComponents(name, why)
 }
 
 // certificateIssued lets a certificate count that was issued after its component was

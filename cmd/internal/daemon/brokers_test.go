@@ -187,8 +187,14 @@ func TestComponentIsNoneAnyMore(t *testing.T) {
 	}
 	_, err = c.brokerAdd(t.Context(), BrokerRequest{Name: "bridge", Certificates: &[]string{"CLIENT"}})
 	must(t, err)
-	if !component() {
-		t.Error("it is none though the right was given again")
+	if component() {
+		t.Error("the certificate from before makes a component again")
+	}
+	csr := bridge.csr // for whose key there is a certificate, which counts for nothing
+	bridge = c.broker("bridge")
+	bridge.csr = csr
+	if got := bridge.ask(authapi.CertificateClient); got != "ok" || !component() {
+		t.Errorf("it is none though the right was given again: %s", got)
 	}
 }
 
