@@ -90,13 +90,17 @@ func newEpoch() string {
 	return hex.EncodeToString(b[:])
 }
 
-// start runs the steps in order: what decides is up before anyone can ask.
-func (d *Daemon) start(ctx context.Context) error {
-	for _, step := range []struct {
-		name string
-		run  func(context.Context) error
-	}{
+// step is one of the steps of the start.
+type step struct {
+	name string
+	run  func(context.Context) error
+}
+
+// steps are in the order of starting: what decides is up before anyone can ask.
+func (d *Daemon) steps() []step {
+	return []step{
 		{"prepare directory", d.openDir},
+		{"open log", d.takeUpLog},
 		{"start core", d.openCore},
 		{"take configuration", d.takeDocuments},
 		{"start authority", d.startAuthority},
@@ -109,25 +113,28 @@ func (d *Daemon) start(ctx context.Context) error {
 		{"start status page", d.startHTTP},
 		{"watch files", d.watchFiles},
 		{"write run file", d.writeRun},
-	} {
+		{"answer", d.answer},
+		{"embedded MQTT broker", d.hear},
+	}
+}
+
+func (d *Daemon) start(ctx context.Context) error {
+	for _, step := range d.steps() {
 		if err := step.run(ctx); err != nil {
 			return fmt.Errorf("%s: %w", step.name, err)
 		}
-	}
-	d.answer()
-	if err := d.hear(ctx); err != nil {
-		return fmt.Errorf("embedded MQTT broker: %w", err)
 	}
 	return nil
 }
 
 // answer opens the desk, unless the log has failed already.
-func (d *Daemon) answer() {
+func (d *Daemon) answer(context.Context) error {
 	d.desk.SetReady(true)
 	d.answering.Store(d.desk)
 	if d.failed.Load() {
 		d.desk.SetReady(false)
 	}
+	return nil
 }
 
 // fatal hears that an append failed. Its outcome is unknown, so nobody is answered any
@@ -168,8 +175,8 @@ func (d *Daemon) openDir(context.Context) error {
 	return err
 }
 
-// openCore opens the log, folds it, and starts the entities and what looks after them.
-func (d *Daemon) openCore(ctx context.Context) error {
+// takeUpLog opens the log, folds it, and goes on from where its clock stood.
+func (d *Daemon) takeUpLog(context.Context) error {
 	signer, verifier, err := d.keys.LogSigner()
 	if err != nil {
 		return err
@@ -182,6 +189,11 @@ func (d *Daemon) openCore(ctx context.Context) error {
 		d.views.SetTrustDurationMs(d.cfg.Trust.Milliseconds())
 	}
 	d.startClock(anchor)
+	return nil
+}
+
+// openCore starts the entities and what looks after them.
+func (d *Daemon) openCore(ctx context.Context) (err error) {
 	if err := d.startCloud(); err != nil {
 		return err
 	}

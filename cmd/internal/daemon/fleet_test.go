@@ -132,8 +132,10 @@ func (f *fleet) tls(pair tls.Certificate, name string) (*tls.Config, error) {
 }
 
 // bundle is what devices must trust, as it is published at this moment.
-func (f *fleet) bundle() (*x509.CertPool, error) {
-	text, err := os.ReadFile(CAFile(f.d.cfg.Dir))
+func (f *fleet) bundle() (*x509.CertPool, error) { return publishedIn(f.d.cfg.Dir) }
+
+func publishedIn(dir string) (*x509.CertPool, error) {
+	text, err := os.ReadFile(CAFile(dir))
 	if err != nil {
 		return nil, err
 	}
