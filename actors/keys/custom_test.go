@@ -8,6 +8,7 @@ import (
 	"crypto/rand"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/base64"
 	"encoding/json"
 	"encoding/pem"
 	"errors"
@@ -305,5 +306,79 @@ func TestTokenSigner(t *testing.T) {
 	}
 	if _, err := s.Sign(nil, make([]byte, 32), crypto.SHA256); !errors.Is(err, ErrToken) {
 		t.Errorf("%v", err)
+	}
+}
+
+// tokenOf is a Custom whose token is a script with one key: it takes the PIN that the file
+// "good" holds, and notes each question in the file "asked".
+func tokenOf(t *testing.T, own ownAuthority) (c *Custom, dir string, uris URIs) {
+	t.Helper()
+	dir = t.TempDir()
+	spki, err := x509.MarshalPKIXPublicKey(own.key.Public())
+	if err != nil {
+		t.Fatal(err)
+	}
+	encode := base64.StdEncoding.EncodeToString
+	path := script(t, fmt.Sprintf(`while read -r x; do echo "$x" >>%[1]s/asked
+case "$x" in *"\"pin\":\"$(cat %[1]s/good)\""*) ;; *) echo '{"error":"CKR_PIN_INCORRECT","pinRefused":true}'; continue;; esac
+case "$x" in *'"op":"key"'*) echo '{"public":"%[2]s"}';; *'"op":"sign"'*) echo '{"signature":"MQ=="}';; *) echo '{"certificate":"%[3]s"}';; esac
+done
+`, dir, encode(spki), encode(own.der)))
+	c = NewCustom(CustomOptions{PKCS11: PKCS11{Helper: path, Module: "/m", Token: "t", PINFile: filepath.Join(dir, "pin")}})
+	t.Cleanup(c.Close)
+	return c, dir, URIs{Certificate: "pkcs11:object=a", PrivateKey: "pkcs11:object=a"}
+}
+
+// asked counts the questions with a PIN.
+func asked(t *testing.T, dir, pin string) int {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(dir, "asked"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.Count(string(text), `"pin":"`+pin+`"`)
+}
+
+// A refused PIN is tried once, however often it is looked or signed: a token locks after a
+// few. Another PIN, or the token named otherwise, is tried.
+func TestRefusedPINIsTriedOnce(t *testing.T) {
+	c, dir, uris := tokenOf(t, newOwn(t, "x"))
+	put(t, filepath.Join(dir, "good"), []byte("right"), 0o600)
+	put(t, filepath.Join(dir, "pin"), []byte("wrong\n"), 0o600)
+	var first error
+	for i := range 5 {
+		_, err := c.Open(t.Context(), uris)
+		if !errors.Is(err, ErrPIN) || !errors.Is(err, ErrToken) || !strings.Contains(err.Error(), "not tried again") {
+			t.Fatalf("look %d: %v", i, err)
+		}
+		if first == nil {
+			first = err
+		} else if err.Error() != first.Error() { // or it would be on record at each look
+			t.Errorf("look %d: %v, want %v", i, err, first)
+		}
+	}
+	if n := asked(t, dir, "wrong"); n != 1 {
+		t.Errorf("%d logins with a wrong PIN, want 1", n)
+	}
+	other := uris
+	other.Certificate = "pkcs11:object=a;serial=2"
+	if _, err := c.Open(t.Context(), other); !errors.Is(err, ErrPIN) || asked(t, dir, "wrong") != 2 {
+		t.Errorf("another token: %v, %d logins", err, asked(t, dir, "wrong"))
+	}
+	put(t, filepath.Join(dir, "pin"), []byte("right\n"), 0o600)
+	opened, err := c.Open(t.Context(), uris)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// the token's PIN changes under a signer in use
+	put(t, filepath.Join(dir, "good"), []byte("new"), 0o600)
+	before := asked(t, dir, "right")
+	for range 3 {
+		if _, err := opened.Signer.Sign(nil, make([]byte, 32), crypto.SHA256); !errors.Is(err, ErrPIN) {
+			t.Errorf("sign: %v", err)
+		}
+	}
+	if n := asked(t, dir, "right") - before; n != 1 {
+		t.Errorf("%d logins to sign, want 1", n)
 	}
 }

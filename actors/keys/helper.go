@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"crypto"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -15,6 +16,9 @@ import (
 
 // ErrToken is wrapped by every error of a PKCS#11 token or of the helper that reaches it.
 var ErrToken = errors.New("PKCS#11 token")
+
+// ErrPIN is wrapped, beside ErrToken, by errors of a token that refuses the PIN.
+var ErrPIN = errors.New("the PIN is refused")
 
 // helperTimeout bounds one question to a token: a module may hang for good.
 const helperTimeout = 20 * time.Second
@@ -39,6 +43,10 @@ type helper struct {
 	mu      sync.Mutex // held for one question
 	process *process   // guarded by mu
 	closed  bool       // guarded by mu
+
+	// refused holds the tokens whose PIN was refused, by their digest. A token locks after a
+	// few wrong ones, so none is tried twice: not at the next look, not for a signature.
+	refused map[[sha256.Size]byte]error // guarded by mu
 }
 
 // process is a helper that runs.
@@ -56,6 +64,10 @@ func (h *helper) call(ctx context.Context, r request, answer any) error {
 	if h.closed {
 		return fmt.Errorf("%w: closed", ErrToken)
 	}
+	login := r.Object.Token.digest()
+	if err := h.refused[login]; err != nil {
+		return err
+	}
 	if h.process == nil {
 		p, err := start(h.path)
 		if err != nil {
@@ -69,11 +81,22 @@ func (h *helper) call(ctx context.Context, r request, answer any) error {
 		h.process = nil
 		return fmt.Errorf("%w: %w", ErrToken, err)
 	}
-	var failed struct{ Error string }
+	var failed struct {
+		Error      string
+		PINRefused bool
+	}
 	if err := errors.Join(json.Unmarshal(line, &failed), json.Unmarshal(line, answer)); err != nil {
 		return fmt.Errorf("%w: the helper's answer: %w", ErrToken, err)
 	}
-	if failed.Error != "" {
+	switch {
+	case failed.PINRefused:
+		err = fmt.Errorf("%w: %w: %.500s; it is not tried again, lest the token lock, until the PIN or the token's URI is another or gatehouse starts anew", ErrToken, ErrPIN, failed.Error)
+		if h.refused == nil {
+			h.refused = map[[sha256.Size]byte]error{}
+		}
+		h.refused[login] = err
+		return err
+	case failed.Error != "":
 		return fmt.Errorf("%w: %.500s", ErrToken, failed.Error)
 	}
 	return nil

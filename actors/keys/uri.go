@@ -1,6 +1,7 @@
 package keys
 
 import (
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"net/url"
@@ -68,6 +69,9 @@ type token struct {
 	Slot   string `json:"slot,omitempty"`   // the number of its slot
 	PIN    string `json:"pin,omitempty"`
 }
+
+// digest tells logins apart.
+func (t token) digest() [sha256.Size]byte { return sha256.Sum256(fmt.Appendf(nil, "%q", t)) }
 
 // object is a key or a certificate in a token.
 type object struct {

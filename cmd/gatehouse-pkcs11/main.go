@@ -12,7 +12,8 @@
 //	{"op":"key","object":{…}}                                               {"public":"<SubjectPublicKeyInfo>"}
 //	{"op":"sign","object":{…},"hash":"SHA-256","digest":"…"}                {"signature":"…"}
 //
-// or {"error":"…"}. Bytes are base64. It ends with its input.
+// or {"error":"…"}, with "pinRefused":true if the token refuses the PIN: tried again, it locks.
+// Bytes are base64. It ends with its input.
 package main
 
 import (
@@ -22,6 +23,7 @@ import (
 	"crypto/rand"
 	"crypto/x509"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/url"
@@ -31,6 +33,7 @@ import (
 	_ "crypto/sha256" // the hashes a certificate is signed with
 	_ "crypto/sha512"
 
+	p11 "github.com/miekg/pkcs11"
 	"go.step.sm/crypto/kms/apiv1"
 	"go.step.sm/crypto/kms/pkcs11"
 	"go.step.sm/crypto/kms/uri"
@@ -63,6 +66,7 @@ type answer struct {
 	Public      []byte `json:"public,omitempty"`
 	Signature   []byte `json:"signature,omitempty"`
 	Error       string `json:"error,omitempty"`
+	PINRefused  bool   `json:"pinRefused,omitempty"`
 }
 
 const requestBytesMax = 64 << 10
@@ -88,7 +92,7 @@ func serve(in io.Reader, out io.Writer) error {
 			a, err = h.answer(r)
 		}
 		if err != nil {
-			a = answer{Error: without(err.Error(), r.Object.Token.PIN)}
+			a = answer{Error: without(err.Error(), r.Object.Token.PIN), PINRefused: pinRefused(err)}
 		}
 		line, err := json.Marshal(a)
 		if err != nil {
@@ -99,6 +103,20 @@ func serve(in io.Reader, out io.Writer) error {
 		}
 	}
 	return lines.Err()
+}
+
+// pinRefused says whether err is a token's no to the PIN: to ask again is of no use, and
+// counts against it.
+func pinRefused(err error) bool {
+	var code p11.Error
+	if !errors.As(err, &code) {
+		return false
+	}
+	switch code {
+	case p11.CKR_PIN_INCORRECT, p11.CKR_PIN_INVALID, p11.CKR_PIN_LEN_RANGE, p11.CKR_PIN_EXPIRED, p11.CKR_PIN_LOCKED:
+		return true
+	}
+	return false
 }
 
 // without takes the PIN out of a library's words.

@@ -117,6 +117,7 @@ var homes = []home{
 	{"github.com/aws/aws-sdk-go-v2", []string{"cloudsync/**"}, []string{"sim/**", "cmd/**"}, "AWS is spoken by cloudsync alone; tests of the emulator may use the stock clients"},
 	{"github.com/aws/smithy-go", []string{"cloudsync/**"}, []string{"sim/**", "cmd/**"}, "AWS is spoken by cloudsync alone; tests of the emulator may use the stock clients"},
 	{"go.step.sm/crypto", []string{"cmd/gatehouse-pkcs11"}, nil, "it brings cgo and ten modules: in a program of its own they stay out of the daemon"},
+	{"github.com/miekg/pkcs11", []string{"cmd/gatehouse-pkcs11"}, nil, "what go.step.sm/crypto calls tokens by: its error codes tell a refused PIN"},
 	{"go.yaml.in/yaml/v3", []string{"actors/policy", "actors/config", "sim/**", "cmd/**"}, nil, "documents are parsed where their positions are turned into errors for people"},
 	{"github.com/spf13/cobra", []string{"cmd/**"}, nil, shell},
 	{"github.com/spf13/pflag", []string{"cmd/**"}, nil, shell},
