@@ -76,7 +76,7 @@ func (c *Custom) Open(ctx context.Context, u URIs) (*Opened, error) {
 func (c *Custom) read(ctx context.Context, u URIs) (*Opened, error) {
 	sum := sha256.New()
 	fmt.Fprintf(sum, "%q", u)
-	certificates, err := c.certificates(ctx, u.Certificate)
+	certificates, err := c.certificates(ctx, u.Certificate, sum)
 	if err != nil {
 		return nil, fmt.Errorf("certificateUri: %w", err)
 	}
@@ -105,11 +105,11 @@ func (c *Custom) read(ctx context.Context, u URIs) (*Opened, error) {
 }
 
 // certificates reads one or more.
-func (c *Custom) certificates(ctx context.Context, uri string) ([][]byte, error) {
+func (c *Custom) certificates(ctx context.Context, uri string, sum io.Writer) ([][]byte, error) {
 	if !isPKCS11(uri) {
 		return readCertificates(uri)
 	}
-	o, err := c.object(uri)
+	o, err := c.tokenObject(uri, sum)
 	if err != nil {
 		return nil, err
 	}
@@ -341,9 +341,20 @@ func (c *Custom) object(uri string) (object, error) {
 	return o, nil
 }
 
+// tokenObject adds all that reaches an object to sum, the PIN too: a signer signs with what it
+// was opened with.
+func (c *Custom) tokenObject(uri string, sum io.Writer) (object, error) {
+	o, err := c.object(uri)
+	if err == nil {
+		digest := o.digest()
+		_, _ = sum.Write(digest[:])
+	}
+	return o, err
+}
+
 // tokenKey finds a key in a token; it never leaves it.
 func (c *Custom) tokenKey(ctx context.Context, uri string, sum io.Writer) (crypto.Signer, error) {
-	o, err := c.object(uri)
+	o, err := c.tokenObject(uri, sum)
 	if err != nil {
 		return nil, err
 	}

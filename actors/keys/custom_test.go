@@ -382,3 +382,33 @@ func TestRefusedPINIsTriedOnce(t *testing.T) {
 		t.Errorf("%d logins to sign, want 1", n)
 	}
 }
+
+// A signer that was opened with the former PIN would go on with it, and lock the token.
+func TestAnotherPINIsAnotherSigner(t *testing.T) {
+	c, dir, uris := tokenOf(t, newOwn(t, "x"))
+	change := func(pin string) {
+		put(t, filepath.Join(dir, "good"), []byte(pin), 0o600)
+		put(t, filepath.Join(dir, "pin"), []byte(pin+"\n"), 0o600)
+	}
+	change("old")
+	first, err := c.Open(t.Context(), uris)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if again, err := c.Open(t.Context(), uris); err != nil || again != first {
+		t.Errorf("opened again: %v, the same %t", err, again == first)
+	}
+	change("new")
+	before := asked(t, dir, "old")
+	second, err := c.Open(t.Context(), uris)
+	if err != nil || second == first {
+		t.Fatalf("with another PIN: %v, the same %t", err, second == first)
+	}
+	if _, err := second.Signer.Sign(nil, make([]byte, 32), crypto.SHA256); err != nil || asked(t, dir, "old") != before {
+		t.Errorf("sign: %v, %d more logins with the former PIN", err, asked(t, dir, "old")-before)
+	}
+	c.options.PKCS11.Module = "/another"
+	if third, err := c.Open(t.Context(), uris); err != nil || third == second {
+		t.Errorf("another module: %v, the same %t", err, third == second)
+	}
+}

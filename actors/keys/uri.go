@@ -80,6 +80,8 @@ type object struct {
 	ID    string `json:"id,omitempty"`
 }
 
+func (o object) digest() [sha256.Size]byte { return sha256.Sum256(fmt.Appendf(nil, "%q", o)) }
+
 // parsePKCS11 reads a URI of RFC 7512: pkcs11:token=…;object=…;id=…?module-path=…&pin-source=…
 // The attributes may stand on either side of the question mark, as go.step.sm/crypto takes
 // them. pinFile is the file that pin-source names, empty if there is none.

@@ -80,7 +80,7 @@ func main() {
 
 // serve answers until the input ends.
 func serve(in io.Reader, out io.Writer) error {
-	h := &helper{tokens: map[token]*pkcs11.PKCS11{}}
+	h := &helper{sessions: map[token]session{}}
 	defer h.close()
 	lines := bufio.NewScanner(in)
 	lines.Buffer(nil, requestBytesMax)
@@ -127,12 +127,26 @@ func without(text, pin string) string {
 	return strings.NewReplacer(pin, "…", url.QueryEscape(pin), "…").Replace(text)
 }
 
-// helper keeps the sessions with tokens.
-type helper struct{ tokens map[token]*pkcs11.PKCS11 }
+// helper keeps the sessions with tokens, by the token without its PIN.
+type helper struct{ sessions map[token]session }
+
+type session struct {
+	kms *pkcs11.PKCS11
+	pin string // that it logged in with
+}
 
 func (h *helper) close() {
-	for _, kms := range h.tokens {
-		_ = kms.Close() // the process ends
+	for t := range h.sessions {
+		h.end(t)
+	}
+}
+
+// end logs out of a token.
+func (h *helper) end(t token) {
+	t.PIN = ""
+	if s, ok := h.sessions[t]; ok {
+		_ = s.kms.Close() // it always returns nil
+		delete(h.sessions, t)
 	}
 }
 
@@ -143,17 +157,20 @@ func (h *helper) answer(r request) (answer, error) {
 	}
 	a, err := ask(kms, r)
 	if err != nil { // the token may have been taken out: log in anew next time
-		_ = kms.Close()
-		delete(h.tokens, r.Object.Token)
+		h.end(r.Object.Token)
 	}
 	return a, err
 }
 
-// open logs in to a token.
+// open logs in to a token. Who is logged in is taken to be so with any PIN: another one counts
+// when the former session has ended.
 func (h *helper) open(t token) (*pkcs11.PKCS11, error) {
-	if kms := h.tokens[t]; kms != nil {
-		return kms, nil
+	name := t
+	name.PIN = ""
+	if s, ok := h.sessions[name]; ok && s.pin == t.PIN {
+		return s.kms, nil
 	}
+	h.end(t)
 	values := url.Values{}
 	for name, value := range map[string]string{"module-path": t.Module, "token": t.Label, "serial": t.Serial, "slot-id": t.Slot} {
 		if value != "" {
@@ -168,7 +185,7 @@ func (h *helper) open(t token) (*pkcs11.PKCS11, error) {
 	if err != nil {
 		return nil, err
 	}
-	h.tokens[t] = kms
+	h.sessions[name] = session{kms, t.PIN}
 	return kms, nil
 }
 

@@ -106,3 +106,15 @@ func TestPINRefused(t *testing.T) {
 		t.Errorf("the right PIN: %+v", a[2])
 	}
 }
+
+// A token that is logged in to takes any PIN: a wrong one must be told all the same, and not
+// be found after the next restart.
+func TestAnotherPINLogsInAnew(t *testing.T) {
+	right := newToken(t)
+	wrong := right
+	wrong.Token.PIN = "00000000"
+	a := asked(t, request{Op: "key", Object: right}, request{Op: "key", Object: wrong}, request{Op: "key", Object: right})
+	if a[0].Error != "" || !a[1].PINRefused || a[2].Error != "" {
+		t.Errorf("right, wrong, right: %+v", a)
+	}
+}
