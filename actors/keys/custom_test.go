@@ -255,7 +255,8 @@ func FuzzCustomKey(f *testing.F) {
 func script(t *testing.T, body string) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "helper")
-	put(t, path, []byte("#!/bin/sh\n"+body), 0o700)
+	const number = `number() { n=${x#*:}; echo "\"number\":${n%%,*}"; }` // of the question in x
+	put(t, path, []byte("#!/bin/sh\n"+number+"\n"+body), 0o700)
 	return path
 }
 
@@ -268,9 +269,10 @@ func TestHelper(t *testing.T) {
 		{"it ends at once", script(t, "exit 1\n"), "the helper"},
 		{"it talks nonsense", script(t, "read x; echo nonsense\n"), "the helper's answer"},
 		{"it answers endlessly", script(t, "read x; yes | tr -d '\\n'\n"), "ended without an answer"},
-		{"the token says no", script(t, `while read x; do echo '{"error":"CKR_PIN_LOCKED"}'; done`), "CKR_PIN_LOCKED"},
+		{"the token says no", script(t, `while read x; do echo "{$(number),\"error\":\"CKR_PIN_LOCKED\"}"; done`), "CKR_PIN_LOCKED"},
+		{"it answers nobody", script(t, `read x; echo '{"public":"AA=="}'`), "answer is to another question"},
 		{"it hangs", script(t, "read x; exec sleep 60\n"), "does not answer"},
-		{"it answers the second time", script(t, fmt.Sprintf(`read x; if [ -e %s ]; then echo '{"public":"AA=="}'; else touch %[1]s; exit 1; fi`, count)), "ended without an answer"},
+		{"it answers the second time", script(t, fmt.Sprintf(`read x; if [ -e %s ]; then echo "{$(number),\"public\":\"AA==\"}"; else touch %[1]s; exit 1; fi`, count)), "ended without an answer"},
 	} {
 		t.Run(v.name, func(t *testing.T) {
 			h := &helper{path: v.path}
@@ -319,9 +321,9 @@ func tokenOf(t *testing.T, own ownAuthority) (c *Custom, dir string, uris URIs) 
 		t.Fatal(err)
 	}
 	encode := base64.StdEncoding.EncodeToString
-	path := script(t, fmt.Sprintf(`while read -r x; do echo "$x" >>%[1]s/asked
-case "$x" in *"\"pin\":\"$(cat %[1]s/good)\""*) ;; *) echo '{"error":"CKR_PIN_INCORRECT","pinRefused":true}'; continue;; esac
-case "$x" in *'"op":"key"'*) echo '{"public":"%[2]s"}';; *'"op":"sign"'*) echo '{"signature":"MQ=="}';; *) echo '{"certificate":"%[3]s"}';; esac
+	path := script(t, fmt.Sprintf(`while read -r x; do echo "$x" >>%[1]s/asked; n=$(number)
+case "$x" in *"\"pin\":\"$(cat %[1]s/good)\""*) ;; *) echo "{$n,"'"error":"CKR_PIN_INCORRECT","pinRefused":true}'; continue;; esac
+case "$x" in *'"op":"key"'*) echo "{$n,"'"public":"%[2]s"}';; *'"op":"sign"'*) echo "{$n,"'"signature":"MQ=="}';; *) echo "{$n,"'"certificate":"%[3]s"}';; esac
 done
 `, dir, encode(spki), encode(own.der)))
 	c = NewCustom(CustomOptions{PKCS11: PKCS11{Helper: path, Module: "/m", Token: "t", PINFile: filepath.Join(dir, "pin")}})
@@ -410,5 +412,38 @@ func TestAnotherPINIsAnotherSigner(t *testing.T) {
 	c.options.PKCS11.Module = "/another"
 	if third, err := c.Open(t.Context(), uris); err != nil || third == second {
 		t.Errorf("another module: %v, the same %t", err, third == second)
+	}
+}
+
+// One stray line is one failed question: the answers after it would each be taken for
+// that to the next.
+func TestHelperOutOfStep(t *testing.T) {
+	for name, stray := range map[string]string{
+		"a word":              "module 1.0 loaded",
+		"another's answer":    `{"number":7,"public":"MQ=="}`,
+		"an answer to none":   `{"public":"MQ=="}`,
+		"JSON, but no object": "5",
+	} {
+		t.Run(name, func(t *testing.T) {
+			once := filepath.Join(t.TempDir(), "once")
+			h := &helper{path: script(t, fmt.Sprintf(`while read -r x; do
+if [ ! -e %[1]s ]; then touch %[1]s; echo '%[2]s'; fi
+case "$x" in *'"op":"key"'*) echo "{$(number),"'"public":"MQ=="}';; *) echo "{$(number),"'"certificate":"Mg=="}';; esac
+done
+`, once, stray))}
+			defer h.close()
+			for i := range 4 {
+				var answer struct{ Public, Certificate []byte }
+				op := []string{"key", "certificate"}[i%2]
+				err := h.call(t.Context(), request{Op: op}, &answer)
+				if i == 0 {
+					if !errors.Is(err, ErrToken) {
+						t.Errorf("the stray line: %v", err)
+					}
+				} else if err != nil || (op == "key") != (string(answer.Public) == "1") || (op == "certificate") != (string(answer.Certificate) == "2") {
+					t.Errorf("question %d, %s: %+v, %v", i, op, answer, err)
+				}
+			}
+		})
 	}
 }

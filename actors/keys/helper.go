@@ -29,7 +29,8 @@ const answerBytesMax = 64 << 10
 // input. The answer is a line on its output, with what was asked for or an error. The PIN
 // goes this way and no other: arguments are for everybody to see.
 type request struct {
-	Op     string `json:"op"` // certificate, key or sign
+	Number uint64 `json:"number"` // call counts; the answer has it, too
+	Op     string `json:"op"`     // certificate, key or sign
 	Object object `json:"object"`
 	Hash   string `json:"hash,omitempty"`   // sign: SHA-256, SHA-384, SHA-512
 	Digest []byte `json:"digest,omitempty"` // sign
@@ -43,6 +44,7 @@ type helper struct {
 	mu      sync.Mutex // held for one question
 	process *process   // guarded by mu
 	closed  bool       // guarded by mu
+	asked   uint64     // questions; guarded by mu
 
 	// refused holds the tokens whose PIN was refused, by their digest. A token locks after a
 	// few wrong ones, so none is tried twice: not at the next look, not for a signature.
@@ -75,29 +77,47 @@ func (h *helper) call(ctx context.Context, r request, answer any) error {
 		}
 		h.process = p
 	}
+	h.asked++
+	r.Number = h.asked
+	var got head
 	line, err := h.process.ask(ctx, r)
-	if err != nil {
+	if err == nil {
+		err = read(line, r, &got, answer)
+	}
+	if err != nil { // also one out of step: the answer may be to come, where the next is awaited
 		h.process.end()
 		h.process = nil
 		return fmt.Errorf("%w: %w", ErrToken, err)
 	}
-	var failed struct {
-		Error      string
-		PINRefused bool
-	}
-	if err := errors.Join(json.Unmarshal(line, &failed), json.Unmarshal(line, answer)); err != nil {
-		return fmt.Errorf("%w: the helper's answer: %w", ErrToken, err)
-	}
 	switch {
-	case failed.PINRefused:
-		err = fmt.Errorf("%w: %w: %.500s; it is not tried again, lest the token lock, until the PIN or the token's URI is another or gatehouse starts anew", ErrToken, ErrPIN, failed.Error)
+	case got.PINRefused:
+		err = fmt.Errorf("%w: %w: %.500s; it is not tried again, lest the token lock, until the PIN or the token's URI is another or gatehouse starts anew", ErrToken, ErrPIN, got.Error)
 		if h.refused == nil {
 			h.refused = map[[sha256.Size]byte]error{}
 		}
 		h.refused[login] = err
 		return err
-	case failed.Error != "":
-		return fmt.Errorf("%w: %.500s", ErrToken, failed.Error)
+	case got.Error != "":
+		return fmt.Errorf("%w: %.500s", ErrToken, got.Error)
+	}
+	return nil
+}
+
+// head is what every answer has, beside what was asked for.
+type head struct {
+	Number     uint64
+	Error      string
+	PINRefused bool
+}
+
+// read reads an answer to r.
+func read(line []byte, r request, got *head, answer any) error {
+	if err := errors.Join(json.Unmarshal(line, got), json.Unmarshal(line, answer)); err != nil {
+		return fmt.Errorf("the helper's answer: %w", err)
+	}
+	if got.Number != r.Number {
+		// no number: the same error each time is told once
+		return errors.New("the helper's answer is to another question: is gatehouse-pkcs11 of the same version as gatehouse?")
 	}
 	return nil
 }

@@ -8,11 +8,11 @@
 // It reads questions from standard input and answers on standard output, a line of JSON
 // each (actors/keys, helper.go, is the other side):
 //
-//	{"op":"certificate","object":{"token":{…},"object":"ca"}}               {"certificate":"<DER>"}
-//	{"op":"key","object":{…}}                                               {"public":"<SubjectPublicKeyInfo>"}
-//	{"op":"sign","object":{…},"hash":"SHA-256","digest":"…"}                {"signature":"…"}
+//	{"number":1,"op":"certificate","object":{"token":{…},"object":"ca"}}      {"number":1,"certificate":"<DER>"}
+//	{"number":2,"op":"key","object":{…}}                                      {"number":2,"public":"<SubjectPublicKeyInfo>"}
+//	{"number":3,"op":"sign","object":{…},"hash":"SHA-256","digest":"…"}       {"number":3,"signature":"…"}
 //
-// or {"error":"…"}, with "pinRefused":true if the token refuses the PIN: tried again, it locks.
+// or {"number":4,"error":"…"}, with "pinRefused":true if the token refuses the PIN: tried again, it locks.
 // Bytes are base64. It ends with its input.
 package main
 
@@ -55,6 +55,7 @@ type object struct {
 }
 
 type request struct {
+	Number uint64 `json:"number"`
 	Op     string `json:"op"`
 	Object object `json:"object"`
 	Hash   string `json:"hash"`
@@ -62,6 +63,7 @@ type request struct {
 }
 
 type answer struct {
+	Number      uint64 `json:"number"` // the request's
 	Certificate []byte `json:"certificate,omitempty"`
 	Public      []byte `json:"public,omitempty"`
 	Signature   []byte `json:"signature,omitempty"`
@@ -72,7 +74,11 @@ type answer struct {
 const requestBytesMax = 64 << 10
 
 func main() {
-	if err := serve(os.Stdin, os.Stdout); err != nil {
+	out, err := ownOutput()
+	if err == nil {
+		err = serve(os.Stdin, out)
+	}
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "gatehouse-pkcs11:", err)
 		os.Exit(1)
 	}
@@ -94,6 +100,7 @@ func serve(in io.Reader, out io.Writer) error {
 		if err != nil {
 			a = answer{Error: without(err.Error(), r.Object.Token.PIN), PINRefused: pinRefused(err)}
 		}
+		a.Number = r.Number
 		line, err := json.Marshal(a)
 		if err != nil {
 			return err

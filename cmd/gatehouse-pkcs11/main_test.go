@@ -63,8 +63,9 @@ func softHSM(t *testing.T) string {
 func asked(t *testing.T, requests ...request) []answer {
 	t.Helper()
 	var in, out bytes.Buffer
-	for _, r := range requests {
-		if err := json.NewEncoder(&in).Encode(r); err != nil {
+	for i := range requests {
+		requests[i].Number = uint64(i + 10)
+		if err := json.NewEncoder(&in).Encode(requests[i]); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -74,8 +75,8 @@ func asked(t *testing.T, requests ...request) []answer {
 	answers := make([]answer, len(requests))
 	lines := json.NewDecoder(&out)
 	for i := range answers {
-		if err := lines.Decode(&answers[i]); err != nil {
-			t.Fatal(err)
+		if err := lines.Decode(&answers[i]); err != nil || answers[i].Number != requests[i].Number {
+			t.Fatalf("answer %d: %+v, %v", i, answers[i], err)
 		}
 	}
 	return answers
@@ -116,5 +117,38 @@ func TestAnotherPINLogsInAnew(t *testing.T) {
 	a := asked(t, request{Op: "key", Object: right}, request{Op: "key", Object: wrong}, request{Op: "key", Object: right})
 	if a[0].Error != "" || !a[1].PINRefused || a[2].Error != "" {
 		t.Errorf("right, wrong, right: %+v", a)
+	}
+}
+
+// noisy is a library that prints when it is loaded.
+const noisy = `#include <stdio.h>
+__attribute__((constructor)) static void loaded(void) { printf("module 1.0 loaded\n"); fflush(stdout); }
+`
+
+// What a token's library prints is no answer.
+func TestLibraryThatPrints(t *testing.T) {
+	dir := t.TempDir()
+	program, module, source := filepath.Join(dir, "gatehouse-pkcs11"), filepath.Join(dir, "noisy.so"), filepath.Join(dir, "noisy.c")
+	if err := os.WriteFile(source, []byte(noisy), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	run(t, "gcc", "-shared", "-fPIC", "-o", module, source)
+	run(t, "go", "build", "-o", program, ".")
+	line, err := json.Marshal(request{Number: 7, Op: "key", Object: object{Token: token{Module: module, Label: "core"}, Label: "ca"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out, said bytes.Buffer
+	cmd := exec.Command(program)
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = bytes.NewReader(line), &out, &said
+	if err := cmd.Run(); err != nil {
+		t.Fatalf("%v\n%s", err, &said)
+	}
+	var a answer
+	if err := json.Unmarshal(out.Bytes(), &a); err != nil || a.Number != 7 || a.Error == "" {
+		t.Errorf("answered %q: %v", &out, err)
+	}
+	if !strings.Contains(said.String(), "module 1.0 loaded") {
+		t.Errorf("the library was not loaded, or did not print: %q", &said)
 	}
 }
