@@ -13,6 +13,7 @@ import (
 	"io/fs"
 	"strings"
 	"sync"
+	"unicode/utf8"
 )
 
 // ErrCustom is wrapped by errors about the certificates of an operator's authority.
@@ -328,6 +329,9 @@ func (c *Custom) object(uri string) (object, error) {
 		}
 		o.Token.PIN = firstLine(text)
 		clear(text)
+		if !utf8.ValidString(o.Token.PIN) { // as PKCS#11 has it; JSON would change it
+			return object{}, fmt.Errorf("PIN: %w: the first line of %s is no UTF-8", ErrDamaged, pinFile)
+		}
 	}
 	switch t := o.Token; {
 	case p.Helper == "":

@@ -16,6 +16,7 @@ import (
 	"math/big"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -175,15 +176,18 @@ func TestOpenFiles(t *testing.T) {
 func TestPKCS11URI(t *testing.T) {
 	for uri, want := range map[string]string{
 		"pkcs11:object=CustomerIntermediateCA;type=private":                                  `{"token":{"module":""},"object":"CustomerIntermediateCA"} `,
-		"pkcs11:token=My%20token;object=a%3Bb;id=%01%02?pin-source=file:///p&module-path=/m": `{"token":{"module":"/m","token":"My token"},"object":"a;b","id":"\u0001\u0002"} /p`,
-		"PKCS11:slot-id=5;id=7371;vendor-x=1?pin-value=12%2634":                              `{"token":{"module":"","slot":"5","pin":"12\u002634"},"id":"7371"} `,
+		"pkcs11:token=My%20token;object=a%3Bb;id=%01%02?pin-source=file:///p&module-path=/m": `{"token":{"module":"/m","token":"My token"},"object":"a;b","id":"AQI="} /p`,
+		"PKCS11:slot-id=5;id=7371;vendor-x=1?pin-value=12%2634":                              `{"token":{"module":"","slot":"5","pin":"12\u002634"},"id":"NzM3MQ=="} `,
 		"pkcs11:module-path=/m;serial=ab;object=a?pin-source=/run/pin":                       `{"token":{"module":"/m","serial":"ab"},"object":"a"} /run/pin`,
-		"pkcs11:token=t":           "error",
-		"pkcs11:":                  "error",
-		"file:object=a":            "error",
-		"pkcs11:object=a;object=b": "error",
-		"pkcs11:object=%zz":        "error",
-		"pkcs11:object=a?pin-source=file://host/pin": "error",
+		"pkcs11:token=t;id=%a1%ff%01":                                                        `{"token":{"module":"","token":"t"},"id":"of8B"} `,
+		"pkcs11:object=a?pin-value=%ff":                                                      "error",
+		"pkcs11:object=%ff":                                                                  "error",
+		"pkcs11:token=t":                                                                     "error",
+		"pkcs11:":                                                                            "error",
+		"file:object=a":                                                                      "error",
+		"pkcs11:object=a;object=b":                                                           "error",
+		"pkcs11:object=%zz":                                                                  "error",
+		"pkcs11:object=a?pin-source=file://host/pin":                                         "error",
 	} {
 		o, pinFile, err := parsePKCS11(uri)
 		text, _ := json.Marshal(o)
@@ -219,19 +223,29 @@ func TestRedacted(t *testing.T) {
 func FuzzPKCS11URI(f *testing.F) {
 	f.Add("pkcs11:token=My%20token;object=a%3Bb;id=%01%02?pin-source=file:///p&module-path=/m")
 	f.Add("pkcs11:slot-id=5;id=7371?pin-value=12%2634")
+	f.Add("pkcs11:token=t;id=%a1%ff%01")
+	f.Add("pkcs11:object=%ff;token=%fe")
 	f.Fuzz(func(t *testing.T, uri string) {
 		o, _, err := parsePKCS11(uri)
 		if err != nil {
-			if !errors.Is(err, ErrURI) || o != (object{}) {
+			if !errors.Is(err, ErrURI) || !reflect.ValueOf(o).IsZero() {
 				t.Errorf("%+v, error %v", o, err)
 			}
 			return
 		}
-		if o.Label == "" && o.ID == "" {
+		if o.Label == "" && len(o.ID) == 0 {
 			t.Errorf("%s names nothing", uri)
 		}
 		if pin := o.Token.PIN; len(pin) > 8 && strings.Contains(redact(uri), pin) && strings.Count(uri, pin) == 1 {
 			t.Errorf("%q keeps its PIN", redact(uri))
+		}
+		line, err := json.Marshal(o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var arrived object
+		if err := json.Unmarshal(line, &arrived); err != nil || arrived.digest() != o.digest() {
+			t.Errorf("sent %+q, arrived %+q: %v", o, arrived, err)
 		}
 	})
 }
@@ -366,6 +380,10 @@ func TestRefusedPINIsTriedOnce(t *testing.T) {
 	other.Certificate = "pkcs11:object=a;serial=2"
 	if _, err := c.Open(t.Context(), other); !errors.Is(err, ErrPIN) || asked(t, dir, "wrong") != 2 {
 		t.Errorf("another token: %v, %d logins", err, asked(t, dir, "wrong"))
+	}
+	put(t, filepath.Join(dir, "pin"), []byte("\xff\n"), 0o600) // would be sent as another
+	if _, err := c.Open(t.Context(), uris); !errors.Is(err, ErrDamaged) {
+		t.Errorf("a PIN that is no UTF-8: %v", err)
 	}
 	put(t, filepath.Join(dir, "pin"), []byte("right\n"), 0o600)
 	opened, err := c.Open(t.Context(), uris)

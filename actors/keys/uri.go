@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"unicode/utf8"
 )
 
 // ErrURI is wrapped by every error about a URI that cannot be read.
@@ -77,22 +78,24 @@ func (t token) digest() [sha256.Size]byte { return sha256.Sum256(fmt.Appendf(nil
 type object struct {
 	Token token  `json:"token"`
 	Label string `json:"object,omitempty"`
-	ID    string `json:"id,omitempty"`
+	ID    []byte `json:"id,omitempty"` // any bytes, while the others are UTF-8
 }
 
 func (o object) digest() [sha256.Size]byte { return sha256.Sum256(fmt.Appendf(nil, "%q", o)) }
 
 // parsePKCS11 reads a URI of RFC 7512: pkcs11:token=…;object=…;id=…?module-path=…&pin-source=…
 // The attributes may stand on either side of the question mark, as go.step.sm/crypto takes
-// them. pinFile is the file that pin-source names, empty if there is none.
+// them; but an id is its bytes, percent-encoded as RFC 7512 section 2.3 has it (id=%01), and never
+// hex. pinFile is the file that pin-source names, empty if there is none.
 func parsePKCS11(uri string) (o object, pinFile string, err error) {
 	u, err := parseURI(uri)
 	if err != nil {
 		return object{}, "", err
 	}
+	var id string
 	into := map[string]*string{
 		"module-path": &o.Token.Module, "token": &o.Token.Label, "serial": &o.Token.Serial, "slot-id": &o.Token.Slot,
-		"pin-value": &o.Token.PIN, "pin-source": &pinFile, "object": &o.Label, "id": &o.ID,
+		"pin-value": &o.Token.PIN, "pin-source": &pinFile, "object": &o.Label, "id": &id,
 	}
 	attributes := append(strings.Split(u.Opaque, ";"), strings.Split(u.RawQuery, "&")...)
 	for _, attribute := range attributes {
@@ -105,9 +108,13 @@ func parsePKCS11(uri string) (o object, pinFile string, err error) {
 		if err != nil || *at != "" {
 			return object{}, "", fmt.Errorf("%w: %s: attribute %s is malformed or given twice", ErrURI, redact(uri), name)
 		}
+		if at != &id && !utf8.ValidString(text) { // as PKCS#11 has it, and JSON would change it
+			return object{}, "", fmt.Errorf("%w: %s: attribute %s is no UTF-8", ErrURI, redact(uri), name)
+		}
 		*at = text
 	}
-	if !isPKCS11(uri) || o.Label == "" && o.ID == "" {
+	o.ID = []byte(id)
+	if !isPKCS11(uri) || o.Label == "" && id == "" {
 		return object{}, "", fmt.Errorf("%w: %s: want pkcs11: with object or id", ErrURI, redact(uri))
 	}
 	if strings.HasPrefix(pinFile, "file:") {

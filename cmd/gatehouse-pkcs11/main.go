@@ -22,6 +22,7 @@ import (
 	"crypto"
 	"crypto/rand"
 	"crypto/x509"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -51,7 +52,7 @@ type token struct {
 type object struct {
 	Token token  `json:"token"`
 	Label string `json:"object"`
-	ID    string `json:"id"`
+	ID    []byte `json:"id"`
 }
 
 type request struct {
@@ -201,8 +202,8 @@ func ask(kms *pkcs11.PKCS11, r request) (answer, error) {
 	if r.Object.Label != "" {
 		values.Set("object", r.Object.Label)
 	}
-	if r.Object.ID != "" {
-		values.Set("id", r.Object.ID)
+	if len(r.Object.ID) > 0 {
+		values.Set("id", "0x"+hex.EncodeToString(r.Object.ID)) // else what looks like hex is taken for it
 	}
 	name := uri.New(pkcs11.Scheme, values).String()
 	switch r.Op {

@@ -152,3 +152,18 @@ func TestLibraryThatPrints(t *testing.T) {
 		t.Errorf("the library was not loaded, or did not print: %q", &said)
 	}
 }
+
+// An id is bytes, be they no UTF-8; what looks like hex is not taken for it.
+func TestID(t *testing.T) {
+	byLabel := newToken(t)
+	byID, hex := byLabel, byLabel
+	byID.Label, byID.ID = "", []byte{0xa1, 0xff}
+	hex.Label, hex.ID = "", []byte("a1ff")
+	a := asked(t, request{Op: "key", Object: byLabel}, request{Op: "key", Object: byID}, request{Op: "key", Object: hex})
+	if a[0].Error != "" || a[1].Error != "" || !bytes.Equal(a[0].Public, a[1].Public) {
+		t.Errorf("by label %+v, by id %+v", a[0], a[1])
+	}
+	if a[2].Error == "" {
+		t.Errorf("the id's hex for the id: %+v", a[2])
+	}
+}
