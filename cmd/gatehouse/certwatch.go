@@ -3,21 +3,13 @@ package main
 import (
 	"bytes"
 	"context"
-	"crypto"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"log/slog"
-	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
 	"time"
 
@@ -25,7 +17,6 @@ import (
 
 	"github.com/gatehouse-edge/gatehouse/actors/brokers"
 	"github.com/gatehouse-edge/gatehouse/actors/brokers/client"
-	"github.com/gatehouse-edge/gatehouse/cmd/internal/daemon"
 	"github.com/gatehouse-edge/gatehouse/messages/authapi"
 )
 
@@ -56,7 +47,8 @@ certificate is renewed, or the addresses or the authority change. Runs until it 
 
 The key is made here once and stays (remove its file, and start again, for another). So each
 renewal replaces the certificate alone, in one step: no reader sees a key and a certificate
-that do not match. The certificate's file holds the authorities above it, too; --trust is
+that do not match. Only certificates of the same kind are replaced, a server's or authorities',
+and no key ever. The certificate's file holds the authorities above it, too; --trust is
 what devices must trust, and is written before the certificate.
 
 --exec comes last: all that follows is the command, which is run, without a shell, when the
@@ -104,12 +96,17 @@ func (a *app) certWatch(ctx context.Context, w watched) error {
 	if err != nil {
 		return err
 	}
+	if fresh != nil {
+		if err := w.keepKey(fresh); err != nil {
+			return err
+		}
+	}
 	c, err := client.Connect(ctx, cfg)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = c.Close() }()
-	files := &installer{watched: w, fresh: fresh, told: func(next *client.Certificate) {
+	files := &installer{watched: w, told: func(next *client.Certificate) {
 		_ = a.show(map[string]string{"serial": next.Serial, "notAfter": next.Leaf.NotAfter.UTC().Format(time.RFC3339), "certificate": w.certificate}, func(out io.Writer) error {
 			_, err := fmt.Fprintf(out, "certificate %s, until %s, in %s\n", next.Serial, next.Leaf.NotAfter.UTC().Format(time.RFC3339), w.certificate)
 			return err
@@ -124,31 +121,6 @@ func (a *app) certWatch(ctx context.Context, w watched) error {
 	case <-c.HungUp():
 		return fmt.Errorf("NATS at %s refuses the credentials in %s: was the broker removed? `gatehouse broker add` makes new ones", client.RedactURLs(w.url), w.credentials)
 	}
-}
-
-// check finds what cannot work before anything is asked.
-func (w *watched) check() error {
-	seen := map[string]string{}
-	for flag, path := range map[string]string{"--certificate": w.certificate, "--key": w.key, "--trust": w.trust} {
-		if path == "" {
-			continue
-		}
-		absolute, err := filepath.Abs(path)
-		if err != nil {
-			return err
-		}
-		if other, taken := seen[absolute]; taken {
-			return &exitError{exitUsage, fmt.Errorf("%s and %s are the same file", other, flag)}
-		}
-		seen[absolute] = flag
-		if info, err := os.Stat(filepath.Dir(absolute)); err != nil || !info.IsDir() {
-			return fmt.Errorf("%s %s: there is no folder %s; make it first", flag, path, filepath.Dir(absolute))
-		}
-		if info, err := os.Stat(absolute); err == nil && !info.Mode().IsRegular() {
-			return fmt.Errorf("%s %s: not a file", flag, path)
-		}
-	}
-	return nil
 }
 
 func (w *watched) client(logger *slog.Logger) (client.Config, error) {
@@ -182,92 +154,21 @@ func (w *watched) client(logger *slog.Logger) (client.Config, error) {
 	return cfg, nil
 }
 
-// readKey reads the key, or makes one. fresh is its text if it is not in the file yet.
-func (w *watched) readKey() (key crypto.Signer, fresh []byte, err error) {
-	text, err := readWatched(w.key)
-	if errors.Is(err, fs.ErrNotExist) {
-		made, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-		if err != nil {
-			return nil, nil, err
-		}
-		der, err := x509.MarshalPKCS8PrivateKey(made)
-		return made, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), err
-	}
-	if err != nil {
-		return nil, nil, fmt.Errorf("--key: %w", err)
-	}
-	info, err := os.Stat(w.key)
-	if err != nil {
-		return nil, nil, fmt.Errorf("--key: %w", err)
-	}
-	if mode := info.Mode().Perm(); mode&0o037 != 0 {
-		return nil, nil, fmt.Errorf("--key %s: mode %04o lets others at it; see who has read it, then chmod 600 %[1]s, or remove it for another", w.key, mode)
-	}
-	key, err = parseKey(text)
-	if err != nil { // nothing of the text: it may be half a key
-		return nil, nil, fmt.Errorf("--key %s: no private key in PEM that is not encrypted; remove it, and one is made", w.key)
-	}
-	return key, nil, nil
-}
-
-func parseKey(text []byte) (crypto.Signer, error) {
-	block, _ := pem.Decode(text)
-	if block == nil {
-		return nil, errors.New("no PEM")
-	}
-	switch block.Type {
-	case "EC PRIVATE KEY":
-		return x509.ParseECPrivateKey(block.Bytes)
-	case "RSA PRIVATE KEY":
-		return x509.ParsePKCS1PrivateKey(block.Bytes)
-	}
-	key, err := x509.ParsePKCS8PrivateKey(block.Bytes)
-	if err != nil {
-		return nil, err
-	}
-	signer, ok := key.(crypto.Signer)
-	if !ok {
-		return nil, fmt.Errorf("a %T cannot sign", key)
-	}
-	return signer, nil
-}
-
-func readWatched(path string) ([]byte, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = f.Close() }()
-	text, err := io.ReadAll(io.LimitReader(f, watchedMaxBytes+1))
-	if err == nil && len(text) > watchedMaxBytes {
-		err = fmt.Errorf("%s: more than %d bytes", path, watchedMaxBytes)
-	}
-	return text, err
-}
-
 // installer puts certificates into files and has the broker read them.
 type installer struct {
 	watched
-	fresh []byte // the key, until it is in its file
-	told  func(*client.Certificate)
+	told func(*client.Certificate)
 }
 
-// install writes key, trust and certificate, in this order, each whole, and runs the command.
-// The certificate's file is the last: until it is replaced the former still fits the key,
+// install writes trust and certificate, in this order, each whole, and runs the command. The certificate's file is the last: until it is replaced the former still fits the key,
 // and who checks the new one finds its authority in trust.
 func (i *installer) install(ctx context.Context, next *client.Certificate) error {
-	if i.fresh != nil {
-		if err := daemon.WriteFile(i.key, i.fresh, 0o600); err != nil {
-			return err
-		}
-		i.fresh = nil
-	}
 	if i.trust != "" {
-		if err := replace(i.trust, next.TrustPEM); err != nil {
+		if err := replace(i.trust, next.TrustPEM, true); err != nil {
 			return err
 		}
 	}
-	if err := replace(i.certificate, next.CertificatePEM); err != nil {
+	if err := replace(i.certificate, next.CertificatePEM, false); err != nil {
 		return err
 	}
 	if err := i.reload(ctx); err != nil {
@@ -275,14 +176,6 @@ func (i *installer) install(ctx context.Context, next *client.Certificate) error
 	}
 	i.told(next)
 	return nil
-}
-
-// replace writes a file unless it holds text already.
-func replace(path string, text []byte) error {
-	if former, err := readWatched(path); err == nil && bytes.Equal(former, text) {
-		return nil
-	}
-	return daemon.WriteFile(path, text, 0o644)
 }
 
 func (i *installer) reload(ctx context.Context) error {

@@ -1,10 +1,15 @@
 package main
 
 import (
+	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"errors"
 	"fmt"
 	"io"
+	"math/big"
 	"net"
 	"os"
 	"os/exec"
@@ -212,6 +217,14 @@ func TestCertWatchBadInputs(t *testing.T) {
 	half600, open := write("half.key", half, 0o600), write("open.key", half, 0o644)
 	long := write("long.creds", strings.Repeat("x", watchedMaxBytes+1), 0o600)
 	garbage := write("garbage.creds", "hello", 0o600)
+	authority, key := operators(t, "root", time.Now(), time.Now().Add(time.Hour), true)
+	ca, foreign := write("ca.pem", string(authority), 0o644), write("foreign.key", string(key), 0o600)
+	server := write("server.pem", string(signed(t, authority, key))+string(authority), 0o644)
+	notes := write("notes", "the broker's", 0o644)
+	damaged := write("damaged.pem", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", 0o644)
+	if err := errors.Join(os.Symlink(dir, path("link")), os.Link(server, path("alias"))); err != nil {
+		t.Fatal(err)
+	}
 	for _, c := range []struct {
 		name, want string
 		code       int
@@ -224,6 +237,16 @@ func TestCertWatchBadInputs(t *testing.T) {
 		{"one file twice", "the same file", exitUsage, []string{"--credentials", garbage, "--certificate", path("c"), "--key", dir + "/./c"}},
 		{"no folder", "there is no folder", 1, []string{"--credentials", garbage, "--certificate", path("x/c"), "--key", path("k")}},
 		{"a folder", "not a file", 1, []string{"--credentials", garbage, "--certificate", dir, "--key", path("k")}},
+		{"a certificate for the credentials' file", "the same file", exitUsage, []string{"--credentials", garbage, "--certificate", garbage, "--key", path("k")}},
+		{"one file by two folders", "the same file", exitUsage, []string{"--credentials", garbage, "--certificate", path("c"), "--key", path("k"), "--trust", path("link/c")}},
+		{"one file by two names", "the same file", exitUsage, []string{"--credentials", garbage, "--certificate", server, "--key", path("k"), "--trust", path("alias")}},
+		{"trust in the file to verify NATS by", "--trust and --url-ca are the same file", exitUsage, []string{"--credentials", garbage, "--certificate", path("c"), "--key", path("k"), "--trust", ca, "--url-ca", ca}},
+		{"a certificate for ca.pem", "certificates of authorities", 1, []string{"--credentials", garbage, "--certificate", ca, "--key", path("k")}},
+		{"trust for a server's certificate", "no authority's", 1, []string{"--credentials", garbage, "--certificate", path("c"), "--key", path("k"), "--trust", server}},
+		{"a certificate for a key", "not overwritten", 1, []string{"--credentials", garbage, "--certificate", foreign, "--key", path("k")}},
+		{"trust for a text", "not overwritten", 1, []string{"--credentials", garbage, "--certificate", path("c"), "--key", path("k"), "--trust", notes}},
+		{"trust for half a certificate", "damaged certificate", 1, []string{"--credentials", garbage, "--certificate", path("c"), "--key", path("k"), "--trust", damaged}},
+		{"the right kinds", "no nkey user seed", 1, []string{"--credentials", garbage, "--certificate", server, "--key", path("k"), "--trust", ca}},
 		{"half a key", "no private key in PEM", 1, []string{"--credentials", garbage, "--certificate", path("c"), "--key", half600}},
 		{"a key that others can read", "chmod 600", 1, []string{"--credentials", garbage, "--certificate", path("c"), "--key", open}},
 		{"no credentials", "no such file", 1, []string{"--credentials", path("none"), "--certificate", path("c"), "--key", path("k")}},
@@ -237,5 +260,85 @@ func TestCertWatchBadInputs(t *testing.T) {
 	}
 	if _, err := os.Stat(path("k")); !os.IsNotExist(err) {
 		t.Errorf("a key was made: %v", err)
+	}
+	if text, err := os.ReadFile(ca); err != nil || string(text) != string(authority) {
+		t.Errorf("ca.pem is now %s, %v", text, err)
+	}
+}
+
+// signed is a server's certificate by an authority.
+func signed(t *testing.T, authority, key []byte) []byte {
+	t.Helper()
+	block, _ := pem.Decode(authority)
+	parent, err := x509.ParseCertificate(block.Bytes)
+	if err != nil {
+		t.Fatal(err)
+	}
+	signer, err := parseKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: "server"}, NotBefore: parent.NotBefore, NotAfter: parent.NotAfter}
+	der, err := x509.CreateCertificate(rand.Reader, template, parent, signer.Public(), signer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
+}
+
+// TestCertWatchFiles: what comes to stand in a file while the watch runs stays, if it is
+// another's.
+func TestCertWatchFiles(t *testing.T) {
+	dir := t.TempDir()
+	authority, key := operators(t, "root", time.Now(), time.Now().Add(time.Hour), true)
+	server := signed(t, authority, key)
+	path := filepath.Join(dir, "file")
+	content := func() string {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(text)
+	}
+	w := watched{key: path}
+	_, fresh, err := w.readKey()
+	if err != nil || fresh == nil {
+		t.Fatalf("no key was made: %v", err)
+	}
+	if err := os.WriteFile(path, key, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.keepKey(fresh); err == nil || !strings.Contains(err.Error(), "start again") || content() != string(key) {
+		t.Errorf("another key came to be: %v", err)
+	}
+	if err := replace(path, server, false); err == nil || content() != string(key) {
+		t.Errorf("a certificate for a key: %v", err)
+	}
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.keepKey(fresh); err != nil || content() != string(fresh) {
+		t.Errorf("the key in its file: %v", err)
+	}
+	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("the key's mode: %v, %v", info, err)
+	}
+	if _, again, err := w.readKey(); err != nil || again != nil {
+		t.Errorf("read again: %v, made anew %t", err, again != nil)
+	}
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	for i, text := range [][]byte{authority, append(authority, authority...)} {
+		if err := replace(path, text, true); err != nil || content() != string(text) {
+			t.Errorf("trust, %d: %v", i, err)
+		}
+	}
+	before := content()
+	if err := replace(path, server, false); err == nil || content() != before {
+		t.Errorf("a certificate for trust: %v", err)
+	}
+	if left, err := filepath.Glob(filepath.Join(dir, ".tmp-*")); err != nil || len(left) > 0 {
+		t.Errorf("left over: %v, %v", left, err)
 	}
 }
