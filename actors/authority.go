@@ -97,8 +97,10 @@ type Authority struct {
 	failed    []string  // … and what did
 	warned    time.Time // of an end that comes near
 
-	mu          sync.Mutex // guards what follows, and the fold of book; never held while waiting
-	version     uint64     // of stream core/ca, as far as it is in book
+	folding sync.Mutex // held while the log is read into book, and guards version
+	version uint64     // of stream core/ca, as far as it is in book
+
+	mu          sync.Mutex // guards what follows; never held while waiting
 	subscribers map[subscription]*subscriber
 	stop        func() bool // the next look at the clock
 	closed      bool
@@ -171,11 +173,11 @@ func (a *Authority) restore(ctx context.Context) error {
 	return a.catchUp(ctx)
 }
 
-// catchUp folds what has come to the log since.
+// catchUp folds what has come to the log since. A book that was stored is never changed:
+// whoever loaded it may be reading it.
 func (a *Authority) catchUp(ctx context.Context) error {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	book := *a.book.Load()
+	a.folding.Lock()
+	defer a.folding.Unlock()
 	for rec, err := range a.cfg.System.log.Read(ctx, messages.StreamCA, a.version+1) {
 		if err != nil {
 			return err
@@ -185,10 +187,10 @@ func (a *Authority) catchUp(ctx context.Context) error {
 			return fmt.Errorf("record %d: %w", rec.Seq, err)
 		}
 		if e != nil {
-			book = ca.Evolve(book, e, rec.At)
+			book := ca.Evolve(*a.book.Load(), e, rec.At)
+			a.book.Store(&book)
 		}
 		a.version = rec.Version
-		a.book.Store(&book)
 	}
 	return nil
 }
