@@ -335,17 +335,13 @@ func (a *Authority) publish() error {
 		return nil
 	}
 	bundle, ids := book.Bundle(), map[messages.CertificateID]bool{}
-	if len(bundle) == 0 || bytes.Equal(bundle, a.bundle) {
-		a.edition = book
-		return nil
-	}
-	if a.cfg.Publish != nil {
+	if a.cfg.Publish != nil && !bytes.Equal(bundle, a.bundle) { // both are empty before the first
 		if err := a.cfg.Publish(bundle); err != nil {
 			a.cfg.Logger.Error("the authorities that devices must trust cannot be published: a new one does not issue yet", "error", err)
 			return fmt.Errorf("publish authorities: %w", err)
 		}
 	}
-	for _, entry := range book.Authorities {
+	for _, entry := range book.Authorities { // also one whose certificate was in another's chain before
 		ids[entry.ID] = true
 	}
 	a.bundle, a.published, a.edition = bundle, ids, book

@@ -1,6 +1,7 @@
 package actors_test
 
 import (
+	"crypto/x509"
 	"fmt"
 	"sync"
 	"testing"
@@ -84,4 +85,37 @@ func TestViewWaitsForNoRead(t *testing.T) {
 	}
 	c.log.OnRead(nil)
 	close(gate)
+}
+
+// TestRootAfterIntermediate: an authority whose certificate has been in another's chain is
+// as well published as any other, and issues.
+func TestRootAfterIntermediate(t *testing.T) {
+	c := newCore(t, eventlog.NewMemory(actorstest.Options(nil)), keys.NewSeeded([32]byte{1}), ca.TypeECDSAP256)
+	root := newOperator(t).opened
+	above, err := x509.ParseCertificate(root.Issuing)
+	if err != nil {
+		t.Fatal(err)
+	}
+	key := newSubscriber(t).key
+	der, err := x509.CreateCertificate(nil, customTemplate("intermediate"), above, key.Public(), root.Signer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := &operator{t: t, opened: &keys.Opened{Issuing: der, Others: [][]byte{root.Issuing}, Signer: key}}
+	c.config.Custom, c.settings.Custom = o, keys.URIs{Certificate: "file:///a", PrivateKey: "file:///b"}
+	times := 0
+	c.config.Publish = func([]byte) error { times++; return nil }
+	b := c.mustStart(t)
+	o.opened = root
+	c.clock.Advance(30 * time.Minute)
+	s := b.authority.Describe()
+	if len(s.Authorities) != 2 || !s.Authorities[1].Published || !s.Authorities[1].Issues || len(s.Failing) != 0 {
+		t.Errorf("authorities %+v, failing %v", s.Authorities, s.Failing)
+	}
+	if got := b.Leaf().Issuer.CommonName; got != above.Subject.CommonName {
+		t.Errorf("issued by %s", got)
+	}
+	if times != 1 {
+		t.Errorf("published %d times, and it never changed", times)
+	}
 }
