@@ -1,6 +1,7 @@
 package actors_test
 
 import (
+	"bytes"
 	"crypto/x509"
 	"fmt"
 	"sync"
@@ -117,5 +118,48 @@ func TestRootAfterIntermediate(t *testing.T) {
 	}
 	if times != 1 {
 		t.Errorf("published %d times, and it never changed", times)
+	}
+}
+
+// TestRetiredAndTakenUpAgain: a managed authority that left the bundle waits to issue as
+// any new one does: who fetched the bundle since does not trust it (reliability spec C-I1).
+func TestRetiredAndTakenUpAgain(t *testing.T) {
+	c := newCore(t, eventlog.NewMemory(actorstest.Options(nil)), keys.NewSeeded([32]byte{1}), ca.TypeECDSAP256)
+	c.config.Custom = newOperator(t)
+	var published []byte
+	c.config.Publish = func(bundle []byte) error { published = bytes.Clone(bundle); return nil }
+	b := c.mustStart(t)
+	managed := bytes.Clone(published)
+	hours := func(n int) {
+		for range n {
+			c.clock.Advance(time.Hour)
+		}
+	}
+	c.settings.Custom = keys.URIs{Certificate: "file:///a", PrivateKey: "file:///b"}
+	hours(60 * 24)
+	known := published // to a device that learns of the authorities now
+	if bytes.Contains(known, managed) {
+		t.Fatal("the managed authority is not retired")
+	}
+	c.settings.Custom = keys.URIs{}
+	hours(6 * 24)
+	if !bytes.Contains(published, managed) {
+		t.Fatal("it is not taken up again")
+	}
+	if err := verify(b.Leaf(), known, c.clock.Wall(), x509.ExtKeyUsageServerAuth, "gate.example"); err != nil {
+		t.Errorf("a device that got the bundle before: %v", err)
+	}
+	if list := b.authority.Describe().Authorities; list[1].Announced || list[1].Issues {
+		t.Errorf("authorities %+v", list)
+	}
+	if err := b.authority.Announced(t.Context(), "admin"); err != nil {
+		t.Fatal(err)
+	}
+	hours(1)
+	if list := b.authority.Describe().Authorities; !list[1].Announced || !list[1].Issues {
+		t.Errorf("announced: %+v", list)
+	}
+	if err := verify(b.Leaf(), managed, c.clock.Wall(), x509.ExtKeyUsageServerAuth, "gate.example"); err != nil {
+		t.Error(err)
 	}
 }

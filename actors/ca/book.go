@@ -43,6 +43,7 @@ type Entry struct {
 	NotBeforeMs, NotAfterMs          int64
 	SinceMs, UploadedMs, AnnouncedMs int64
 	SignedUntilMs                    int64 // when the last certificate it has signed ends
+	Returned                         bool  // taken up again after it was retired, and has signed nothing since
 }
 
 // Certificate is one that was ordered or issued.
@@ -123,11 +124,12 @@ func (b Book) withAuthority(a Entry, at messages.Instant) Book {
 	}
 	if i := b.find(a.ID); i >= 0 { // it has been published all the time
 		former := b.Authorities[i]
-		a.SinceMs, a.UploadedMs, a.AnnouncedMs, a.SignedUntilMs = former.SinceMs, former.UploadedMs, former.AnnouncedMs, former.SignedUntilMs
+		a.SinceMs, a.UploadedMs, a.AnnouncedMs = former.SinceMs, former.UploadedMs, former.AnnouncedMs
+		a.SignedUntilMs, a.Returned = former.SignedUntilMs, former.Returned
 		b.Authorities = slices.Delete(slices.Clone(b.Authorities), i, i+1)
 	}
 	if i := slices.IndexFunc(b.Past, func(p Entry) bool { return p.ID == a.ID }); i >= 0 {
-		a.SignedUntilMs = b.Past[i].SignedUntilMs
+		a.SignedUntilMs, a.Returned = b.Past[i].SignedUntilMs, true // who came since has never heard of it
 		b.Past = slices.Delete(slices.Clone(b.Past), i, i+1)
 	}
 	b.Authorities = append(slices.Clip(b.Authorities), a)
@@ -210,7 +212,9 @@ func (b Book) issued(e *messages.CertificateIssued, at messages.Instant) Book {
 		})
 		b.Components = b.Components[max(0, len(b.Components)-componentsMax):]
 	}
-	return b.changed(last.Authority, func(a *Entry) { a.SignedUntilMs = max(a.SignedUntilMs, last.NotAfterMs) })
+	return b.changed(last.Authority, func(a *Entry) {
+		a.SignedUntilMs, a.Returned = max(a.SignedUntilMs, last.NotAfterMs), false
+	})
 }
 
 func (b Book) order(subscriber, serial string) int {
@@ -353,10 +357,10 @@ func (b Book) State(s Settings, subscriptions []Subscription, unusable func(mess
 }
 
 // acknowledged says whether everybody who must trust a has it, and since when: the cloud,
-// from which devices fetch it; or an operator says so; or it has signed before; or an
-// operator brought it, and there is no cloud that would have to hear of it.
+// from which devices fetch it; or an operator says so; or it has signed since it is in use;
+// or an operator brought it, and there is no cloud that would have to hear of it.
 func (a Entry) acknowledged(cloud bool) (known bool, atMs int64) {
-	if a.SignedUntilMs != 0 || a.Custom && !cloud {
+	if a.SignedUntilMs != 0 && !a.Returned || a.Custom && !cloud {
 		return true, a.SinceMs
 	}
 	known = a.UploadedMs != 0 || a.AnnouncedMs != 0
@@ -367,7 +371,7 @@ func (a Entry) acknowledged(cloud bool) (known bool, atMs int64) {
 }
 
 // Reinstated returns the managed authority of type caType that a custom one replaced, or one
-// of another type: devices know it, and its life is long enough. False: there is none.
+// of another type: most devices know it, and its life is long enough. False: there is none.
 func (b Book) Reinstated(caType string, now time.Time) (Entry, bool) {
 	fits := func(a Entry) bool {
 		return !a.Custom && a.Type == caType && now.UnixMilli() >= a.NotBeforeMs && now.Add(authorityRenewBefore).UnixMilli() < a.NotAfterMs

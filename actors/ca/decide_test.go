@@ -241,6 +241,7 @@ func TestTheFormerAuthorityComesBack(t *testing.T) {
 	if _, ok := b.Reinstated(TypeECDSAP256, noon); ok {
 		t.Error("there is nothing to come back from")
 	}
+	b = Evolve(Evolve(b, s.ordered, instant(noon)), s.issued, instant(noon))
 	b = Evolve(b, imported, instant(noon.Add(time.Hour)))
 	for name, change := range map[string]func() Book{
 		"in use": func() Book { return b },
@@ -265,6 +266,9 @@ func TestTheFormerAuthorityComesBack(t *testing.T) {
 		}
 		if got := taken(t, &b, s.created, back); got != "taken" {
 			t.Fatal(got)
+		}
+		if known, _ := b.Authorities[1].acknowledged(true); known != (name == "in use") {
+			t.Errorf("%s: known to everybody %t", name, known)
 		}
 		if n := len(b.Authorities); n != 2 || b.Authorities[1].ID != s.authority.ID() || b.Authorities[1].SinceMs != since.UnixMilli() || len(b.Past) != 0 {
 			t.Errorf("%s: %+v", name, b.Authorities)
