@@ -86,10 +86,11 @@ type Authority struct {
 
 	turn      sync.Mutex // held for one pass, and guards what follows
 	signers   map[messages.CertificateID]crypto.Signer
-	keysOf    *ca.Book     // for which the keys in signers were taken
-	opening   bool         // they are being taken
-	opened    *keys.Opened // the custom authority in use, as it was opened
-	refused   string       // why another is not, as it was told last
+	silent    map[messages.CertificateID]silence // whose keys did not sign when they were asked last
+	keysOf    *ca.Book                           // for which the keys in signers were taken
+	opening   bool                               // they are being taken
+	opened    *keys.Opened                       // the custom authority in use, as it was opened
+	refused   string                             // why another is not, as it was told last
 	published map[messages.CertificateID]bool
 	bundle    []byte    // as published
 	edition   *ca.Book  // the bundle is of
@@ -132,7 +133,7 @@ func StartAuthority(ctx context.Context, cfg AuthorityConfig) (*Authority, error
 	}
 	a := &Authority{
 		cfg: cfg, signers: map[messages.CertificateID]crypto.Signer{}, published: map[messages.CertificateID]bool{},
-		subscribers: map[subscription]*subscriber{}, issued: map[string]uint64{},
+		silent: map[messages.CertificateID]silence{}, subscribers: map[subscription]*subscriber{}, issued: map[string]uint64{},
 	}
 	a.seen.Store(&sight{})
 	a.ctx, a.end = context.WithCancel(context.Background())
@@ -195,8 +196,11 @@ func (a *Authority) catchUp(ctx context.Context) error {
 	return nil
 }
 
-// note puts a fact on record and folds it.
+// note puts a fact on record and folds it; nothing for a caller who has given up.
 func (a *Authority) note(ctx context.Context, e messages.Event) error {
+	if err := ctx.Err(); err != nil {
+		return fmt.Errorf("record %s: %w", e.Kind(), err)
+	}
 	if _, err := a.cfg.System.Do(ctx, messages.Note{Stream: messages.StreamCA, Event: e}, messages.Cause{Request: "authority"}); err != nil {
 		return fmt.Errorf("record %s: %w", e.Kind(), err)
 	}
@@ -254,11 +258,14 @@ func (a *Authority) planSettings(s AuthoritySettings, book *ca.Book) ca.Settings
 const stepsMax = 4096
 
 // pass does what is due, step by step, and returns what failed. What fails is left for
-// later and keeps nothing else from being done. turn is held.
+// later and keeps nothing else from being done, but for the end of ctx, and for what needs
+// a key that does not sign. turn is held.
 func (a *Authority) pass(ctx context.Context) (failed []error) {
-	defer func() { a.outcome(failed) }()
+	defer func() { a.outcome(ctx, failed) }()
 	if err := a.catchUp(ctx); err != nil {
-		a.cfg.Logger.Error("certificates: the log cannot be read; trying again", "error", err)
+		if !gaveUp(ctx) {
+			a.cfg.Logger.Error("certificates: the log cannot be read; trying again", "error", err)
+		}
 		a.plan(true)
 		return []error{err}
 	}
@@ -268,21 +275,10 @@ func (a *Authority) pass(ctx context.Context) (failed []error) {
 	if err := a.takeCustom(ctx); err != nil {
 		failed = append(failed, err)
 	}
-	tried := map[ca.Step]bool{}
 	if err := a.publish(); err != nil {
 		failed = append(failed, err)
 	}
-	for range stepsMax {
-		step, ok := a.next(tried)
-		if !ok {
-			break
-		}
-		tried[step] = true
-		if err := a.do(ctx, step); err != nil {
-			failed = append(failed, err)
-			a.cfg.Logger.Error("certificates: a step failed; trying again", "error", err, "wait_ms", authorityRetry.Milliseconds())
-		}
-	}
+	failed = append(failed, a.steps(ctx)...)
 	a.redeliver()
 	a.warn()
 	a.upload.look()
@@ -290,8 +286,43 @@ func (a *Authority) pass(ctx context.Context) (failed []error) {
 	return failed
 }
 
-// next is the first step that is due and was not tried in this pass.
-func (a *Authority) next(tried map[ca.Step]bool) (ca.Step, bool) {
+// steps does what is due until nothing is, or ctx ends, and returns what failed.
+func (a *Authority) steps(ctx context.Context) (failed []error) {
+	tried, silent := map[ca.Step]bool{}, map[messages.CertificateID]bool{}
+	for range stepsMax {
+		step, ok := a.next(func(s ca.Step) bool { return tried[s] || s.Do == ca.IssueCertificate && silent[s.Authority] })
+		if !ok {
+			break
+		}
+		if err := ctx.Err(); err != nil {
+			return append(failed, fmt.Errorf("not all that is due is done: %w", err))
+		}
+		tried[step] = true
+		err := a.do(ctx, step)
+		if err == nil {
+			continue
+		}
+		failed = append(failed, err)
+		if errors.Is(err, ca.ErrNotSigned) { // the others are left for the next pass: each might wait as long
+			silent[step.Authority] = true
+		}
+		if !gaveUp(ctx) {
+			a.cfg.Logger.Error("certificates: a step failed; trying again", "error", err, "wait_ms", authorityRetry.Milliseconds())
+		}
+	}
+	return failed
+}
+
+// errPassTime is why a pass that nobody waits for ends.
+var errPassTime = errors.New("the pass ran out of time")
+
+// gaveUp says whether ctx was ended by a caller, or by Close: no failure of the authority's.
+func gaveUp(ctx context.Context) bool {
+	return ctx.Err() != nil && !errors.Is(context.Cause(ctx), errPassTime)
+}
+
+// next is the first step that is due and that this pass does not leave out.
+func (a *Authority) next(leftOut func(ca.Step) bool) (ca.Step, bool) {
 	state := a.state()
 	now := a.now()
 	due, _ := ca.Plan(state, now)
@@ -299,7 +330,7 @@ func (a *Authority) next(tried map[ca.Step]bool) (ca.Step, bool) {
 		due = append(due, a.demanded(issuer.ID, due)...)
 	}
 	for _, step := range due {
-		if !tried[step] && step.Do != ca.UploadAuthority { // see upload
+		if !leftOut(step) && step.Do != ca.UploadAuthority { // see upload
 			return step, true
 		}
 	}
@@ -357,7 +388,7 @@ func (a *Authority) plan(failed bool) {
 		wait = min(wait, next.Sub(a.now()))
 	}
 	if failed {
-		wait = min(wait, authorityRetry, a.shortest()/10)
+		wait = min(wait, a.retry())
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -391,7 +422,7 @@ func (a *Authority) look() {
 	defer a.work.Done()
 	a.turn.Lock()
 	defer a.turn.Unlock()
-	ctx, cancel := context.WithTimeout(a.ctx, authorityRetry)
+	ctx, cancel := context.WithTimeoutCause(a.ctx, authorityRetry, errPassTime)
 	defer cancel()
 	_ = a.pass(ctx) // what failed is logged, and tried again
 }
@@ -417,6 +448,9 @@ func (a *Authority) serial() (b [ca.SerialBytes]byte) {
 	a.cfg.System.random(b[:])
 	return b
 }
+
+// retry is how long a step that failed waits.
+func (a *Authority) retry() time.Duration { return min(authorityRetry, a.shortest()/10) }
 
 // shortest is the shortest life of a certificate in the configuration.
 func (a *Authority) shortest() time.Duration {

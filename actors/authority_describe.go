@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"iter"
 	"maps"
+	"slices"
 	"time"
 
 	"github.com/gatehouse-edge/gatehouse/actors/ca"
@@ -99,8 +100,16 @@ func (a *Authority) see() {
 	a.seen.Store(s)
 }
 
-// outcome notes what failed in a pass that has ended. turn is held.
-func (a *Authority) outcome(failed []error) {
+// outcome notes what failed in a pass that has ended. That its caller gave up says nothing
+// of the authority. turn is held.
+func (a *Authority) outcome(ctx context.Context, failed []error) {
+	if gaveUp(ctx) {
+		failed = slices.DeleteFunc(slices.Clone(failed), func(err error) bool { return errors.Is(err, ctx.Err()) })
+		if len(failed) == 0 {
+			a.see()
+			return
+		}
+	}
 	a.failed = nil
 	for _, err := range failed {
 		a.failed = append(a.failed, clip(err.Error(), reasonBytes))

@@ -2,8 +2,13 @@ package actors_test
 
 import (
 	"bytes"
+	"context"
+	"crypto"
 	"crypto/x509"
+	"errors"
 	"fmt"
+	"io"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -161,5 +166,105 @@ func TestRetiredAndTakenUpAgain(t *testing.T) {
 	}
 	if err := verify(b.Leaf(), managed, c.clock.Wall(), x509.ExtKeyUsageServerAuth, "gate.example"); err != nil {
 		t.Error(err)
+	}
+}
+
+// flaky is a token that is away now and then.
+type flaky struct {
+	crypto.Signer
+	away bool
+	n    int // questions
+}
+
+func (f *flaky) Sign(random io.Reader, digest []byte, o crypto.SignerOpts) ([]byte, error) {
+	f.n++
+	if f.away {
+		return nil, errors.New("the token is away")
+	}
+	return f.Signer.Sign(random, digest, o)
+}
+
+// TestTokenAway: a key that does not sign fills no log, is asked once for all subscribers,
+// ever more rarely, and signs for all when it is back.
+func TestTokenAway(t *testing.T) {
+	memory := eventlog.NewMemory(actorstest.Options(nil))
+	c := newCore(t, memory, keys.NewSeeded([32]byte{1}), ca.TypeECDSAP256)
+	o := newOperator(t)
+	token := &flaky{Signer: o.opened.Signer}
+	o.opened.Signer = token
+	c.config.Custom, c.settings.Custom = o, keys.URIs{Certificate: "file:///a", PrivateKey: "file:///b"}
+	b := c.mustStart(t)
+	for i := range 9 {
+		if _, err := b.authority.Subscribe(t.Context(), newSubscriber(t).want(fmt.Sprintf("b%d", i), ca.Server)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ordered := func() int { return strings.Count(c.kinds(t), "CertificateOrdered") }
+	orders, before := ordered(), len(issued(t, memory))
+	token.away, token.n = true, 0
+	if err := b.authority.Rotate(t.Context(), "test"); err == nil || strings.Count(err.Error(), "the token is away") != 1 {
+		t.Errorf("rotated: %v", err)
+	}
+	for range 60 {
+		c.clock.Advance(time.Minute)
+	}
+	if n := ordered() - orders; n != 1 {
+		t.Errorf("%d orders in an hour, want 1", n)
+	}
+	if token.n < 60/6 || token.n > 60/5+5 {
+		t.Errorf("asked %d times in an hour", token.n)
+	}
+	if s := b.authority.Describe(); len(s.Failing) != 1 || !strings.Contains(s.Failing[0], "the token is away") {
+		t.Errorf("failing %q", s.Failing)
+	}
+	asked := token.n
+	_, err := b.authority.Subscribe(t.Context(), newSubscriber(t).want("late", ca.Server))
+	if err == nil || !strings.Contains(err.Error(), "asked again in") || token.n != asked {
+		t.Errorf("a new one: %v", err)
+	}
+	token.away = false
+	c.clock.Advance(6 * time.Minute)
+	if n, s := len(issued(t, memory))-before, b.authority.Describe(); n != 10 || len(s.Failing) != 0 {
+		t.Errorf("when it is back: %d certificates, failing %q", n, s.Failing)
+	}
+	token.away = true
+	_ = b.authority.Rotate(t.Context(), "test")
+	token.away = false
+	if err := b.authority.Rotate(t.Context(), "test"); err != nil {
+		t.Errorf("an operator need not wait: %v", err)
+	}
+}
+
+// TestCallerGivesUp: nothing goes on record for who waits no more, and it is no failure of
+// the authority's. What was asked for is done at the next look.
+func TestCallerGivesUp(t *testing.T) {
+	memory := eventlog.NewMemory(actorstest.Options(nil))
+	c := newCore(t, memory, keys.NewSeeded([32]byte{1}), ca.TypeECDSAP256)
+	o := newOperator(t)
+	c.config.Custom, c.settings.Custom = o, keys.URIs{Certificate: "file:///a", PrivateKey: "file:///b"}
+	b := c.mustStart(t)
+	for i := range 20 {
+		if _, err := b.authority.Subscribe(t.Context(), newSubscriber(t).want(fmt.Sprintf("b%d", i), ca.Server)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ended, end := context.WithCancel(t.Context())
+	end()
+	before, certificates := c.kinds(t), len(issued(t, memory))
+	if _, err := b.authority.Subscribe(ended, newSubscriber(t).want("late", ca.Server)); !errors.Is(err, context.Canceled) {
+		t.Errorf("subscribed: %v", err)
+	}
+	if err := b.authority.Rotate(ended, "test"); !errors.Is(err, context.Canceled) {
+		t.Errorf("rotated: %v", err)
+	}
+	if got := c.kinds(t); got != before {
+		t.Errorf("on record: %s", strings.TrimPrefix(got, before))
+	}
+	if s := b.authority.Describe(); len(s.Failing) != 0 || s.Refused != "" {
+		t.Errorf("failing %q, refused %q", s.Failing, s.Refused)
+	}
+	c.clock.Advance(time.Minute)
+	if n := len(issued(t, memory)) - certificates; n != 21 {
+		t.Errorf("%d certificates at the next look, want 21", n)
 	}
 }

@@ -84,6 +84,9 @@ func (a *Authority) takeCustom(ctx context.Context) error {
 		}
 		err = a.useCustom(ctx, uris, opened)
 	}
+	if err != nil && ctx.Err() != nil { // nobody waited for the token's word
+		return fmt.Errorf("open the custom authority: %w", ctx.Err())
+	}
 	if err != nil {
 		a.refuse(ctx, uris, err)
 		return nil // it is told, and asked again at each look
@@ -115,6 +118,7 @@ func (a *Authority) useCustom(ctx context.Context, uris keys.URIs, opened *keys.
 			"subject", authority.Top().Subject, "issuer", authority.Top().Issuer)
 	}
 	a.signers[authority.ID()] = opened.Signer
+	delete(a.silent, authority.ID())
 	a.cfg.Logger.Info("custom authority in use", "authority", authority.ID(), "subject", authority.Certificate().Subject, "not_after", authority.Certificate().NotAfter)
 	return nil
 }
@@ -176,6 +180,9 @@ func (a *Authority) issue(ctx context.Context, o order) (*x509.Certificate, *ca.
 	if err != nil {
 		return nil, nil, err
 	}
+	if err := a.asked(issuer); err != nil {
+		return nil, nil, err
+	}
 	names := make([]string, len(o.hosts))
 	for i, h := range o.hosts {
 		names[i] = h.String()
@@ -188,8 +195,11 @@ func (a *Authority) issue(ctx context.Context, o order) (*x509.Certificate, *ca.
 	}
 	der, err := ca.Issue(prepared, a.signers[o.issuer])
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, a.fell(o.issuer, err)
 	}
+	// It is signed, however long that took: without its record the order was for nothing.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), authorityRetry)
+	defer cancel()
 	if err := a.note(ctx, &messages.CertificateIssued{
 		Subscriber: o.to.name, Serial: prepared.Serial(), Der: der, AuthorityId: string(o.issuer),
 	}); err != nil {
@@ -198,6 +208,51 @@ func (a *Authority) issue(ctx context.Context, o order) (*x509.Certificate, *ca.
 	a.count(o.reason)
 	leaf, err := x509.ParseCertificate(der)
 	return leaf, issuer, err
+}
+
+// silence is a key that did not sign. It rests before it is asked again.
+type silence struct {
+	since time.Time
+	rest  time.Duration
+	err   error
+}
+
+// restMax bounds the rest of a key that does not sign, which doubles. So does a tenth of
+// the life of a certificate.
+const restMax = 5 * time.Minute
+
+// asked says why the issuer's key cannot be asked for a signature now. One that has failed
+// signs something that is on no record first: a token that is away must not fill the log
+// with orders. turn is held.
+func (a *Authority) asked(issuer *ca.Authority) error {
+	s, ok := a.silent[issuer.ID()]
+	if !ok {
+		return nil
+	}
+	if passed := a.now().Sub(s.since); passed >= 0 && passed < s.rest { // the clock may have been set back
+		return fmt.Errorf("%w; it is asked again in %s", s.err, (s.rest - passed).Round(time.Second))
+	}
+	if err := issuer.Try(a.signers[issuer.ID()]); err != nil {
+		return a.fell(issuer.ID(), fmt.Errorf("%w: %w", ca.ErrNotSigned, err))
+	}
+	delete(a.silent, issuer.ID())
+	return nil
+}
+
+// fell notes that the issuer's key has fallen silent, if that is what err says.
+func (a *Authority) fell(issuer messages.CertificateID, err error) error {
+	if errors.Is(err, ca.ErrNotSigned) {
+		rest := max(a.retry(), min(2*a.silent[issuer].rest, restMax, a.shortest()/10))
+		a.silent[issuer] = silence{since: a.now(), rest: rest, err: err}
+	}
+	return err
+}
+
+// wake ends the rest of keys that do not sign: an operator says so. turn is held.
+func (a *Authority) wake() {
+	for id, s := range a.silent {
+		a.silent[id] = silence{err: s.err}
+	}
 }
 
 func (a *Authority) profile(usage ca.Usage) ca.ProfileConfig {

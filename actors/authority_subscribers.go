@@ -290,6 +290,7 @@ func (a *Authority) Rotate(ctx context.Context, reason string, names ...string) 
 	}
 	a.turn.Lock()
 	defer a.turn.Unlock()
+	a.wake()
 	return errors.Join(a.pass(ctx)...)
 }
 

@@ -214,6 +214,10 @@ func (p Prepared) seal(signature []byte) ([]byte, error) {
 	return der, nil
 }
 
+// ErrNotSigned is wrapped when the issuer's key gave no signature, or a wrong one: it is
+// of no use to any other certificate either.
+var ErrNotSigned = errors.New("the authority's key does not sign")
+
 // Issue signs what was prepared and returns the certificate's DER. signer must hold
 // the issuer's key. The signature takes no randomness (RFC 6979 for ECDSA), so that
 // repeating an Issue after a crash gives the same certificate where the signer allows.
@@ -223,11 +227,11 @@ func Issue(p Prepared, signer crypto.Signer) ([]byte, error) {
 	}
 	public, ok := signer.Public().(interface{ Equal(crypto.PublicKey) bool })
 	if !ok || !public.Equal(p.issuer) {
-		return nil, fmt.Errorf("issue certificate %s: the key does not belong to the issuer's certificate", p.Serial())
+		return nil, fmt.Errorf("issue certificate %s: %w: it does not belong to the issuer's certificate", p.Serial(), ErrNotSigned)
 	}
 	signature, err := crypto.SignMessage(signer, nil, p.tbs, p.hash)
 	if err != nil {
-		return nil, fmt.Errorf("issue certificate %s: sign: %w", p.Serial(), err)
+		return nil, fmt.Errorf("issue certificate %s: %w: %w", p.Serial(), ErrNotSigned, err)
 	}
 	der, err := p.seal(signature)
 	if err != nil {
@@ -239,7 +243,7 @@ func Issue(p Prepared, signer crypto.Signer) ([]byte, error) {
 	}
 	// A hardware token that mis-signs must not hand its work to a broker.
 	if err := holderOf(p.issuer).CheckSignature(certificate.SignatureAlgorithm, certificate.RawTBSCertificate, certificate.Signature); err != nil {
-		return nil, fmt.Errorf("issue certificate %s: the signature does not verify: %w", p.Serial(), err)
+		return nil, fmt.Errorf("issue certificate %s: %w: the signature does not verify: %w", p.Serial(), ErrNotSigned, err)
 	}
 	return der, nil
 }
