@@ -16,7 +16,8 @@ const (
 	authoritiesMax = 8    // in use at the same time
 	pastMax        = 32   // managed ones that were retired
 	holdersMax     = 1024 // subscribers with a certificate
-	componentsMax  = 4096 // certificates of components that have not ended
+	componentsMax  = 4096 // certificates of components that have not ended …
+	componentMax   = 8    // … and of them those of one name, the newest
 	sourcesMax     = 16   // of addresses
 	addressesMax   = 64   // of one source
 )
@@ -206,15 +207,29 @@ func (b Book) issued(e *messages.CertificateIssued, at messages.Instant) Book {
 	h.Last.DER, h.Last.IssuedMs = e.Der, at.TrustMs
 	last := h.Last
 	if h.Usage == Client {
-		b.Components = slices.DeleteFunc(slices.Clone(b.Components), func(c Component) bool { return c.NotAfterMs < at.TrustMs })
-		b.Components = append(b.Components, Component{
+		b.Components = append(b.componentsBeside(h.Subscriber, at), Component{
 			Certificate: messages.CertificateIDOf(e.Der), Authority: last.Authority, Name: h.Subscriber, NotAfterMs: last.NotAfterMs,
 		})
-		b.Components = b.Components[max(0, len(b.Components)-componentsMax):]
 	}
 	return b.changed(last.Authority, func(a *Entry) {
 		a.SignedUntilMs, a.Returned = max(a.SignedUntilMs, last.NotAfterMs), false
 	})
+}
+
+// componentsBeside lists what stays when name gets another certificate: what has not ended,
+// and of name's own the newest. What a component asks for displaces no other's.
+func (b Book) componentsBeside(name string, at messages.Instant) []Component {
+	list := slices.DeleteFunc(slices.Clone(b.Components), func(c Component) bool { return c.NotAfterMs < at.TrustMs })
+	own := 0
+	for i, c := range slices.Backward(list) {
+		if c.Name != name {
+			continue
+		}
+		if own++; own >= componentMax {
+			list = slices.Delete(list, i, i+1)
+		}
+	}
+	return list
 }
 
 func (b Book) order(subscriber, serial string) int {

@@ -152,6 +152,9 @@ func (b Book) checkOrdered(e *messages.CertificateOrdered, at messages.Instant) 
 	if _, ok := b.Holder(e.Subscriber, usage); !ok && len(Evolve(b, e, at).Holders) > holdersMax {
 		return fmt.Errorf("there are %d subscribers, which is the most; they are forgotten %s after their last certificate has ended", holdersMax, ValidityMax)
 	}
+	if usage == Client && len(b.componentsBeside(e.Subscriber, at)) >= componentsMax {
+		return fmt.Errorf("there are %d certificates of components that have not ended, which is the most; room is made as they end", componentsMax)
+	}
 	return checkTexts(append(slices.Clone(e.Names), e.Reason)...)
 }
 

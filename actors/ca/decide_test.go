@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/gob"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -229,6 +230,59 @@ func TestComponentsOnRecord(t *testing.T) {
 		if len(b.Managed()) != 2 {
 			t.Error("a retired authority's key is anybody's")
 		}
+	}
+}
+
+// A component that restarts without end keeps its newest certificates, and nobody else
+// loses any; where there is no room, none is ordered.
+func TestComponentsDisplaceTheirOwn(t *testing.T) {
+	s := newStory(t, Client)
+	b := Evolve(Book{}, s.created, instant(noon))
+	id := func(i int) messages.CertificateID { return messages.CertificateIDOf(fmt.Appendf(nil, "der %d", i)) }
+	order := func(i int, name string, at time.Time) *messages.CertificateOrdered {
+		e := proto.CloneOf(s.ordered)
+		e.Subscriber, e.Serial = name, fmt.Sprintf("%040x", i)
+		e.NotBeforeMs, e.NotAfterMs = at.UnixMilli(), at.Add(time.Hour).UnixMilli()
+		return e
+	}
+	n := 0
+	get := func(name string) int {
+		t.Helper()
+		n++
+		e := order(n, name, noon)
+		if got := taken(t, &b, e, noon); got != "taken" {
+			t.Fatalf("%s: %s", name, got)
+		}
+		b = Evolve(b, &messages.CertificateIssued{Subscriber: name, Serial: e.Serial, Der: fmt.Appendf(nil, "der %d", n)}, instant(noon))
+		return n
+	}
+	has := func(i int, name string) bool { _, ok := b.ComponentIssuer(id(i), name); return ok }
+	quiet := get("quiet")
+	var own []int
+	for range componentsMax + 1 {
+		own = append(own, get("restless"))
+	}
+	if !has(quiet, "quiet") {
+		t.Error("one that restarts pushes out another's certificate")
+	}
+	for i, c := range own {
+		if want := i >= len(own)-componentMax; has(c, "restless") != want {
+			t.Fatalf("certificate %d of %d: component %t", i+1, len(own), !want)
+		}
+	}
+	for i := 0; len(b.Components) < componentsMax; i++ {
+		b.Components = append(slices.Clip(b.Components), Component{Name: fmt.Sprint("c", i), NotAfterMs: noon.Add(time.Hour).UnixMilli()})
+	}
+	if got := taken(t, &b, order(n+1, "quiet", noon), noon); !strings.Contains(got, "which is the most") {
+		t.Errorf("one too many: %s", got)
+	}
+	get("restless") // displaces its own
+	if !has(quiet, "quiet") || len(b.Components) != componentsMax {
+		t.Errorf("%d certificates", len(b.Components))
+	}
+	later := noon.Add(time.Hour + time.Second)
+	if got := taken(t, &b, order(n+1, "quiet", later), later); got != "taken" {
+		t.Errorf("when they have ended: %s", got)
 	}
 }
 
