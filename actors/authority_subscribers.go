@@ -251,15 +251,17 @@ func (a *Authority) acknowledge(s *subscriber, h *holding) {
 }
 
 // Hosts says which names and addresses this core is dialled by, as source knows them; none
-// forgets what it said before. They are remembered. Certificates that serve follow.
+// forgets what it said before. They are remembered, but for those beyond what the log takes
+// of one source, of which the log of the program tells. Certificates that serve follow.
 func (a *Authority) Hosts(ctx context.Context, source string, addresses []string) error {
 	a.turn.Lock()
 	defer a.turn.Unlock()
-	if err := a.note(ctx, &messages.HostAddressesChanged{Source: source, Addresses: addresses}); err != nil {
+	kept, left := ca.Storable(addresses)
+	if err := a.note(ctx, &messages.HostAddressesChanged{Source: source, Addresses: kept}); err != nil {
 		return err
 	}
 	_, rejected := a.book.Load().Hosts()
-	for _, err := range rejected {
+	for _, err := range append(left, rejected...) {
 		a.cfg.Logger.Warn("a host address is left out of certificates", "source", source, "error", err)
 	}
 	a.pass(ctx)

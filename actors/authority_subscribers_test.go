@@ -4,6 +4,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/x509"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -45,6 +46,15 @@ func TestAddressesInCertificates(t *testing.T) {
 	if len(client.got) != 1 {
 		t.Errorf("a client's certificate follows addresses: %d", len(client.got))
 	}
+	many := []string{"10.0.0.11"}
+	for i := range 100 {
+		many = append(many, strings.Repeat("x", 1024), fmt.Sprintf("h%d", i))
+	}
+	say(many...)
+	if b.Leaf() == second || verify(b.Leaf(), b.PEM(), c.clock.Wall(), x509.ExtKeyUsageServerAuth, "10.0.0.11") != nil || len(b.authority.Describe().LeftOut) == 0 {
+		t.Errorf("a list that is too long: names %v %v", b.Leaf().DNSNames, b.Leaf().IPAddresses)
+	}
+	second = b.Leaf()
 	c.settings.RotationDisabled = true
 	say("10.0.0.10")
 	if b.Leaf() != second {

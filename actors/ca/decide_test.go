@@ -333,6 +333,31 @@ func TestTheFormerAuthorityComesBack(t *testing.T) {
 	}
 }
 
+// What Storable keeps of a list, however long it and its addresses are, a Book takes.
+func TestStorableAddressesAreTaken(t *testing.T) {
+	short, long := make([]string, addressesMax), strings.Repeat("x", textBytesMax+1)
+	for i := range short {
+		short[i] = fmt.Sprint("h", i)
+	}
+	short[0] = long[1:]
+	for _, c := range []struct {
+		told, want []string
+		left       int
+	}{
+		{nil, nil, 0}, {short, short, 0}, {append(slices.Clone(short), "one", "two"), short, 1},
+		{slices.Concat([]string{long}, short, []string{long}), short, 1}, {slices.Concat([]string{long}, short, []string{"one", long}), short, 2},
+	} {
+		kept, left := Storable(c.told)
+		if !slices.Equal(kept, c.want) || len(left) != c.left {
+			t.Errorf("of %d kept %d, left out %v", len(c.told), len(kept), left)
+		}
+		b := Book{}
+		if got := taken(t, &b, &messages.HostAddressesChanged{Source: "cis", Addresses: kept}, noon); len(kept) > 0 && got != "taken" {
+			t.Errorf("%d of %d are not taken: %s", len(kept), len(c.told), got)
+		}
+	}
+}
+
 // Addresses are the union of what the sources say; a certificate has room for so many.
 func TestAddresses(t *testing.T) {
 	b := Book{}

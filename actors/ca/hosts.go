@@ -80,6 +80,23 @@ func ParseHosts(texts []string) (hosts []Host, rejected []error) {
 	return hosts, rejected
 }
 
+// Storable returns of one source's addresses those that a Book takes, in their order, and
+// why the others are left out: a list that is too long must not keep all of its addresses
+// out of the certificates.
+func Storable(addresses []string) (kept []string, left []error) {
+	long := func(address string) bool { return len(address) > textBytesMax }
+	kept = addresses
+	if i := slices.IndexFunc(addresses, long); i >= 0 {
+		kept = slices.DeleteFunc(slices.Clone(addresses), long)
+		left = append(left, fmt.Errorf("host %.80q… (%d of the kind): %d bytes, want at most %d", addresses[i], len(addresses)-len(kept), len(addresses[i]), textBytesMax))
+	}
+	if len(kept) > addressesMax {
+		left = append(left, fmt.Errorf("host %.80q, and what follows it: %d addresses of one source, at most %d are taken; shorten the list", kept[addressesMax], len(kept), addressesMax))
+		kept = kept[:addressesMax]
+	}
+	return kept, left
+}
+
 func tooMany(h Host) error {
 	return fmt.Errorf("host %s: a certificate has at most %d names with localhost; shorten the list of host addresses", h, NamesMax)
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -12,22 +11,17 @@ import (
 
 	"github.com/gatehouse-edge/gatehouse/cloudsync"
 	"github.com/gatehouse-edge/gatehouse/cloudsync/control"
-	"github.com/gatehouse-edge/gatehouse/cloudsync/wire"
 	"github.com/gatehouse-edge/gatehouse/messages"
 )
 
 const (
 	action         = "greengrass:GetConnectivityInfo"
 	timeoutDefault = 10 * time.Second
-
-	// What is more, or longer, is no list of a core's addresses.
-	addressesMax  = 1000
-	hostBytesMax  = 1024
-	anyRegion     = "us-east-1" // the SDK wants one; nothing is signed
-	validation    = "ValidationException"
-	notFound      = "ResourceNotFoundException"
-	statusInvalid = 400
-	statusAbsent  = 404
+	anyRegion      = "us-east-1" // the SDK wants one; nothing is signed
+	validation     = "ValidationException"
+	notFound       = "ResourceNotFoundException"
+	statusInvalid  = 400
+	statusAbsent   = 404
 )
 
 // Client asks for one core's addresses. It is a shadow.Source, and safe for use by many
@@ -79,6 +73,8 @@ func (e *Error) RetryAfter() time.Duration { return e.Failure.RetryAfter }
 // Addresses asks once. known is false if the cloud has no connectivity information of the
 // core, which says nothing about addresses that are stored (client-device-auth spec 6.7).
 // The addresses are in the answer's order, without repeats; ports and metadata are dropped.
+// Only the answer's size bounds them (1 MiB): how many are taken is the keeper's matter, so
+// that no list is too long for all of its addresses.
 func (c *Client) Addresses(ctx context.Context) (hosts []string, known bool, err error) {
 	output, err := c.client.GetConnectivityInfo(ctx, &greengrassv2.GetConnectivityInfoInput{ThingName: aws.String(string(c.core))})
 	if err != nil {
@@ -91,22 +87,13 @@ func (c *Client) Addresses(ctx context.Context) (hosts []string, known bool, err
 	if output.ConnectivityInfo == nil {
 		return nil, false, nil // an empty list is [], so this is none
 	}
-	if n := len(output.ConnectivityInfo); n > addressesMax {
-		return nil, false, strange("%d addresses, at most %d are taken", n, addressesMax)
-	}
 	hosts = []string{}
-	for i, address := range output.ConnectivityInfo {
-		host := aws.ToString(address.HostAddress)
-		if len(host) > hostBytesMax {
-			return nil, false, strange("address %d has %d bytes, at most %d are taken", i, len(host), hostBytesMax)
-		}
-		if host != "" && !slices.Contains(hosts, host) {
+	seen := map[string]bool{"": true}
+	for _, address := range output.ConnectivityInfo {
+		if host := aws.ToString(address.HostAddress); !seen[host] {
+			seen[host] = true
 			hosts = append(hosts, host)
 		}
 	}
 	return hosts, true, nil
-}
-
-func strange(format string, args ...any) error {
-	return &Error{&control.Failure{Class: messages.FailureNotService, Detail: wire.Detail("not an answer to "+action+": "+format, args...)}}
 }

@@ -3,7 +3,9 @@ package connectivity
 import (
 	"context"
 	"crypto/tls"
+	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"slices"
@@ -62,6 +64,35 @@ func TestAddresses(t *testing.T) {
 		if hosts, known, err := c.Addresses(t.Context()); !slices.Equal(hosts, want) || hosts == nil || !known || err != nil {
 			t.Errorf("told %v: %v, %v, %v", want, hosts, known, err)
 		}
+	}
+}
+
+// How many addresses there are, and how long, is no reason to know none of them: the keeper
+// takes what it can.
+func TestAddressesWithoutLimitOfTheirOwn(t *testing.T) {
+	told := make([]string, 3000)
+	for i := range told {
+		told[i] = fmt.Sprintf("h%d.%s", i/2, strings.Repeat("x", 100)) // each twice
+	}
+	told = append(told, strings.Repeat("y", 5000))
+	type address struct{ HostAddress string }
+	var list []address
+	for _, host := range told {
+		list = append(list, address{host})
+	}
+	body, err := json.Marshal(map[string]any{"ConnectivityInfo": list})
+	if err != nil {
+		t.Fatal(err)
+	}
+	server, authority := cloudsynctest.Serve(t, func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		_, _ = w.Write(body)
+	}, nil)
+	c := newClient(t, cloudsync.DataPlaneConfig{
+		Endpoint: server.URL, ServerName: cloudsynctest.ServerName, Identity: authority.Issue(t, "core-1", cloudsynctest.Noon), Roots: authority.Pool(), Now: cloudsynctest.AtNoon, Timeout: 30 * time.Second,
+	})
+	if hosts, known, err := c.Addresses(t.Context()); err != nil || !known || !slices.Equal(hosts, slices.Compact(told)) {
+		t.Errorf("%d addresses, %v, %v", len(hosts), known, err)
 	}
 }
 
@@ -192,7 +223,7 @@ func (k keeper) Hosts(_ context.Context, source string, hosts []string) error {
 	return nil
 }
 
-// FuzzAnswer: whatever a verified server answers, the result is a list of bounded, different
+// FuzzAnswer: whatever a verified server answers, the result is a list of different
 // addresses, none on record, or an error.
 func FuzzAnswer(f *testing.F) {
 	answer := make(chan func(http.ResponseWriter), 1)
@@ -226,7 +257,7 @@ func FuzzAnswer(f *testing.F) {
 			t.Errorf("%d %q %q: %v, %v, %v", status, errorType, body, hosts, known, err)
 		}
 		for i, host := range hosts {
-			if host == "" || len(host) > hostBytesMax || slices.Contains(hosts[:i], host) {
+			if host == "" || slices.Contains(hosts[:i], host) {
 				t.Errorf("%q: %q", body, host)
 			}
 		}

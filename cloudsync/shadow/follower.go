@@ -200,20 +200,11 @@ func (f *Follower) work() {
 	}
 }
 
-// handle deals with one notice, however often that takes. False: the follower is closed.
+// handle deals with one notice, however often that takes, unless a newer one comes. False:
+// the follower is closed.
 func (f *Follower) handle(n Notice) bool {
-	var (
-		hosts []string
-		known bool
-	)
-	if !f.retry("the core's connectivity information is not known yet", func() (err error) {
-		hosts, known, err = f.cfg.Source.Addresses(f.ctx)
-		return err
-	}) {
-		return false
-	}
-	if known && !f.retry("the core's addresses cannot be stored", func() error { return f.cfg.Keeper.Hosts(f.ctx, SourceName, hosts) }) {
-		return false
+	if !f.retry("the core's addresses are not taken from the cloud yet", f.fetch) {
+		return f.ctx.Err() == nil
 	}
 	f.set(func(s *State) { s.Handled, s.Err = n, nil })
 	if n.State != nil {
@@ -222,11 +213,28 @@ func (f *Follower) handle(n Notice) bool {
 	return f.ctx.Err() == nil
 }
 
-// retry tries until it succeeds; false: the follower is closed.
+// fetch asks for the addresses, as they are now, and stores them. What cannot be stored is
+// asked for again: the cloud may have mended it.
+func (f *Follower) fetch() error {
+	hosts, known, err := f.cfg.Source.Addresses(f.ctx)
+	if err != nil {
+		return fmt.Errorf("ask for the core's addresses: %w", err)
+	}
+	if !known {
+		return nil
+	}
+	if err := f.cfg.Keeper.Hosts(f.ctx, SourceName, hosts); err != nil {
+		return fmt.Errorf("store the core's addresses: %w", err)
+	}
+	return nil
+}
+
+// retry tries until it succeeds; false: the follower is closed, or a newer notice waits.
+// Neither that nor the network hastens what the service wants to be asked later.
 func (f *Follower) retry(what string, try func() error) bool {
 	b := f.backoff()
 	for {
-		news := f.newsOf()
+		news, newer := f.newsOf(), (<-chan struct{})(f.inbox.filled)
 		err := try()
 		if f.ctx.Err() != nil {
 			return false
@@ -240,10 +248,10 @@ func (f *Follower) retry(what string, try func() error) bool {
 			error
 			RetryAfter() time.Duration
 		}](err); ok && asked.RetryAfter() > wait {
-			wait, news = min(asked.RetryAfter(), retryAfterMax), nil // the service's own pace
+			wait, news, newer = min(asked.RetryAfter(), retryAfterMax), nil, nil // the service's own pace
 		}
 		f.cfg.Log.Warn(what, "error", err, "again_in_ms", wait.Milliseconds())
-		if !f.wait(f.ctx, wait, news) {
+		if !f.wait(f.ctx, wait, news, newer) || f.inbox.holds() {
 			return false
 		}
 	}
@@ -271,14 +279,17 @@ func (f *Follower) newsOf() <-chan struct{} {
 	return f.news
 }
 
-// wait returns true when d has passed or there is news, false when ctx ended before.
-func (f *Follower) wait(ctx context.Context, d time.Duration, news <-chan struct{}) bool {
+// wait returns true when d has passed or there is news of either kind, false when ctx ended
+// before.
+func (f *Follower) wait(ctx context.Context, d time.Duration, news, newer <-chan struct{}) bool {
 	over := make(chan struct{})
 	defer f.cfg.AfterFunc(d, func() { close(over) })()
 	select {
 	case <-over:
 		return true
 	case <-news:
+		return true
+	case <-newer:
 		return true
 	case <-ctx.Done():
 		return false

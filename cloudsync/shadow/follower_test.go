@@ -82,7 +82,8 @@ type keeper struct {
 	slow time.Duration
 
 	mu       sync.Mutex
-	failures int // to come
+	failures int    // to come
+	refused  string // an address
 	hosts    []string
 	calls    int
 	issues   int
@@ -96,6 +97,9 @@ func (k *keeper) Hosts(_ context.Context, source string, hosts []string) error {
 	if k.failures > 0 {
 		k.failures--
 		return errors.New("the log is busy")
+	}
+	if slices.Contains(hosts, k.refused) {
+		return errors.New("the list is refused")
 	}
 	if source != SourceName {
 		return fmt.Errorf("source %q", source)
@@ -515,7 +519,7 @@ func (throttled) RetryAfter() time.Duration { return 7 * time.Minute }
 // The service's own pace counts, up to an hour, and a network that returns does not.
 func TestRetryAfterIsHonoured(t *testing.T) {
 	waits := make(chan time.Duration, 10)
-	f := &Follower{news: make(chan struct{})}
+	f := &Follower{inbox: newInbox(), news: make(chan struct{})}
 	f.ctx = t.Context()
 	f.cfg = Config{Jitter: func() float64 { return 1 }, RetryMin: time.Second, RetryMax: 4 * time.Second, AfterFunc: func(d time.Duration, f func()) func() bool {
 		waits <- d

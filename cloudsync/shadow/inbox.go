@@ -5,9 +5,9 @@ import "sync"
 // inbox is one place for a notice that waits.
 type inbox struct {
 	mu      sync.Mutex
-	last    *Notice // taken last; guarded by mu
-	waiting *Notice // guarded by mu
-	filled  chan struct{}
+	last    *Notice       // taken last; guarded by mu
+	waiting *Notice       // guarded by mu
+	filled  chan struct{} // holds something only while a notice waits
 }
 
 func newInbox() *inbox { return &inbox{filled: make(chan struct{}, 1)} }
@@ -35,5 +35,16 @@ func (b *inbox) take() *Notice {
 	if n != nil {
 		b.last, b.waiting = n, nil
 	}
+	select {
+	case <-b.filled: // it told of this one
+	default:
+	}
 	return n
+}
+
+// holds says whether a notice waits.
+func (b *inbox) holds() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.waiting != nil
 }

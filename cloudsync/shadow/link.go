@@ -90,7 +90,7 @@ func (l *link) run() {
 		l.f.set(func(s *State) { s.LinkErr = err })
 		wait := b.next()
 		l.f.cfg.Log.Debug("AWS IoT is not connected", "error", err, "again_in_ms", wait.Milliseconds())
-		if !l.f.wait(l.f.ctx, wait, news) {
+		if !l.f.wait(l.f.ctx, wait, news, nil) {
 			return
 		}
 	}
@@ -294,7 +294,7 @@ func (s *session) insist(what string, try func() error) bool {
 		}
 		wait := b.next()
 		s.l.f.cfg.Log.Info(what, "error", err, "again_in_ms", wait.Milliseconds())
-		if !s.l.f.wait(s.ctx, wait, nil) {
+		if !s.l.f.wait(s.ctx, wait, nil, nil) {
 			return false
 		}
 	}
