@@ -63,10 +63,11 @@ type Custom interface {
 
 // Uploader tells the cloud which authorities devices must trust: pem holds the topmost
 // certificate of each, oldest first. It returns nil when the cloud has them, and waits for
-// that however long it takes, until ctx ends. After another error it is called again within
-// a minute.
+// that however long it takes, until ctx ends. It calls taken with each, in DER, as soon as
+// the cloud has that one, perhaps several times, and returns its error. After an error it is
+// called again within a minute.
 type Uploader interface {
-	Upload(ctx context.Context, pem []byte) error
+	Upload(ctx context.Context, pem []byte, taken func(der []byte) error) error
 }
 
 // Authority is the certificate authority at work. It carries out ca.Plan: makes, imports

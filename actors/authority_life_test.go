@@ -8,6 +8,7 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/x509"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"strings"
@@ -403,11 +404,17 @@ type uploader struct {
 	tries chan []byte
 }
 
-func (u *uploader) Upload(_ context.Context, pem []byte) error {
+func (u *uploader) Upload(_ context.Context, text []byte, taken func([]byte) error) error {
 	u.mu.Lock()
-	defer u.mu.Unlock()
-	u.tries <- pem
-	return u.err
+	err := u.err
+	u.mu.Unlock()
+	u.tries <- text
+	for rest := text; err == nil && len(rest) > 0; {
+		var block *pem.Block
+		block, rest = pem.Decode(rest)
+		err = taken(block.Bytes)
+	}
+	return err
 }
 
 func (u *uploader) fail(err error) {
@@ -471,7 +478,7 @@ func TestAuthorityIsUploaded(t *testing.T) {
 // patient is a way to a cloud that is away.
 type patient chan []byte
 
-func (p patient) Upload(ctx context.Context, pem []byte) error {
+func (p patient) Upload(ctx context.Context, pem []byte, _ func([]byte) error) error {
 	p <- pem
 	<-ctx.Done()
 	return ctx.Err()

@@ -158,7 +158,9 @@ func firstCreated(t *testing.T, memory *eventlog.Memory) []byte {
 // refusing is a cloud that takes nothing.
 type refusing struct{}
 
-func (refusing) Upload(context.Context, []byte) error { return errors.New("throttled") }
+func (refusing) Upload(context.Context, []byte, func([]byte) error) error {
+	return errors.New("throttled")
+}
 
 var _ actors.Uploader = refusing{}
 

@@ -35,10 +35,6 @@ func (u *upload) look() {
 		u.giveUp() // its end begins the next
 		return
 	}
-	ids := make([]messages.CertificateID, len(book.Authorities))
-	for i, entry := range book.Authorities {
-		ids[i] = entry.ID
-	}
 	u.of.mu.Lock()
 	defer u.of.mu.Unlock()
 	if u.of.closed {
@@ -48,15 +44,12 @@ func (u *upload) look() {
 	u.under, u.giveUp = pem, cancel
 	u.of.work.Go(func() {
 		defer cancel()
-		u.run(ctx, pem, ids)
+		u.run(ctx, pem)
 	})
 }
 
-func (u *upload) run(ctx context.Context, pem []byte, ids []messages.CertificateID) {
-	err := u.of.cfg.Uploader.Upload(ctx, pem)
-	if err == nil {
-		err = u.record(ids)
-	}
+func (u *upload) run(ctx context.Context, pem []byte) {
+	err := u.of.cfg.Uploader.Upload(ctx, pem, u.record)
 	u.mu.Lock()
 	u.under = nil
 	if err == nil {
@@ -65,8 +58,8 @@ func (u *upload) run(ctx context.Context, pem []byte, ids []messages.Certificate
 	u.mu.Unlock()
 	switch {
 	case err == nil:
-		u.of.cfg.Logger.Info("authorities uploaded", "authorities", len(ids))
-		u.of.look() // a successor may issue from now on
+		u.of.cfg.Logger.Info("authorities uploaded")
+		u.look() // they may have changed again
 	case u.of.ctx.Err() != nil:
 	case ctx.Err() != nil:
 		u.look()
@@ -75,17 +68,22 @@ func (u *upload) run(ctx context.Context, pem []byte, ids []messages.Certificate
 	}
 }
 
-// record notes what the cloud has.
-func (u *upload) record(ids []messages.CertificateID) error {
+// record notes that the cloud has a topmost certificate, which several authorities may have
+// in common. What it had before is, from then on, no longer all it has.
+func (u *upload) record(der []byte) error {
+	u.mu.Lock()
+	u.done = nil
+	u.mu.Unlock()
 	ctx, cancel := context.WithTimeout(u.of.ctx, authorityRetry)
 	defer cancel()
-	for _, id := range ids {
-		if _, ok := u.of.book.Load().Entry(id); !ok {
-			continue // retired meanwhile
+	for _, entry := range u.of.book.Load().Authorities {
+		if entry.UploadedMs != 0 || !bytes.Equal(entry.Chain[len(entry.Chain)-1], der) {
+			continue
 		}
-		if err := u.of.note(ctx, &messages.AuthorityUploaded{AuthorityId: string(id)}); err != nil {
+		if err := u.of.note(ctx, &messages.AuthorityUploaded{AuthorityId: string(entry.ID)}); err != nil {
 			return err
 		}
+		u.of.Wake() // a successor may issue from now on
 	}
 	return nil
 }

@@ -116,7 +116,8 @@ func parseAuthority(text []byte) ([]byte, error) {
 	return block.Bytes, nil
 }
 
-// splitAuthorities reads certificates of authorities in PEM, and nothing beside them.
+// splitAuthorities reads certificates of authorities in PEM, and nothing beside them, and
+// returns them in DER.
 func splitAuthorities(text []byte) (certificates [][]byte, err error) {
 	if len(text) > authoritiesMax*authorityBytesMax {
 		return nil, fmt.Errorf("%d bytes, at most %d are authorities", len(text), authoritiesMax*authorityBytesMax)
@@ -127,7 +128,7 @@ func splitAuthorities(text []byte) (certificates [][]byte, err error) {
 		if err != nil {
 			return nil, fmt.Errorf("certificate %d: %w", len(certificates)+1, err)
 		}
-		certificates, rest = append(certificates, encodeCertificate(der)), after
+		certificates, rest = append(certificates, der), after
 	}
 	return certificates, nil
 }

@@ -8,8 +8,6 @@ import (
 	"math/rand/v2"
 	"sync"
 	"time"
-
-	"github.com/gatehouse-edge/gatehouse/messages"
 )
 
 // Waits of an Uploader (client-device-auth spec 6.6).
@@ -30,7 +28,7 @@ type UploaderConfig struct {
 	// AfterFunc and Jitter are as in MonitorConfig. Default: the real ones.
 	AfterFunc func(d time.Duration, f func()) (stop func() bool)
 	Jitter    func() float64
-	// Now dates failures. Default: the wall clock.
+	// Now dates failures and tries, in step with AfterFunc. Default: the machine's clock.
 	Now func() time.Time
 	// Log hears of failures. Default: nobody.
 	Log *slog.Logger
@@ -55,8 +53,8 @@ type Uploader struct {
 // UploadState says how publishing goes.
 type UploadState struct {
 	Failed  uint64    // tries, since the start
-	Since   time.Time // when the tries that fail now began; zero: the last succeeded, or there was none
-	Err     error     // why the last failed
+	Since   time.Time // when the tries that fail now began; zero: none does
+	Err     error     // why the oldest of what is missing is not taken
 	Waiting bool      // nothing is tried: there is no network
 }
 
@@ -67,16 +65,16 @@ func (u *Uploader) State() UploadState {
 	return u.state
 }
 
-// tried notes the outcome of a try.
-func (u *Uploader) tried(err error) {
+// tried notes a try, and why what is missing fails; nil: nothing does.
+func (u *Uploader) tried(failed bool, problem error) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	if u.state.Err = err; err == nil {
-		u.state.Since = time.Time{}
-		return
+	if failed {
+		u.state.Failed++
 	}
-	u.state.Failed++
-	if u.state.Since.IsZero() {
+	if u.state.Err = problem; problem == nil {
+		u.state.Since = time.Time{}
+	} else if u.state.Since.IsZero() {
 		u.state.Since = u.cfg.Now()
 	}
 }
@@ -108,21 +106,24 @@ func NewUploader(cfg UploaderConfig) (*Uploader, error) {
 }
 
 // Upload returns nil when the cloud has all certificates of a PEM text, which are the
-// topmost of one authority each, oldest first. Else it tries until ctx ends.
+// topmost of one authority each, oldest first. Else it tries until ctx ends. taken hears of
+// each, in DER, as soon as the cloud has taken it, whatever becomes of the others; its error
+// ends the upload.
 //
 // Each goes by itself, as the reference sends them, and the newest last: a cloud that shows
-// devices only what came last shows that one.
-func (u *Uploader) Upload(ctx context.Context, pem []byte) error {
+// devices only what came last shows that one. So what is newer follows once more when one
+// is taken late. None keeps another from being tried: an old one that is refused for good
+// would keep its successor unknown.
+func (u *Uploader) Upload(ctx context.Context, pem []byte, taken func(der []byte) error) error {
 	certificates, err := splitAuthorities(pem)
 	if err != nil {
 		return fmt.Errorf("publish authorities: %w", err)
 	}
-	for _, one := range certificates {
-		if err := u.upload(ctx, one); err != nil {
-			return err
-		}
+	p := &publication{u: u, taken: taken}
+	for _, der := range certificates {
+		p.offers = append(p.offers, &offer{der: der})
 	}
-	return nil
+	return p.run(ctx)
 }
 
 // NetworkChanged tells that the cloud can be reached again, or no longer. It is a listener
@@ -140,51 +141,9 @@ func (u *Uploader) newsOf() <-chan struct{} {
 	return u.news
 }
 
-// upload tries until the cloud has one certificate, or ctx ends.
-func (u *Uploader) upload(ctx context.Context, pem []byte) error {
-	for interval := uploadWaitMin; ; interval = min(2*interval, uploadWaitMax) {
-		news := u.newsOf()
-		for !u.cfg.NetworkUp() {
-			u.waiting(true)
-			err := u.wait(ctx, news, 0)
-			u.waiting(false)
-			if err != nil {
-				return err
-			}
-			news = u.newsOf()
-		}
-		err := u.cfg.Put(ctx, pem)
-		if err != nil && ctx.Err() != nil {
-			return err // it was broken off
-		}
-		if u.tried(err); err == nil {
-			return nil
-		}
-		if err := u.rest(ctx, err, interval, news); err != nil {
-			return err
-		}
-	}
-}
-
-// rest waits after a try that failed with err: for about interval, or for news.
-func (u *Uploader) rest(ctx context.Context, err error, interval time.Duration, news <-chan struct{}) error {
-	put, asked := errors.AsType[*PutError](err)
-	if !asked || put.Answer.Verdict == messages.CloudDenied {
-		u.cfg.Log.Error("the cloud does not take the authority's certificate: devices cannot discover it", "error", err)
-		return u.wait(ctx, news, uploadRefusedWait)
-	}
-	wait := interval/2 + time.Duration(u.cfg.Jitter()*float64(interval-interval/2))
-	switch put.Answer.Failure {
-	case messages.FailureThrottled, messages.FailureServer, messages.FailureRefused:
-		news, wait = nil, max(wait, min(put.Answer.RetryAfter, uploadRetryAfterMax)) // the service's own pace
-	}
-	u.cfg.Log.Warn("the authority's certificate is not published yet", "error", err, "again_in_ms", wait.Milliseconds())
-	return u.wait(ctx, news, wait)
-}
-
-// wait returns nil when there is news or, unless it is zero, d has passed, and why ctx
-// ended if that came first.
-func (u *Uploader) wait(ctx context.Context, news <-chan struct{}, d time.Duration) error {
+// wait says whether there was news before d, unless it is zero, had passed. The error is why
+// ctx ended, if that came first.
+func (u *Uploader) wait(ctx context.Context, news <-chan struct{}, d time.Duration) (heard bool, err error) {
 	var over chan struct{}
 	if d > 0 {
 		over = make(chan struct{})
@@ -192,10 +151,10 @@ func (u *Uploader) wait(ctx context.Context, news <-chan struct{}, d time.Durati
 	}
 	select {
 	case <-over:
-		return nil
+		return false, nil
 	case <-news:
-		return nil
+		return true, nil
 	case <-ctx.Done():
-		return ctx.Err()
+		return false, ctx.Err()
 	}
 }

@@ -37,6 +37,9 @@ func (p *putter) put(_ context.Context, pem []byte) error {
 	return &PutError{answer}
 }
 
+// untold hears nothing.
+func untold([]byte) error { return nil }
+
 func silence(why messages.CloudFailure) messages.CloudAnswer {
 	return messages.CloudAnswer{Failure: why, Detail: "silence"}
 }
@@ -57,7 +60,7 @@ func uploading(t *testing.T, p *putter, test func(t *testing.T, u *Uploader)) {
 // begin uploads in the background.
 func begin(t *testing.T, u *Uploader, pem []byte) (ended chan error) {
 	ended = make(chan error, 1)
-	go func() { ended <- u.Upload(t.Context(), pem) }()
+	go func() { ended <- u.Upload(t.Context(), pem, untold) }()
 	synctest.Wait()
 	return ended
 }
@@ -98,7 +101,7 @@ func TestUploadHonoursRetryAfterAndJitter(t *testing.T) {
 	p.up.Store(true)
 	uploading(t, p, func(t *testing.T, u *Uploader) {
 		u.cfg.Jitter = func() float64 { return 0 }
-		if err := u.Upload(t.Context(), authorityPEM(t)); err != nil {
+		if err := u.Upload(t.Context(), authorityPEM(t), untold); err != nil {
 			t.Error(err)
 		}
 	})
@@ -109,7 +112,7 @@ func TestUploadHonoursRetryAfterAndJitter(t *testing.T) {
 	p.up.Store(true)
 	uploading(t, p, func(t *testing.T, u *Uploader) {
 		u.cfg.Jitter = func() float64 { return 0 }
-		if err := u.Upload(t.Context(), authorityPEM(t)); err != nil {
+		if err := u.Upload(t.Context(), authorityPEM(t), untold); err != nil {
 			t.Error(err)
 		}
 	})
@@ -147,7 +150,7 @@ func TestUploadDoesNotTrustTheMonitorAlone(t *testing.T) {
 	p := &putter{script: []messages.CloudAnswer{silence(messages.FailureUnreachable), silence(messages.FailureNotService)}}
 	p.up.Store(true)
 	uploading(t, p, func(t *testing.T, u *Uploader) {
-		if err := u.Upload(t.Context(), authorityPEM(t)); err != nil {
+		if err := u.Upload(t.Context(), authorityPEM(t), untold); err != nil {
 			t.Error(err)
 		}
 	})
@@ -183,7 +186,7 @@ func TestSeveralAuthoritiesAreUploaded(t *testing.T) {
 	p := &putter{script: slices.Repeat([]messages.CloudAnswer{silence(messages.FailureThrottled)}, 1)}
 	p.up.Store(true)
 	uploading(t, p, func(t *testing.T, u *Uploader) {
-		if err := u.Upload(t.Context(), slices.Concat(first, []byte("\n"), second)); err != nil {
+		if err := u.Upload(t.Context(), slices.Concat(first, []byte("\n"), second), untold); err != nil {
 			t.Error(err)
 		}
 	})
@@ -196,7 +199,7 @@ func TestSeveralAuthoritiesAreUploaded(t *testing.T) {
 			"nothing": nil, "no PEM": []byte("x"), "half of it": slices.Concat(first, second[:len(second)/2]), "text behind": append(authorityPEM(t), 'x'),
 			"too many": bytes.Repeat(append(make([]byte, authorityBytesMax), first...), authoritiesMax),
 		} {
-			if err := u.Upload(t.Context(), text); err == nil {
+			if err := u.Upload(t.Context(), text, untold); err == nil {
 				t.Errorf("%s: uploaded", name)
 			}
 		}
@@ -213,7 +216,7 @@ func TestUploadEnds(t *testing.T) {
 		for _, up := range []bool{true, false} {
 			p.up.Store(up)
 			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-			if err := u.Upload(ctx, authorityPEM(t)); !errors.Is(err, context.DeadlineExceeded) {
+			if err := u.Upload(ctx, authorityPEM(t), untold); !errors.Is(err, context.DeadlineExceeded) {
 				t.Errorf("got %v", err)
 			}
 			cancel()
