@@ -29,10 +29,12 @@ func (u *upload) look() {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	switch {
-	case len(pem) == 0 || bytes.Equal(pem, u.done) || bytes.Equal(pem, u.under):
-		return
 	case u.under != nil:
-		u.giveUp() // its end begins the next
+		if !bytes.Equal(pem, u.under) {
+			u.giveUp() // its end begins the next, if the cloud does not have that
+		}
+		return
+	case len(pem) == 0 || bytes.Equal(pem, u.done):
 		return
 	}
 	u.of.mu.Lock()

@@ -30,6 +30,53 @@ func (picky) Upload(ctx context.Context, text []byte, taken func([]byte) error) 
 	return ctx.Err()
 }
 
+// waiting is a cloud that takes one authority, and never two.
+type waiting struct{ begun, ended chan []byte }
+
+func (w waiting) Upload(ctx context.Context, text []byte, taken func([]byte) error) error {
+	w.begun <- text
+	if first, rest := pem.Decode(text); len(rest) == 0 {
+		return taken(first.Bytes)
+	}
+	<-ctx.Done()
+	w.ended <- text
+	return ctx.Err()
+}
+
+// TestUploadIsGivenUp: what waits for the cloud is broken off when there is nothing left to
+// tell, since authorities are what the cloud has again.
+func TestUploadIsGivenUp(t *testing.T) {
+	c := newCore(t, eventlog.NewMemory(actorstest.Options(nil)), keys.NewSeeded([32]byte{1}), ca.TypeECDSAP256)
+	w := waiting{make(chan []byte, 10), make(chan []byte, 10)}
+	c.config.Uploader, c.config.Custom = w, newOperator(t)
+	b := c.mustStart(t)
+	first := string(<-w.begun)
+	eventually(t, "the upload is on record", func() bool { return b.authority.Describe().Authorities[0].Uploaded })
+	for _, uris := range []keys.URIs{{Certificate: "file:///c", PrivateKey: "file:///k"}, {}} { // there and back
+		c.settings.Custom = uris
+		c.clock.Advance(time.Minute)
+		if pem := string(<-w.begun); len(pem) <= len(first) {
+			t.Errorf("uploaded %s", pem)
+		}
+	}
+	<-w.ended
+	for range 15 * 24 { // until what the custom one signed has ended
+		c.clock.Advance(time.Hour)
+	}
+	if string(b.PEM()) != first {
+		t.Fatalf("authorities %s", b.PEM())
+	}
+	select {
+	case <-w.ended:
+	case <-time.After(10 * time.Second):
+		t.Error("an upload goes on of what there is no more")
+	}
+	b.authority.Close()
+	if len(w.begun) != 0 {
+		t.Errorf("uploaded what the cloud has: %s", <-w.begun)
+	}
+}
+
 // TestEachUploadIsRecorded: a successor that the cloud has issues ten minutes later, though
 // the cloud refuses the one before it.
 func TestEachUploadIsRecorded(t *testing.T) {

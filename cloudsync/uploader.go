@@ -123,6 +123,7 @@ func (u *Uploader) Upload(ctx context.Context, pem []byte, taken func(der []byte
 	for _, der := range certificates {
 		p.offers = append(p.offers, &offer{der: der})
 	}
+	defer u.tried(false, nil) // what was broken off fails no more
 	return p.run(ctx)
 }
 

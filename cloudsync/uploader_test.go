@@ -227,6 +227,28 @@ func TestUploadEnds(t *testing.T) {
 	}
 }
 
+// What was broken off is no failure that goes on.
+func TestUploadBrokenOffIsNoFailure(t *testing.T) {
+	p := &putter{script: slices.Repeat([]messages.CloudAnswer{silence(messages.FailureServer)}, 100)}
+	p.up.Store(true)
+	uploading(t, p, func(t *testing.T, u *Uploader) {
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan error, 1)
+		go func() { ended <- u.Upload(ctx, authorityPEM(t), untold) }()
+		synctest.Wait()
+		if s := u.State(); s.Err == nil || s.Since.IsZero() {
+			t.Errorf("while it fails: %+v", s)
+		}
+		cancel()
+		if err := <-ended; !errors.Is(err, context.Canceled) {
+			t.Error(err)
+		}
+		if s := u.State(); s.Err != nil || !s.Since.IsZero() || s.Failed != 1 {
+			t.Errorf("broken off: %+v", s)
+		}
+	})
+}
+
 // What people see of it: since when it fails and why, and that it waits for the network.
 func TestUploadStateIsShown(t *testing.T) {
 	p := &putter{script: slices.Repeat([]messages.CloudAnswer{silence(messages.FailureServer)}, 3)}

@@ -61,7 +61,10 @@ func TestWarnings(t *testing.T) {
 			s.Coming = []ca.Coming{{At: noon.Add(time.Hour), What: ca.TurnIssues, Authority: "bbbbbbbbbbbbbbbb"}}
 		}, "say so with `gatehouse ca announced`"},
 		{"addresses that no certificate holds", func(s *actors.AuthorityStatus, _ *UploadReport) { s.LeftOut = []string{"a b: not a name"} }, "1 of the core's addresses"},
-		{"the cloud refuses", func(_ *actors.AuthorityStatus, u *UploadReport) { u.Since, u.Failed, u.Error = &since, 7, "403" }, "since 2026-11-21 11:00:00Z (7 tries failed)"},
+		{"the cloud refuses what it has", func(_ *actors.AuthorityStatus, u *UploadReport) { u.Since, u.Failed, u.Error = &since, 7, "403" }, ""},
+		{"the cloud refuses", func(s *actors.AuthorityStatus, u *UploadReport) {
+			u.Since, u.Failed, u.Error, s.Authorities[0].Uploaded = &since, 7, "403", false
+		}, "since 2026-11-21 11:00:00Z (7 tries failed)"},
 		{"the cloud is away and knows it", func(_ *actors.AuthorityStatus, u *UploadReport) { u.Waiting = true }, ""},
 		{"the cloud is away and does not know it", func(s *actors.AuthorityStatus, u *UploadReport) { u.Waiting, s.Authorities[0].Uploaded = true, false }, "1 of 1 authorities are not known to the cloud"},
 		{"undelivered", func(s *actors.AuthorityStatus, _ *UploadReport) { s.Certificates[0].Delivered = false }, "is not delivered since 2026-11-21 11:00:00Z"},

@@ -84,10 +84,10 @@ func uploadWarnings(s actors.AuthorityStatus, u *UploadReport) (list []string) {
 		}
 	}
 	switch {
-	case u == nil:
+	case u == nil || missing == 0: // what the cloud has is sent again at each start
 	case u.Since != nil:
 		list = append(list, fmt.Sprintf("the cloud does not take the authorities since %s (%d tries failed), so that devices cannot discover them there: %s", stamp(*u.Since), u.Failed, u.Error))
-	case u.Waiting && missing > 0:
+	case u.Waiting:
 		list = append(list, fmt.Sprintf("%d of %d authorities are not known to the cloud yet: it cannot be reached", missing, len(s.Authorities)))
 	}
 	return list
