@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -19,8 +20,10 @@ type chooser struct {
 	names   map[string][]byte // PEM
 	answers map[string]func() error
 	start   time.Time
-	tries   []string // name and time of each
-	taken   []string // name of each, as it was told
+
+	mu    sync.Mutex
+	tries []string // name and time of each
+	taken []string // name of each, as it was told
 }
 
 func (c *chooser) name(text []byte) string {
@@ -33,6 +36,8 @@ func (c *chooser) name(text []byte) string {
 }
 
 func (c *chooser) put(_ context.Context, text []byte) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	name := c.name(text)
 	c.tries = append(c.tries, fmt.Sprint(name, " ", time.Since(c.start)))
 	if answer := c.answers[name]; answer != nil {
@@ -42,6 +47,8 @@ func (c *chooser) put(_ context.Context, text []byte) error {
 }
 
 func (c *chooser) told(der []byte) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	c.taken = append(c.taken, c.name(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})))
 	return nil
 }
@@ -88,9 +95,11 @@ func TestUploadGoesPastWhatIsNotTaken(t *testing.T) {
 				second = time.Hour // … unless it is refused
 			}
 			choosing(t, c, func(t *testing.T, u *Uploader, ended chan error) {
+				c.mu.Lock()
 				if s := u.State(); s.Err == nil || !s.Since.Equal(c.start) || s.Failed != 1 || !slices.Equal(c.taken, []string{"new"}) {
 					t.Errorf("after one round: %+v, taken %v", s, c.taken)
 				}
+				c.mu.Unlock()
 				if err := <-ended; err != nil {
 					t.Error(err)
 				}
