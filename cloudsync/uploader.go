@@ -46,7 +46,7 @@ type Uploader struct {
 	cfg UploaderConfig
 
 	mu    sync.Mutex
-	news  chan struct{} // closed and replaced when the network changes
+	news  chan struct{} // closed and replaced when the network returns
 	state UploadState   // guarded by mu
 }
 
@@ -127,9 +127,12 @@ func (u *Uploader) Upload(ctx context.Context, pem []byte, taken func(der []byte
 	return p.run(ctx)
 }
 
-// NetworkChanged tells that the cloud can be reached again, or no longer. It is a listener
-// for Cloud.OnNetworkChange.
-func (u *Uploader) NetworkChanged(bool) {
+// NetworkChanged tells that the cloud can be reached again, or no longer, which hastens
+// nothing. It is a listener for Cloud.OnNetworkChange.
+func (u *Uploader) NetworkChanged(up bool) {
+	if !up {
+		return
+	}
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	close(u.news)

@@ -134,7 +134,9 @@ func TestUploadWaitsForTheNetwork(t *testing.T) {
 		}
 		p.up.Store(true)
 		u.NetworkChanged(true)
-		time.Sleep(time.Second)
+		time.Sleep(time.Second / 2)
+		u.NetworkChanged(false) // hastens nothing
+		time.Sleep(time.Second / 2)
 		u.NetworkChanged(true) // hastens what the network held back
 		if err := <-ended; err != nil {
 			t.Error(err)

@@ -54,8 +54,8 @@ type Config struct {
 	// Source and Keeper are where addresses come from and go to. Required.
 	Source Source
 	Keeper Keeper
-	// OnLink hears each change of whether AWS IoT is connected, in order, one at a time, and
-	// must not block. Default: nobody.
+	// OnLink hears each change of State.Up, in order, one at a time, and must not block.
+	// Default: nobody.
 	OnLink func(up bool)
 	// RetryMin and RetryMax bound the waits between tries of anything: 1 s and 30 s by
 	// default. Timeout bounds connecting and one request: 10 s by default; an answer to a
@@ -131,7 +131,7 @@ type Follower struct {
 
 // State is how far a Follower is.
 type State struct {
-	Up      bool   // AWS IoT is connected
+	Up      bool   // AWS IoT is connected, and has taken the subscriptions
 	LinkErr error  // why it was not, the last time; nil: it never failed
 	Handled Notice // the last notice that was dealt with; zero: none yet
 	Err     error  // why the one after it is not; nil: there is none, or it is under way
@@ -153,16 +153,20 @@ func New(cfg Config) (*Follower, error) {
 	return f, nil
 }
 
-// NetworkChanged tells that the network has come back, or gone: what waits is tried at
-// once. It is a listener for cloudsync.Cloud.OnNetworkChange.
-func (f *Follower) NetworkChanged(bool) {
+// NetworkChanged tells that the network has come back, and what waits is tried at once, or
+// that it has gone, which hastens nothing. It is a listener for
+// cloudsync.Cloud.OnNetworkChange.
+func (f *Follower) NetworkChanged(up bool) {
+	if !up {
+		return
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	close(f.news)
 	f.news = make(chan struct{})
 }
 
-// Up says whether AWS IoT is connected.
+// Up says whether AWS IoT is connected, and tells of changes.
 func (f *Follower) Up() bool { return f.State().Up }
 
 // State tells how far the follower is.

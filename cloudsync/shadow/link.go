@@ -81,11 +81,11 @@ func (l *link) run() {
 		if l.f.ctx.Err() != nil {
 			return
 		}
-		if established {
-			news = l.f.newsOf() // its own beginning was news
-		}
-		if lasted { // else it may be one of two programs that disconnect each other
-			b = l.f.backoff()
+		switch {
+		case lasted:
+			b, news = l.f.backoff(), l.f.newsOf() // its own beginning was news
+		case established: // it may be one of two programs that disconnect each other, …
+			news = nil // … and its coming and going makes the news
 		}
 		l.f.set(func(s *State) { s.LinkErr = err })
 		wait := b.next()
@@ -106,23 +106,29 @@ func (l *link) connection() (established, lasted bool, err error) {
 	defer s.end()
 	var long atomic.Bool
 	defer l.f.cfg.AfterFunc(l.f.cfg.RetryMax, func() { long.Store(true) })()
-	l.become(s)
-	defer l.become(nil)
+	l.use(s)
+	defer l.use(nil)
+	defer l.become(false)
 	s.follow()
 	<-s.ctx.Done()
 	return true, long.Load(), context.Cause(s.ctx)
 }
 
-// become tells of a connection that began, or ended.
-func (l *link) become(s *session) {
+// use makes s what reports go by.
+func (l *link) use(s *session) {
 	l.mu.Lock()
+	defer l.mu.Unlock()
 	l.session = s
-	l.mu.Unlock()
-	l.f.set(func(state *State) { state.Up = s != nil })
-	l.f.cfg.OnLink(s != nil)
-	if s != nil {
-		l.f.NetworkChanged(true) // what waits for a network is tried at once
+}
+
+// become tells of a connection that proved to be of use, or has ended.
+func (l *link) become(up bool) {
+	if l.f.Up() == up {
+		return // it ended before it was told of
 	}
+	l.f.set(func(state *State) { state.Up = up })
+	l.f.cfg.OnLink(up)
+	l.f.NetworkChanged(up) // what waits for a network is tried at once
 }
 
 // report publishes what was dealt with, if that can be done now. It is best effort.
@@ -278,6 +284,10 @@ func (s *session) follow() {
 		refused, err := s.subscribe(l.f.topics.Rejected)
 		l.judge(&l.rejections, refused, err, "the core may not hear why its get of the address shadow is rejected, which it can do without: allow iot:Subscribe and iot:Receive for "+l.f.topics.Rejected)
 	}
+	if s.ctx.Err() != nil {
+		return
+	}
+	l.become(true)
 	s.insist("the state of the address shadow is not known yet", s.get)
 }
 
@@ -292,6 +302,11 @@ func (s *session) insist(what string, try func() error) bool {
 		if err == nil {
 			return true
 		}
+		s.l.f.set(func(state *State) {
+			if !state.Up { // a subscription that is refused
+				state.LinkErr = err
+			}
+		})
 		wait := b.next()
 		s.l.f.cfg.Log.Info(what, "error", err, "again_in_ms", wait.Milliseconds())
 		if !s.l.f.wait(s.ctx, wait, nil, nil) {
