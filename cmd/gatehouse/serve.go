@@ -170,7 +170,8 @@ func serveConfig(f config.File, logger *slog.Logger) (daemon.Config, error) {
 	if cfg.Associations, err = associationsOf(f.Cloud, cfg.CloudTime.Now); err != nil {
 		return cfg, err
 	}
-	return cfg, aboutTheCore(f.Cloud, cfg.CloudTime.Now, &cfg)
+	err = aboutTheCore(f.Cloud, cfg.CloudTime.Now, &cfg) // it writes to cfg, so not beside it in a return
+	return cfg, err
 }
 
 // helperPath finds the program that reaches PKCS#11 tokens: the configured one, else the
