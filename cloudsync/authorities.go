@@ -123,6 +123,9 @@ func splitAuthorities(text []byte) (certificates [][]byte, err error) {
 		return nil, fmt.Errorf("%d bytes, at most %d are authorities", len(text), authoritiesMax*authorityBytesMax)
 	}
 	for rest := bytes.TrimSpace(text); len(rest) > 0 || certificates == nil; rest = bytes.TrimSpace(rest) {
+		if len(certificates) == authoritiesMax {
+			return nil, fmt.Errorf("more than %d authorities", authoritiesMax)
+		}
 		_, after := pem.Decode(rest)
 		der, err := parseAuthority(rest[:len(rest)-len(after)])
 		if err != nil {

@@ -199,7 +199,8 @@ func TestSeveralAuthoritiesAreUploaded(t *testing.T) {
 	uploading(t, p, func(t *testing.T, u *Uploader) {
 		for name, text := range map[string][]byte{
 			"nothing": nil, "no PEM": []byte("x"), "half of it": slices.Concat(first, second[:len(second)/2]), "text behind": append(authorityPEM(t), 'x'),
-			"too many": bytes.Repeat(append(make([]byte, authorityBytesMax), first...), authoritiesMax),
+			"too many": bytes.Repeat(first, authoritiesMax+1),
+			"too long": bytes.Repeat(append(make([]byte, authorityBytesMax), first...), authoritiesMax),
 		} {
 			if err := u.Upload(t.Context(), text, untold); err == nil {
 				t.Errorf("%s: uploaded", name)
