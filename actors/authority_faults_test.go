@@ -268,3 +268,31 @@ func TestCallerGivesUp(t *testing.T) {
 		t.Errorf("%d certificates at the next look, want 21", n)
 	}
 }
+
+// TestReplaceOneByOne: while a successor waits to issue there is no other, so that orders in
+// a row leave room for the one that must come.
+func TestReplaceOneByOne(t *testing.T) {
+	c := newCore(t, eventlog.NewMemory(actorstest.Options(nil)), keys.NewSeeded([32]byte{1}), ca.TypeECDSAP256)
+	b := c.mustStart(t)
+	if err := b.authority.Replace(t.Context(), "the key may be known"); err != nil {
+		t.Fatal(err)
+	}
+	for range 9 {
+		err := b.authority.Replace(t.Context(), "again")
+		if !errors.Is(err, actors.ErrWaiting) || !strings.Contains(err.Error(), "gatehouse ca announced") {
+			t.Fatalf("replaced though one waits: %v", err)
+		}
+	}
+	c.settings.Type = ca.TypeRSA2048 // what must be made has room
+	c.clock.Advance(time.Minute)
+	if list := b.authority.Describe().Authorities; len(list) != 3 || list[2].Type != ca.TypeRSA2048 {
+		t.Fatalf("authorities %+v", list)
+	}
+	if err := b.authority.Announced(t.Context(), "admin"); err != nil {
+		t.Fatal(err)
+	}
+	c.clock.Advance(11 * time.Minute)
+	if err := b.authority.Replace(t.Context(), "the next"); err != nil {
+		t.Errorf("when it issues: %v", err)
+	}
+}

@@ -305,8 +305,13 @@ var ErrCustom = errors.New("the authority is the operator's own")
 // ErrTimeUnknown is wrapped by what waits until the time is known.
 var ErrTimeUnknown = errors.New("the time is not known")
 
+// ErrWaiting is wrapped by an order for a successor where one waits to issue.
+var ErrWaiting = errors.New("a new authority waits to issue")
+
 // Replace makes a managed authority now, which follows the one in use by plan: published
 // at once, it issues when devices have had time to hear of it. The reason goes on record.
+// While one waits to issue there is no other: as many as there may be at the same time are
+// soon made, and then none could be until the oldest has ended.
 func (a *Authority) Replace(ctx context.Context, reason string) error {
 	a.turn.Lock()
 	defer a.turn.Unlock()
@@ -315,6 +320,9 @@ func (a *Authority) Replace(ctx context.Context, reason string) error {
 		return fmt.Errorf("%w: it is replaced by changing what its URIs name", ErrCustom)
 	case !a.cfg.System.clock.known(): // its dates would be nobody knows when
 		return fmt.Errorf("%w: a new authority would begin and end nobody knows when", ErrTimeUnknown)
+	}
+	if waiting, from, ok := a.state().Waiting(a.now()); ok {
+		return fmt.Errorf("%w: %s, from %s on, or sooner by `gatehouse ca announced`", ErrWaiting, waiting.ID, from.UTC().Format(time.RFC3339))
 	}
 	if err := a.create(ctx, reason); err != nil {
 		return err

@@ -130,6 +130,17 @@ func (s State) Issuer(now time.Time) (Standing, bool) {
 	return valid[0], true
 }
 
+// Waiting returns the newest authority if it is a managed one that will issue, and when it
+// will, unless it may already. False: nothing waits.
+func (s State) Waiting(now time.Time) (newest Standing, from time.Time, ok bool) {
+	if len(s.Authorities) == 0 {
+		return Standing{}, time.Time{}, false
+	}
+	newest = s.Authorities[len(s.Authorities)-1]
+	from = s.issuesFrom(newest)
+	return newest, from, !newest.Custom && !newest.Unusable && newest.Type == s.Settings.Type && now.Before(from)
+}
+
 // issuesFrom is when a was published long enough to issue.
 func (s State) issuesFrom(a Standing) time.Time {
 	switch {

@@ -86,7 +86,7 @@ to others. It is published at once beside the former, in ca.pem and to the cloud
 issues ten minutes later, but not before the cloud has it or an operator says that devices
 do (` + "`gatehouse ca announced`" + `), or else after a week. The former stays trusted until the last
 certificate that it signed has ended. Devices that have not learnt of the new one by the
-time it issues cannot connect.`,
+time it issues cannot connect. While a new one waits to issue, no other is made.`,
 		Example: example("gatehouse ca replace --reason 'the key may be known' --yes --dir ./gh"),
 		Args:    cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {

@@ -168,6 +168,7 @@ func refusal(err error) error {
 		{actors.ErrUnknownSubscriber, "`gatehouse cert list` shows who subscribes; a component's certificate is issued with `gatehouse cert issue`"},
 		{actors.ErrNoComponent, "`gatehouse cert list` shows those there are"},
 		{actors.ErrCustom, "change what certificateAuthority.certificateUri and privateKeyUri name; the file's change is noticed"},
+		{actors.ErrWaiting, "when devices have it, say so, and replace it when it issues; see `gatehouse ca show`"},
 		{actors.ErrTimeUnknown, "it is known when the machine's clock is synchronised (NTP), or the cloud answers twice; see `gatehouse status`"},
 		{actors.ErrSubscriber, "`gatehouse ca rotate NAME` issues its certificate anew"},
 		{ca.ErrCSR, "make one with: openssl req -new -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout NAME.key -subj /CN=NAME -out NAME.csr"},
