@@ -296,3 +296,45 @@ func TestReplaceOneByOne(t *testing.T) {
 		t.Errorf("when it issues: %v", err)
 	}
 }
+
+// TestRejectionEnds: what says on record that an authority cannot be used is followed by
+// what says that it can, the same or another; the next rejection is on record again.
+func TestRejectionEnds(t *testing.T) {
+	memory := eventlog.NewMemory(actorstest.Options(nil))
+	c := newCore(t, memory, keys.NewSeeded([32]byte{1}), ca.TypeECDSAP256)
+	o := newOperator(t)
+	c.config.Custom, c.settings.Custom = o, keys.URIs{Certificate: "file:///a", PrivateKey: "file:///b"}
+	b := c.mustStart(t)
+	stored := func() string {
+		t.Helper()
+		v, err := actors.StoredAuthorities(memory.Read(t.Context(), messages.StreamCA, 1), c.settings, c.clock.Wall(), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return v.Describe().Refused
+	}
+	good := o.opened
+	for i, next := range []*keys.Opened{good, newOperator(t).opened} {
+		o.err = errors.New("it is not there")
+		c.clock.Advance(2 * time.Minute)
+		if live := b.authority.Describe().Refused; live != "it is not there" || stored() != live {
+			t.Errorf("refused %q, after a stop %q", live, stored())
+		}
+		o.err, o.opened = nil, next
+		c.clock.Advance(2 * time.Minute)
+		before := c.kinds(t)
+		if live := b.authority.Describe().Refused; live != "" || stored() != "" {
+			t.Errorf("when it is there: refused %q, after a stop %q", live, stored())
+		}
+		if n := strings.Count(before, "AuthorityRejected"); n != i+1 {
+			t.Errorf("%d rejections on record, want %d", n, i+1)
+		}
+		if n := strings.Count(before, "AuthorityImported"); n != i+2 {
+			t.Errorf("%d imports on record, want %d", n, i+2)
+		}
+		c.clock.Advance(5 * time.Minute)
+		if got := c.kinds(t); strings.Count(got, "Authority") != strings.Count(before, "Authority") {
+			t.Errorf("on record, though nothing changed: %s", strings.TrimPrefix(got, before))
+		}
+	}
+}

@@ -78,7 +78,7 @@ func (a *Authority) takeCustom(ctx context.Context) error {
 	}
 	opened, err := a.cfg.Custom.Open(ctx, uris)
 	if err == nil {
-		if opened == a.opened {
+		if opened == a.opened && a.book.Load().Rejected == (ca.Rejection{}) {
 			a.refused = ""
 			return nil
 		}

@@ -30,7 +30,7 @@ type Book struct {
 	Holders     []Holder    // oldest first
 	Components  []Component // certificates that make their holder internal, oldest first
 	Sources     []Source    // of host addresses, in the order in which they were first heard
-	Rejected    Rejection   // the last custom authority that could not be used
+	Rejected    Rejection   // the custom authority that could not be used since the newest is in use
 }
 
 // Entry is an authority. Times are trust milliseconds.
@@ -134,6 +134,7 @@ func (b Book) withAuthority(a Entry, at messages.Instant) Book {
 		b.Past = slices.Delete(slices.Clone(b.Past), i, i+1)
 	}
 	b.Authorities = append(slices.Clip(b.Authorities), a)
+	b.Rejected = Rejection{} // a custom one is in use now, or none is configured
 	return b
 }
 

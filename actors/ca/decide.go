@@ -88,7 +88,10 @@ func (b Book) checkImported(e *messages.AuthorityImported) error {
 	if err := checkTexts(e.CertificateUri, e.PrivateKeyUri); err != nil {
 		return err
 	}
-	return b.checkNewest(a.ID(), e.Chain)
+	if err := b.checkNewest(a.ID(), e.Chain); !errors.Is(err, errKnown) || b.Rejected == (Rejection{}) {
+		return err
+	}
+	return nil // it can be used again
 }
 
 // checkNewest says whether the authority may become the newest.
