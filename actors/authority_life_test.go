@@ -457,7 +457,7 @@ func TestAuthorityIsUploaded(t *testing.T) {
 	if len(u.tries) != 0 {
 		t.Error("uploaded again though nothing changed")
 	}
-	c.settings.Type = ca.TypeRSA2048
+	c.change(func(s *actors.AuthoritySettings) { s.Type = ca.TypeRSA2048 })
 	c.clock.Advance(time.Minute)
 	if pem := next(); strings.Count(string(pem), "BEGIN") != 2 {
 		t.Errorf("uploaded %s", pem)
@@ -495,7 +495,7 @@ func TestUploadIsSuperseded(t *testing.T) {
 		t.Errorf("uploaded %s", first)
 	}
 	c.clock.Advance(time.Hour) // looks that find nothing new
-	c.settings.Type = ca.TypeRSA2048
+	c.change(func(s *actors.AuthoritySettings) { s.Type = ca.TypeRSA2048 })
 	c.clock.Advance(time.Minute)
 	if second := <-u; string(second) != string(b.PEM()) || strings.Count(string(second), "BEGIN") != 2 {
 		t.Errorf("uploaded %s", second)

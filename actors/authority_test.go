@@ -15,6 +15,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -34,8 +35,17 @@ type core struct {
 	log      *actorstest.Log
 	views    *projections.Views
 	sys      *actors.System
-	settings actors.AuthoritySettings // changed by the test between two passes
+	settings actors.AuthoritySettings // changed by the test between two passes, or by change
 	config   actors.AuthorityConfig
+
+	mu sync.Mutex // held by change, and while a pass reads settings
+}
+
+// change changes the settings while a pass may be under way, as one is after an upload.
+func (c *core) change(change func(*actors.AuthoritySettings)) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	change(&c.settings)
 }
 
 var noonUTC = time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC)
@@ -64,7 +74,11 @@ func newCoreAt(t *testing.T, clock *actorstest.Clock, memory *eventlog.Memory, s
 	c.sys = sys
 	c.settings = actors.AuthoritySettings{Type: caType, ServerValidity: 7 * 24 * time.Hour, ClientValidity: 24 * time.Hour}
 	c.config = actors.AuthorityConfig{
-		System: sys, Keys: store, Clock: c.clock, Settings: func() actors.AuthoritySettings { return c.settings },
+		System: sys, Keys: store, Clock: c.clock, Settings: func() actors.AuthoritySettings {
+			c.mu.Lock()
+			defer c.mu.Unlock()
+			return c.settings
+		},
 	}
 	return c
 }

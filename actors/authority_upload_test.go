@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/gatehouse-edge/gatehouse/actors"
 	"github.com/gatehouse-edge/gatehouse/actors/actorstest"
 	"github.com/gatehouse-edge/gatehouse/actors/ca"
 	"github.com/gatehouse-edge/gatehouse/actors/keys"
@@ -53,7 +54,7 @@ func TestUploadIsGivenUp(t *testing.T) {
 	first := string(<-w.begun)
 	eventually(t, "the upload is on record", func() bool { return b.authority.Describe().Authorities[0].Uploaded })
 	for _, uris := range []keys.URIs{{Certificate: "file:///c", PrivateKey: "file:///k"}, {}} { // there and back
-		c.settings.Custom = uris
+		c.change(func(s *actors.AuthoritySettings) { s.Custom = uris })
 		c.clock.Advance(time.Minute)
 		if pem := string(<-w.begun); len(pem) <= len(first) {
 			t.Errorf("uploaded %s", pem)
@@ -83,7 +84,7 @@ func TestEachUploadIsRecorded(t *testing.T) {
 	c := newCore(t, eventlog.NewMemory(actorstest.Options(nil)), keys.NewSeeded([32]byte{1}), ca.TypeECDSAP256)
 	c.config.Uploader = picky{}
 	b := c.mustStart(t)
-	c.settings.Type = ca.TypeRSA2048
+	c.change(func(s *actors.AuthoritySettings) { s.Type = ca.TypeRSA2048 })
 	c.clock.Advance(time.Minute)
 	eventually(t, "the successor's upload is on record", func() bool {
 		list := b.authority.Describe().Authorities
