@@ -59,9 +59,7 @@ func TestNobodyIsDisconnected(t *testing.T) {
 	s.rotate(9, 10)
 
 	count := f.land()
-	if n := f.d.mqtt.Connected(); n != fleetSize {
-		t.Errorf("%d are connected, want %d", n, fleetSize)
-	}
+	eventually(t, "the visitors have gone and the fleet has not", func() bool { return f.d.mqtt.Connected() == fleetSize })
 	s.onRecord()
 	handshakes := int64(0)
 	for _, p := range probers {
