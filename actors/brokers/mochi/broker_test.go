@@ -316,7 +316,7 @@ func TestServerCertificateIsSwappedLive(t *testing.T) {
 func TestHalfOpenConnections(t *testing.T) {
 	w := start(t, func(c *mochi.Config) {
 		c.Limits.Handshakes = 2
-		c.Limits.ConnectTimeout = 300 * time.Millisecond
+		c.Limits.ConnectTimeout = 2 * time.Second // long enough that the first two are still there when the third comes
 	})
 	dial := func() net.Conn {
 		conn, err := net.Dial("tcp", w.broker.Addr().String())
