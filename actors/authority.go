@@ -89,7 +89,6 @@ type Authority struct {
 	signers   map[messages.CertificateID]crypto.Signer
 	silent    map[messages.CertificateID]silence // whose keys did not sign when they were asked last
 	keysOf    *ca.Book                           // for which the keys in signers were taken
-	opening   bool                               // they are being taken
 	opened    *keys.Opened                       // the custom authority in use, as it was opened
 	refused   string                             // why another is not, as it was told last
 	published map[messages.CertificateID]bool
@@ -216,9 +215,7 @@ func (a *Authority) takeKeys() error {
 	if book == a.keysOf {
 		return nil
 	}
-	a.opening = true
-	issuer, _ := a.state().Issuer(a.now())
-	a.opening = false
+	issuer, _ := a.stateIf(func(messages.CertificateID) bool { return false }).Issuer(a.now()) // as if all were at hand
 	for i, entry := range book.Authorities {
 		if entry.Custom || a.signers[entry.ID] != nil {
 			continue
@@ -243,8 +240,12 @@ func (a *Authority) takeKeys() error {
 
 // state is what the plan follows from.
 func (a *Authority) state() ca.State {
+	return a.stateIf(func(id messages.CertificateID) bool { return a.signers[id] == nil })
+}
+
+func (a *Authority) stateIf(unusable func(messages.CertificateID) bool) ca.State {
 	book := a.book.Load()
-	return book.State(a.planSettings(a.cfg.Settings(), book), a.subscriptions(), func(id messages.CertificateID) bool { return !a.opening && a.signers[id] == nil })
+	return book.State(a.planSettings(a.cfg.Settings(), book), a.subscriptions(), unusable)
 }
 
 func (a *Authority) planSettings(s AuthoritySettings, book *ca.Book) ca.Settings {
@@ -331,7 +332,7 @@ func (a *Authority) next(leftOut func(ca.Step) bool) (ca.Step, bool) {
 		due = append(due, a.demanded(issuer.ID, due)...)
 	}
 	for _, step := range due {
-		if !leftOut(step) && step.Do != ca.UploadAuthority { // see upload
+		if !leftOut(step) {
 			return step, true
 		}
 	}

@@ -211,7 +211,7 @@ func (v AuthorityView) Describe() AuthorityStatus {
 			Announced: v.state.Authorities[i].Acknowledged, Uploaded: entry.UploadedMs != 0, KeyMissing: v.sight.unusable[entry.ID],
 		}
 		if c, err := x509.ParseCertificate(entry.Chain[0]); err == nil { // the decider took no other
-			info.Subject, info.Serial, info.Key = c.Subject.String(), serialText(c), keyText(c.PublicKey)
+			info.Subject, info.Serial, info.Key = c.Subject.String(), ca.SerialText(c), keyText(c.PublicKey)
 		}
 		if top, err := x509.ParseCertificate(entry.Chain[len(entry.Chain)-1]); err == nil && len(entry.Chain) > 1 {
 			info.Root = top.Subject.String()
@@ -314,7 +314,7 @@ func (h *Held) Leaf() *x509.Certificate { return h.current.Leaf() }
 func (h *Held) Describe() map[string]string {
 	leaf := h.current.Leaf()
 	return map[string]string{
-		"serial": fmt.Sprintf("%040x", leaf.SerialNumber), "notAfter": leaf.NotAfter.UTC().Format(time.RFC3339),
+		"serial": ca.SerialText(leaf), "notAfter": leaf.NotAfter.UTC().Format(time.RFC3339),
 		"renewal": ca.RenewAt(leaf.NotBefore, leaf.NotAfter).UTC().Format(time.RFC3339),
 	}
 }

@@ -141,7 +141,7 @@ func (a *Authority) refuse(ctx context.Context, uris keys.URIs, err error) {
 	}
 }
 
-const reasonBytes = 500 // as ca has it
+const reasonBytes = ca.TextBytesMax
 
 func (a *Authority) customError() error {
 	if a.refused == "" {
@@ -320,7 +320,7 @@ func (a *Authority) IssueComponent(ctx context.Context, name messages.ComponentN
 	if err != nil {
 		return Issued{}, fmt.Errorf("issue a certificate for component %s: %w", name, err)
 	}
-	issued := Issued{Certificate: leaf.Raw, Chain: authority.Chain(), Serial: serialText(leaf), NotAfter: leaf.NotAfter}
+	issued := Issued{Certificate: leaf.Raw, Chain: authority.Chain(), Serial: ca.SerialText(leaf), NotAfter: leaf.NotAfter}
 	return issued, a.note(ctx, &messages.CertificateDelivered{Subscriber: string(name), Serial: issued.Serial})
 }
 
@@ -370,8 +370,6 @@ func (a *Authority) component(leaf *x509.Certificate) (messages.ComponentName, b
 	name, err := messages.ParseComponentName(common)
 	return name, err == nil
 }
-
-func serialText(c *x509.Certificate) string { return fmt.Sprintf("%040x", c.SerialNumber) }
 
 // withdrawn reports whether an operator took back what the certificate der makes its holder.
 func (a *Authority) withdrawn(name string, der []byte) bool {

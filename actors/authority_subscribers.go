@@ -32,8 +32,6 @@ type Subscribe struct {
 // number, when the chain or the bundle has changed, and every minute until it is
 // acknowledged.
 type Delivery struct {
-	Subscriber  string
-	Usage       ca.Usage
 	Serial      string // as the log holds it
 	Certificate []byte // DER
 	NotAfter    time.Time
@@ -194,10 +192,13 @@ func (a *Authority) demanded(issuer messages.CertificateID, due []ca.Step) []ca.
 	var steps []ca.Step
 	for _, s := range a.all() {
 		reason := s.demand.Load()
+		if reason == nil {
+			continue
+		}
 		planned := slices.ContainsFunc(due, func(d ca.Step) bool {
 			return d.Do == ca.IssueCertificate && d.Subscriber == s.of.name && d.Usage == s.of.usage
 		})
-		if reason != nil && !planned {
+		if !planned {
 			steps = append(steps, ca.Step{Do: ca.IssueCertificate, Authority: issuer, Subscriber: s.of.name, Usage: s.of.usage, Reason: *reason})
 		}
 	}
@@ -213,7 +214,7 @@ func (a *Authority) hand(s *subscriber) {
 	}
 	h.handed, h.chain, h.bundle = a.now(), entry.Chain, a.bundle
 	d := Delivery{
-		Subscriber: s.of.name, Usage: s.of.usage, Serial: serialText(h.leaf), Certificate: h.leaf.Raw, NotAfter: h.leaf.NotAfter, Chain: entry.Chain, Key: h.key, Bundle: a.bundle,
+		Serial: ca.SerialText(h.leaf), Certificate: h.leaf.Raw, NotAfter: h.leaf.NotAfter, Chain: entry.Chain, Key: h.key, Bundle: a.bundle,
 		Acknowledge: func() { a.acknowledge(s, h) },
 	}
 	s.deliver(d)
@@ -243,7 +244,7 @@ func (a *Authority) acknowledge(s *subscriber, h *holding) {
 	}
 	ctx, cancel := context.WithTimeout(a.ctx, authorityRetry)
 	defer cancel()
-	if err := a.note(ctx, &messages.CertificateDelivered{Subscriber: s.of.name, Serial: serialText(h.leaf)}); err != nil {
+	if err := a.note(ctx, &messages.CertificateDelivered{Subscriber: s.of.name, Serial: ca.SerialText(h.leaf)}); err != nil {
 		a.cfg.Logger.Warn("delivery of a certificate is not recorded; it is handed over again", "subscriber", s.of.name, "error", err)
 		return
 	}

@@ -40,7 +40,7 @@ type Entry struct {
 	Type                             string   // of a managed one; "" for a custom one
 	Custom                           bool
 	Reason                           string // why a managed one was made
-	CertificateURI, PrivateKeyURI    string // of a custom one, without PIN
+	CertificateURI                   string // of a custom one, without PIN
 	NotBeforeMs, NotAfterMs          int64
 	SinceMs, UploadedMs, AnnouncedMs int64
 	SignedUntilMs                    int64 // when the last certificate it has signed ends
@@ -90,7 +90,7 @@ func Evolve(b Book, e messages.Event, at messages.Instant) Book {
 	case *messages.AuthorityCreated:
 		return b.withAuthority(Entry{Chain: [][]byte{e.Der}, Type: e.CaType, Reason: e.Reason}, at)
 	case *messages.AuthorityImported:
-		return b.withAuthority(Entry{Chain: e.Chain, Custom: true, CertificateURI: e.CertificateUri, PrivateKeyURI: e.PrivateKeyUri}, at)
+		return b.withAuthority(Entry{Chain: e.Chain, Custom: true, CertificateURI: e.CertificateUri}, at)
 	case *messages.AuthorityUploaded:
 		return b.changed(messages.CertificateID(e.AuthorityId), func(a *Entry) { a.UploadedMs = at.TrustMs })
 	case *messages.AuthorityAnnounced:
@@ -366,7 +366,7 @@ func (b Book) State(s Settings, subscriptions []Subscription, unusable func(mess
 		state.Authorities = append(state.Authorities, Standing{
 			ID: a.ID, Type: a.Type, Custom: a.Custom, Unusable: unusable(a.ID),
 			NotBefore: time.UnixMilli(a.NotBeforeMs), NotAfter: time.UnixMilli(a.NotAfterMs), Since: time.UnixMilli(a.SinceMs),
-			Acknowledged: known, AcknowledgedAt: time.UnixMilli(at), Uploaded: a.UploadedMs != 0, SignedUntil: time.UnixMilli(a.SignedUntilMs),
+			Acknowledged: known, AcknowledgedAt: time.UnixMilli(at), SignedUntil: time.UnixMilli(a.SignedUntilMs),
 		})
 	}
 	return state

@@ -14,8 +14,8 @@ import (
 // errKnown says that an event would change nothing.
 var errKnown = errors.New("known already")
 
-// textBytesMax bounds each text of an event.
-const textBytesMax = 500
+// TextBytesMax bounds each text of an event.
+const TextBytesMax = 500
 
 // Decide takes a fact about authorities and certificates into the log if it fits what is
 // there: nothing is issued that was not ordered, nothing delivered that was not issued, no
@@ -171,7 +171,7 @@ func (b Book) checkIssued(e *messages.CertificateIssued) error {
 		return err
 	}
 	order := b.Holders[i].Ordered
-	if fmt.Sprintf("%040x", c.SerialNumber) != e.Serial || c.Subject.CommonName != e.Subscriber || string(order.Authority) != e.AuthorityId ||
+	if SerialText(c) != e.Serial || c.Subject.CommonName != e.Subscriber || string(order.Authority) != e.AuthorityId ||
 		c.NotBefore.UnixMilli() != order.NotBeforeMs || c.NotAfter.UnixMilli() != order.NotAfterMs {
 		return fmt.Errorf("certificate %s is not the one that was ordered", e.Serial)
 	}
@@ -222,8 +222,8 @@ func (b Book) checkAddresses(e *messages.HostAddressesChanged) error {
 
 func checkTexts(texts ...string) error {
 	for _, text := range texts {
-		if len(text) > textBytesMax {
-			return fmt.Errorf("%.80q…: %d bytes, want at most %d", text, len(text), textBytesMax)
+		if len(text) > TextBytesMax {
+			return fmt.Errorf("%.80q…: %d bytes, want at most %d", text, len(text), TextBytesMax)
 		}
 	}
 	return nil

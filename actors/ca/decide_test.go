@@ -114,7 +114,7 @@ func TestStepsComeInOrder(t *testing.T) {
 // What does not fit the order, or has no bound, is not taken.
 func TestUnfitEventsAreRefused(t *testing.T) {
 	s := newStory(t, Server)
-	long := strings.Repeat("x", textBytesMax+1)
+	long := strings.Repeat("x", TextBytesMax+1)
 	var ordered, created Book
 	created = Evolve(created, s.created, instant(noon))
 	ordered = Evolve(created, s.ordered, instant(noon))
@@ -335,7 +335,7 @@ func TestTheFormerAuthorityComesBack(t *testing.T) {
 
 // What Storable keeps of a list, however long it and its addresses are, a Book takes.
 func TestStorableAddressesAreTaken(t *testing.T) {
-	short, long := make([]string, addressesMax), strings.Repeat("x", textBytesMax+1)
+	short, long := make([]string, addressesMax), strings.Repeat("x", TextBytesMax+1)
 	for i := range short {
 		short[i] = fmt.Sprint("h", i)
 	}
@@ -449,7 +449,7 @@ func TestComponentIsWithdrawn(t *testing.T) {
 		{s.issued, "taken", true},
 		{&messages.ComponentWithdrawn{Component: "another"}, "known", true},
 		{&messages.ComponentWithdrawn{Component: "two words"}, "component name", true},
-		{&messages.ComponentWithdrawn{Component: "b", Reason: strings.Repeat("x", textBytesMax+1)}, "at most", true},
+		{&messages.ComponentWithdrawn{Component: "b", Reason: strings.Repeat("x", TextBytesMax+1)}, "at most", true},
 		{take, "taken", false},
 		{take, "known", false},
 		{s.delivered, "taken", false},

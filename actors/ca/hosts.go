@@ -84,11 +84,11 @@ func ParseHosts(texts []string) (hosts []Host, rejected []error) {
 // why the others are left out: a list that is too long must not keep all of its addresses
 // out of the certificates.
 func Storable(addresses []string) (kept []string, left []error) {
-	long := func(address string) bool { return len(address) > textBytesMax }
+	long := func(address string) bool { return len(address) > TextBytesMax }
 	kept = addresses
 	if i := slices.IndexFunc(addresses, long); i >= 0 {
 		kept = slices.DeleteFunc(slices.Clone(addresses), long)
-		left = append(left, fmt.Errorf("host %.80q… (%d of the kind): %d bytes, want at most %d", addresses[i], len(addresses)-len(kept), len(addresses[i]), textBytesMax))
+		left = append(left, fmt.Errorf("host %.80q… (%d of the kind): %d bytes, want at most %d", addresses[i], len(addresses)-len(kept), len(addresses[i]), TextBytesMax))
 	}
 	if len(kept) > addressesMax {
 		left = append(left, fmt.Errorf("host %.80q, and what follows it: %d addresses of one source, at most %d are taken; shorten the list", kept[addressesMax], len(kept), addressesMax))

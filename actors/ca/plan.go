@@ -45,7 +45,6 @@ type Standing struct {
 	Since          time.Time // when it was created or imported
 	Acknowledged   bool      // everybody who must trust it has it: uploaded, or an operator says so …
 	AcknowledgedAt time.Time // … since then; zero: since it is there
-	Uploaded       bool      // the cloud has it
 	SignedUntil    time.Time // when the last certificate that it signed ends
 	Unusable       bool      // its key is not at hand, so that it cannot issue
 }
@@ -68,14 +67,13 @@ type Settings struct {
 	RotationDisabled  bool   // certificates.disableCertificateRotation
 	Hosts             []Host // names and addresses in force
 	CloudConfigured   bool   // authorities are uploaded
-	LeafValidityMax   time.Duration
-	AuthoritiesFrozen bool // no new authority now, such as while the trusted time is uncertain
+	AuthoritiesFrozen bool   // no new authority now, such as while the trusted time is uncertain
 }
 
 // Step is one thing that is due.
 type Step struct {
 	Do         Action
-	Authority  messages.CertificateID // upload, retire: which; issue: by which
+	Authority  messages.CertificateID // retire: which; issue: by which
 	Subscriber string                 // issue: to whom
 	Usage      Usage                  // issue: for what
 	Reason     string                 // as the log holds it
@@ -87,7 +85,6 @@ type Action uint8
 // The actions, in the order in which they are done when several are due.
 const (
 	CreateAuthority  Action = iota + 1 // make a managed authority of the configured type
-	UploadAuthority                    // tell the cloud
 	IssueCertificate                   // order a certificate for a subscriber
 	RetireAuthority                    // nothing it signed is valid any more
 )
@@ -169,7 +166,7 @@ func (p *plan) at(moment time.Time) {
 
 func (p *plan) add(step Step) { p.due = append(p.due, step) }
 
-// authorities plans new ones and uploads.
+// authorities plans new ones. They are uploaded by what the book says, beside the plan.
 func (p *plan) authorities() {
 	if reason := p.newAuthority(); reason != "" && !p.Settings.AuthoritiesFrozen {
 		p.add(Step{Do: CreateAuthority, Reason: reason})
@@ -177,9 +174,6 @@ func (p *plan) authorities() {
 	for _, a := range p.Authorities {
 		p.at(p.issuesFrom(a))
 		p.at(a.NotAfter)
-		if p.Settings.CloudConfigured && !a.Uploaded && p.now.Before(a.NotAfter) {
-			p.add(Step{Do: UploadAuthority, Authority: a.ID, Reason: "not known to the cloud"})
-		}
 	}
 }
 
@@ -268,11 +262,7 @@ func (p *plan) retirements() {
 
 // lastSigned is when the last certificate that authority i can have signed ends.
 func (p *plan) lastSigned(i int) time.Time {
-	validity := p.Settings.LeafValidityMax
-	if validity <= 0 {
-		validity = ValidityMax
-	}
-	return latest(p.issuesFrom(p.Authorities[i+1]).Add(validity), p.Authorities[i].SignedUntil)
+	return latest(p.issuesFrom(p.Authorities[i+1]).Add(ValidityMax), p.Authorities[i].SignedUntil)
 }
 
 // sameHosts compares what certificates for a and b would hold.

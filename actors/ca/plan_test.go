@@ -53,7 +53,7 @@ func held(usage Usage, authority messages.CertificateID) Subscription {
 func show(due []Step) string {
 	var parts []string
 	for _, step := range due {
-		name := map[Action]string{CreateAuthority: "create", UploadAuthority: "upload", IssueCertificate: "issue", RetireAuthority: "retire"}[step.Do]
+		name := map[Action]string{CreateAuthority: "create", IssueCertificate: "issue", RetireAuthority: "retire"}[step.Do]
 		parts = append(parts, strings.TrimRight(fmt.Sprintf("%s %s%s", name, step.Subscriber, step.Authority), " ")+": "+step.Reason)
 	}
 	return strings.Join(parts, "; ")
@@ -87,7 +87,7 @@ func TestPlan(t *testing.T) {
 		{"rotation disabled: the first one still", State{Authorities: []Standing{first}, Subscriptions: []Subscription{{Subscriber: "b", Usage: Client}}}, noon,
 			"issue b1: first", first.NotAfter.Add(-90 * day), func(s *Settings) { s.RotationDisabled = true }},
 		{"all is well: look again at the renewal", State{Authorities: []Standing{first}, Subscriptions: []Subscription{held(Server, "1")}}, noon.Add(day), "", noon.Add(6 * day), nil},
-		{"a cloud that does not know it", State{Authorities: []Standing{first}}, noon, "upload 1: not known to the cloud", first.NotAfter.Add(-90 * day), func(s *Settings) { s.CloudConfigured = true }},
+		{"a cloud that does not know it", State{Authorities: []Standing{first}}, noon, "", first.NotAfter.Add(-90 * day), func(s *Settings) { s.CloudConfigured = true }},
 		{"new addresses: servers", State{Authorities: []Standing{first}, Subscriptions: []Subscription{held(Server, "1")}}, noon.Add(day), "issue b1: addresses changed", noon.Add(6 * day),
 			func(s *Settings) { s.Hosts = hosts(t, "10.0.0.1") }},
 		{"new addresses: not clients", State{Authorities: []Standing{first}, Subscriptions: []Subscription{held(Client, "1")}}, noon.Add(day), "", noon.Add(6 * day),
@@ -116,7 +116,7 @@ func TestPlan(t *testing.T) {
 			"retire 1: everything it signed has ended", second.NotAfter.Add(-90 * day), nil},
 		{"the old one ended: it goes at once", State{Authorities: []Standing{standing("1", noon, day), second}}, noon.Add(day), "retire 1: everything it signed has ended", second.Since.Add(announceMin), nil},
 		{"both at once, in order", State{Authorities: []Standing{rsa}, Subscriptions: []Subscription{{Subscriber: "c", Usage: Server}}}, noon,
-			"create: caType changed; upload 1: not known to the cloud; issue c1: first", first.NotAfter, func(s *Settings) { s.CloudConfigured = true }},
+			"create: caType changed; issue c1: first", first.NotAfter, func(s *Settings) { s.CloudConfigured = true }},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			c.state.Settings = settings
@@ -161,7 +161,7 @@ func TestNoStormAtTheAuthoritysEnd(t *testing.T) {
 // does a bounded amount of work (reliability spec C-I1, L5).
 func TestPlanKeepsEverythingValid(t *testing.T) {
 	for _, acknowledged := range []bool{true, false} {
-		s := State{Settings: Settings{Type: TypeECDSAP256, LeafValidityMax: 7 * 24 * time.Hour}, Subscriptions: []Subscription{{Subscriber: "b", Usage: Server}}}
+		s := State{Settings: Settings{Type: TypeECDSAP256}, Subscriptions: []Subscription{{Subscriber: "b", Usage: Server}}}
 		created, retired, steps := 0, 0, 0
 		for now := noon; now.Before(noon.AddDate(12, 0, 0)); steps++ {
 			if steps > 5000 {

@@ -39,8 +39,11 @@ type Prepared struct {
 	hash      crypto.Hash
 }
 
-// Serial is the certificate's serial number in lower-case hex, as the log holds it.
-func (p Prepared) Serial() string { return fmt.Sprintf("%040x", p.parsed.SerialNumber) }
+// SerialText is a certificate's serial number in lower-case hex, as the log holds it.
+func SerialText(c *x509.Certificate) string { return fmt.Sprintf("%040x", c.SerialNumber) }
+
+// Serial is the certificate's serial number, as the log holds it.
+func (p Prepared) Serial() string { return SerialText(p.parsed) }
 
 // NotBefore is when the certificate begins to be valid.
 func (p Prepared) NotBefore() time.Time { return p.parsed.NotBefore }
