@@ -304,26 +304,34 @@ func writeCertificates(file, text string) error {
 // mayWrite says whether certificates may be written there: in place of certificates, never
 // in place of a key. "" is standard output.
 func mayWrite(file string) error {
+	_, err := former(file)
+	return err
+}
+
+// former is the first certificate that stands in a file where certificates may be written,
+// in DER; nil: it is empty, or not there.
+func former(file string) ([]byte, error) {
 	if file == "" {
-		return nil
+		return nil, nil
 	}
 	info, err := os.Stat(file)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		if _, err := os.Stat(filepath.Dir(file)); err != nil {
-			return err
-		}
+		_, err := os.Stat(filepath.Dir(file))
+		return nil, err
 	case err != nil:
-		return err
+		return nil, err
 	case !info.Mode().IsRegular():
-		return fmt.Errorf("%s is not a file: name one", file)
-	case info.Size() > 0:
-		former, err := readFile(file, certificateMaxBytes)
-		if block, _ := pem.Decode(former); err != nil || block == nil || block.Type != "CERTIFICATE" || bytes.Contains(former, []byte("PRIVATE KEY")) {
-			return fmt.Errorf("%s holds something else than certificates, and is not overwritten: name another file", file)
-		}
+		return nil, fmt.Errorf("%s is not a file: name one", file)
+	case info.Size() == 0:
+		return nil, nil
 	}
-	return nil
+	text, err := readFile(file, certificateMaxBytes)
+	block, _ := pem.Decode(text)
+	if err != nil || block == nil || block.Type != "CERTIFICATE" || bytes.Contains(text, []byte("PRIVATE KEY")) {
+		return nil, fmt.Errorf("%s holds something else than certificates, and is not overwritten: name another file", file)
+	}
+	return block.Bytes, nil
 }
 
 func (a *app) caRotate(ctx context.Context, q daemon.RotateRequest) error {

@@ -74,21 +74,11 @@ func sameFile(a, b string) bool {
 // certificates of authorities, or one with those above it. So neither ca.pem becomes a
 // server's, nor the other way round.
 func mayReplace(file string, authorities bool) error {
-	if err := mayWrite(file); file == "" || err != nil {
+	der, err := former(file)
+	if der == nil || err != nil {
 		return err
 	}
-	former, err := readWatched(file)
-	if errors.Is(err, fs.ErrNotExist) || err == nil && len(former) == 0 {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	block, _ := pem.Decode(former)
-	if block == nil { // it has changed since
-		return fmt.Errorf("%s holds no certificate, and is not overwritten: name another file", file)
-	}
-	first, err := x509.ParseCertificate(block.Bytes)
+	first, err := x509.ParseCertificate(der)
 	if err != nil {
 		return fmt.Errorf("%s holds a damaged certificate, and is not overwritten: name another file, or remove it: %w", file, err)
 	}

@@ -145,9 +145,6 @@ const (
 	bundlePage      = 44 << 10
 )
 
-// errStarting says that there is no authority to ask yet.
-var errStarting = messages.Refuse(messages.RefusedNotReady, "starting")
-
 // operatorsReason checks what an operator gave as a reason, and makes it one for the log.
 func operatorsReason(text, otherwise string) (string, error) {
 	if text == "" {
@@ -182,9 +179,6 @@ func refusal(err error) error {
 
 func (d *Daemon) authorityReport(context.Context, struct{}) (AuthorityReport, error) {
 	a := d.authority.Load()
-	if a == nil {
-		return AuthorityReport{}, errStarting
-	}
 	return reportAuthority(a.View().Describe(), moment(d.trust.NowMs()), d.uploadReport()), nil
 }
 
@@ -227,9 +221,6 @@ func (d *Daemon) uploadReport() *UploadReport {
 
 func (d *Daemon) certificateList(_ context.Context, q CertificatesRequest) (Certificates, error) {
 	a := d.authority.Load()
-	if a == nil {
-		return Certificates{}, errStarting
-	}
 	return listCertificates(withdrawn(a.View().Describe(), d.views), moment(d.trust.NowMs()), d.uploadReport(), q)
 }
 
@@ -255,9 +246,6 @@ func listCertificates(s actors.AuthorityStatus, now time.Time, upload *UploadRep
 
 func (d *Daemon) bundle(_ context.Context, q BundleRequest) (Bundle, error) {
 	a := d.authority.Load()
-	if a == nil {
-		return Bundle{}, errStarting
-	}
 	return pageBundle(a.View(), q)
 }
 
@@ -308,9 +296,6 @@ func ExplainCertificate(ctx context.Context, log projections.StreamReader, q Exp
 // fails, is pending: it is tried again.
 func (d *Daemon) rotate(ctx context.Context, q RotateRequest) (Rotated, error) {
 	a := d.authority.Load()
-	if a == nil {
-		return Rotated{}, errStarting
-	}
 	reason, err := operatorsReason(q.Reason, "asked to rotate")
 	if err != nil {
 		return Rotated{}, err
@@ -348,9 +333,6 @@ func (d *Daemon) rotate(ctx context.Context, q RotateRequest) (Rotated, error) {
 
 func (d *Daemon) replaceAuthority(ctx context.Context, q ReplaceRequest) (AuthorityReport, error) {
 	a := d.authority.Load()
-	if a == nil {
-		return AuthorityReport{}, errStarting
-	}
 	reason, err := operatorsReason(q.Reason, "asked to replace it")
 	if err != nil {
 		return AuthorityReport{}, err
@@ -363,9 +345,6 @@ func (d *Daemon) replaceAuthority(ctx context.Context, q ReplaceRequest) (Author
 
 func (d *Daemon) announced(ctx context.Context, q AnnouncedRequest) (AuthorityReport, error) {
 	a := d.authority.Load()
-	if a == nil {
-		return AuthorityReport{}, errStarting
-	}
 	by, err := operatorsReason(q.By, "an administrator")
 	if err != nil {
 		return AuthorityReport{}, err
@@ -381,9 +360,6 @@ func (d *Daemon) announced(ctx context.Context, q AnnouncedRequest) (AuthorityRe
 
 func (d *Daemon) issueComponent(ctx context.Context, q IssueRequest) (IssuedCertificate, error) {
 	a := d.authority.Load()
-	if a == nil {
-		return IssuedCertificate{}, errStarting
-	}
 	name, err := messages.ParseComponentName(q.Name)
 	if err != nil {
 		return IssuedCertificate{}, messages.Refuse(messages.RefusedInvalidArguments, "%v", err)

@@ -32,9 +32,6 @@ type Revoked struct {
 // before: it would have another at once, for the same key.
 func (d *Daemon) revokeComponent(ctx context.Context, q RevokeRequest) (Revoked, error) {
 	a := d.authority.Load()
-	if a == nil {
-		return Revoked{}, errStarting
-	}
 	name, err := messages.ParseComponentName(q.Name)
 	if err != nil {
 		return Revoked{}, messages.Refuse(messages.RefusedInvalidArguments, "%v", err)
