@@ -142,8 +142,7 @@ func (s *Shadow) Get(name string, payload []byte, now time.Time) ([]byte, *Error
 		return nil, r.refuse(404, "No shadow exists with name: '"+name+"'")
 	}
 	state, metadata := s.state(), s.metadata()
-	state.Delta, metadata.Delta = s.delta()
-	metadata.Delta = nil // it is desired's
+	state.Delta, _ = s.delta() // its metadata is desired's
 	return encode(answer{State: state, Metadata: metadata, Version: s.Version, Time: now.Unix(), Token: r.token}), nil
 }
 
