@@ -15,8 +15,8 @@ import (
 	"github.com/gatehouse-edge/gatehouse/messages"
 )
 
-// authorityBytesMax bounds a certificate, in PEM.
-const authorityBytesMax = 16 << 10
+// authorityBytesMax bounds a certificate in PEM: 16 KiB of DER, as whoever imports one allows.
+const authorityBytesMax = 24 << 10
 
 // authoritiesMax bounds how many are published at a time, while one follows the other.
 const authoritiesMax = 8

@@ -1,10 +1,15 @@
 package cloudsync
 
 import (
+	"crypto/ed25519"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/asn1"
 	"encoding/json"
 	"encoding/pem"
 	"errors"
 	"io"
+	"math/big"
 	"net/http"
 	"strings"
 	"testing"
@@ -41,6 +46,25 @@ func TestPutSendsOneCertificate(t *testing.T) {
 	}
 	if got.Core != "core-1" || len(got.Certificates) != 1 || got.Certificates[0] != string(ca) {
 		t.Errorf("sent %+v", got)
+	}
+}
+
+// What can be an authority here can be published: 16 KiB of DER, which are 22 KiB of PEM.
+func TestPutSendsTheLargestCertificate(t *testing.T) {
+	e := newEndpoint(t, func(w http.ResponseWriter, _ *http.Request) { w.Header().Set("x-amzn-RequestId", "1") }, nil)
+	public, private, err := ed25519.GenerateKey(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	der, err := x509.CreateCertificate(nil, &x509.Certificate{
+		SerialNumber: big.NewInt(1), IsCA: true, BasicConstraintsValid: true,
+		ExtraExtensions: []pkix.Extension{{Id: asn1.ObjectIdentifier{1, 2, 3}, Value: make([]byte, 16<<10-400)}},
+	}, &x509.Certificate{}, public, private)
+	if err != nil || len(der) < 16<<10-300 || len(der) > 16<<10 {
+		t.Fatal(len(der), err)
+	}
+	if err := authoritiesOf(t, e.cfg).Put(t.Context(), encodeCertificate(der)); err != nil {
+		t.Error(err)
 	}
 }
 
