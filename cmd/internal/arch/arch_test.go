@@ -2,6 +2,7 @@ package arch
 
 import (
 	"os"
+	"os/exec"
 	"slices"
 	"strings"
 	"testing"
@@ -28,6 +29,7 @@ var rules = []rule{
 	{"homes", perFile(checkHomes)},
 	{"pure", perFile(checkPure)},
 	{"clock", perFile(checkClock)},
+	{"signing", perFile(checkSigning)},
 	{"shell", perFile(checkShell)},
 	{"docs", perFile(checkDocs)},
 	{"package comments", checkPackageComments},
@@ -71,4 +73,25 @@ func TestTopLevel(t *testing.T) {
 		t.Fatal(err)
 	}
 	checkTopLevel(names, strings.Fields(string(ignore)), func(at, what, reason string) { t.Errorf("%s %s: %s", at, what, reason) })
+}
+
+// TestNoCgo: the daemon builds without a C compiler, and what it does with memory is Go's
+// to check. The standard library has its own replacements.
+func TestNoCgo(t *testing.T) {
+	list := func(pkg string) string {
+		out, err := exec.CommandContext(t.Context(), "go", "list", "-deps", "-f", "{{.ImportPath}} {{if and .CgoFiles (not .Standard)}}cgo{{end}}", pkg).CombinedOutput()
+		if err != nil {
+			t.Fatalf("go list: %v\n%s", err, out)
+		}
+		return string(out)
+	}
+	deps := list(root + "/cmd/gatehouse")
+	if !strings.Contains(deps, "dgraph-io/badger") {
+		t.Fatalf("not the program's packages:\n%s", deps)
+	}
+	for line := range strings.Lines(deps) {
+		if pkg, cgo := strings.CutSuffix(strings.TrimSpace(line), " cgo"); cgo {
+			t.Errorf("%s needs cgo: put it behind a program of its own, as cmd/gatehouse-pkcs11 is", pkg)
+		}
+	}
 }

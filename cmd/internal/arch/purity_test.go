@@ -83,6 +83,20 @@ func checkClock(s *source, report reporter) {
 	})
 }
 
+// signingDirs may sign certificates: the product in one place, which judges what it is
+// about to sign; and who plays a cloud, a device or a broker.
+var signingDirs = []string{"actors/ca", "sim/**"}
+
+// checkSigning finds signatures of certificates that nothing judges.
+func checkSigning(s *source, report reporter) {
+	if s.forTests() || within(s.dir, signingDirs...) {
+		return
+	}
+	s.selectors("crypto/x509", []string{"CreateCertificate", "CreateRevocationList"}, func(name string, pos place) {
+		report(s.at(pos), s.dir+" uses x509."+name, "the product signs what ca.Prepare has judged, and nothing else: ca.Issue is how")
+	})
+}
+
 // checkShell finds readings of flags, arguments and environment outside of cmd.
 func checkShell(s *source, report reporter) {
 	const reason = "nothing but cmd reads flags, arguments and environment: a package gets a Config, and a test or the simulator can give it another"

@@ -138,6 +138,12 @@ var selfCases = []selfCase{
 	{"pure", "actors/device/x_test.go", use("os", "func f() { go f() }"), ""},
 	{"pure", "actors/x.go", use("os", "func f() { go f() }"), ""},
 
+	// signing
+	{"signing", "actors/x.go", use("crypto/x509", "var X = x509.CreateCertificate"), "actors uses x509.CreateCertificate"},
+	{"signing", "cmd/gatehouse/x.go", use("crypto/x509", "var X = x509.CreateRevocationList"), "uses x509.CreateRevocationList"},
+	{"signing", "actors/ca/x.go", use("crypto/x509", "var X = x509.CreateCertificate"), ""},
+	{"signing", "actors/x_test.go", use("crypto/x509", "var X = x509.CreateCertificate"), ""},
+	{"signing", "sim/awsemu/x.go", use("crypto/x509", "var X = x509.CreateCertificate"), ""},
 	// clock
 	{"clock", "eventlog/x.go", use("time", "var X = time.Now()"), "eventlog uses time.Now: take a Clock"},
 	{"clock", "eventlog/x.go", use("time", "var X = time.Now"), "eventlog uses time.Now"},
