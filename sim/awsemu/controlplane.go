@@ -38,7 +38,7 @@ func (e *Emulator) serveControlPlane(w http.ResponseWriter, r *http.Request) {
 		if refused := who.authorize(found.action(), found.resource(parameters)); refused != nil {
 			return nil, refused
 		}
-		return found.serve(e, &call{op: op, parameters: parameters, query: query, body: body, fault: page})
+		return found.serve(e, &call{op: op, parameters: parameters, query: query, header: r.Header, body: body, who: who, fault: page})
 	})
 }
 

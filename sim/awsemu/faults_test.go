@@ -111,37 +111,26 @@ func TestFaultsOfPages(t *testing.T) {
 // Each status can be had of each operation, as the error it is to be.
 func TestEveryStatusOfEveryOperation(t *testing.T) {
 	w := newWorld(t)
-	targets := map[cloudsync.Operation][2]string{
-		awsemu.OpListClientDevices:        {"GET", devicesPath + "associatedClientDevices"},
-		awsemu.OpAssociateClientDevice:    {"POST", devicesPath + "associateClientDevices"},
-		awsemu.OpDisassociateClientDevice: {"POST", devicesPath + "disassociateClientDevices"},
-		awsemu.OpGetConnectivityInfo:      {"GET", "/greengrass/things/core-1/connectivityInfo"},
-		awsemu.OpUpdateConnectivityInfo:   {"PUT", "/greengrass/things/core-1/connectivityInfo"},
-		awsemu.OpDescribeCertificate:      {"GET", "/certificates/" + string(w.pump.ID)},
-		awsemu.OpDescribeEndpoint:         {"GET", "/endpoint?endpointType=iot:Data-ATS"},
-		awsemu.OpDescribeThing:            {"GET", "/things/pump-7"},
-		awsemu.OpListThings:               {"GET", "/things"},
-		awsemu.OpListThingPrincipals:      {"GET", "/things/pump-7/principals"},
-		awsemu.OpListThingPrincipalsV2:    {"GET", "/things/pump-7/principals-v2"},
+	var named []cloudsync.Operation
+	for _, target := range awsemu.Targets() {
+		named = append(named, target.Op)
 	}
-	if got := fault.Operations(fault.ControlPlane); len(got) != len(targets) || slices.ContainsFunc(got, func(op cloudsync.Operation) bool { return targets[op] == [2]string{} }) {
-		t.Errorf("a fault can name %v", got)
+	slices.Sort(named)
+	if got := slices.Sorted(slices.Values(fault.Operations(fault.ControlPlane))); !slices.Equal(got, named) {
+		t.Errorf("a fault can name %v, there are %v", got, named)
 	}
 	errorTypes := map[int]string{
 		400: "ValidationException", 401: "UnauthorizedException", 403: "AccessDeniedException", 404: "ResourceNotFoundException", 409: "ConflictException",
 		429: "ThrottlingException", 500: "InternalServerException", 502: "", 503: "ServiceUnavailableException",
 	}
-	if _, err := w.registry.SetConnectivity("core-1", noon, awsemu.Connectivity{Host: "localhost"}); err != nil {
-		t.Fatal(err)
-	}
-	for op, target := range targets {
-		body := map[string]string{"POST": `{"entries":[{"thingName":"pump-7"}]}`, "PUT": `{"ConnectivityInfo":[{"HostAddress":"localhost"}]}`}[target[0]]
-		if got := w.api(t, w.admin(), target[0], target[1], body); got.status != 200 || w.emulator.Calls(op) != 1 {
+	for _, target := range awsemu.Targets() {
+		op, path := target.Op, strings.ReplaceAll(target.Path, "*", "pump-7")
+		if got := w.api(t, w.admin(), target.Method, path, "{}"); got.error() == "UnknownOperationException" || w.emulator.Calls(op) != 1 {
 			t.Fatalf("%s: %d %s, %d calls", op, got.status, got.text, w.emulator.Calls(op))
 		}
 		for status, name := range errorTypes {
 			w.setFaults(t, awsemu.Fault{Operation: op, Status: status, ErrorType: name, RetryAfter: 3 * time.Second})
-			got := w.api(t, w.admin(), target[0], target[1], body)
+			got := w.api(t, w.admin(), target.Method, path, "{}")
 			if got.status != status || got.error() != name || got.header.Get("Retry-After") != "3" {
 				t.Errorf("%s: %d %s %v, want %d %s", op, got.status, got.error(), got.header, status, name)
 			}
@@ -149,7 +138,7 @@ func TestEveryStatusOfEveryOperation(t *testing.T) {
 		w.setFaults(t)
 	}
 	w.setFaults(t, awsemu.Fault{Operation: awsemu.OpListThings, Status: 500})
-	if got := w.api(t, w.admin(), "GET", "/things/pump-7", ""); got.status != 200 {
+	if got := w.api(t, w.admin(), "GET", "/endpoint?endpointType=iot:Data-ATS", ""); got.status != 200 {
 		t.Errorf("a fault of another operation: %d", got.status)
 	}
 }

@@ -1,6 +1,7 @@
 package awsemu
 
 import (
+	"net/http"
 	"net/url"
 	"slices"
 	"strings"
@@ -54,8 +55,10 @@ type call struct {
 	op         cloudsync.Operation
 	parameters []string // of the path, unescaped
 	query      url.Values
+	header     http.Header
 	body       []byte
 	caller     messages.CertificateID // at the data plane
+	who        *identity              // at the control planes
 	fault      fault.Page             // what is to go wrong with a page of a listing
 }
 
@@ -64,12 +67,18 @@ const (
 	connectivityPath = "greengrass/things/*/connectivityInfo"
 )
 
-var controlRoutes = []route{
+// controlRoutes are all operations of the control planes. fault names each, too.
+var controlRoutes = slices.Concat(greengrassRoutes, iotRoutes)
+
+var greengrassRoutes = []route{
 	newRoute(OpListClientDevices, greengrass, "GET", coreDevices+"/associatedClientDevices", coreARN, (*Emulator).listClientDevices),
 	newRoute(OpAssociateClientDevice, greengrass, "POST", coreDevices+"/associateClientDevices", coreARN, (*Emulator).associateClientDevices),
 	newRoute(OpDisassociateClientDevice, greengrass, "POST", coreDevices+"/disassociateClientDevices", coreARN, (*Emulator).disassociateClientDevices),
 	newRoute(OpGetConnectivityInfo, greengrass, "GET", connectivityPath, thingARNOf, (*Emulator).getConnectivityInfo),
 	newRoute(OpUpdateConnectivityInfo, greengrass, "PUT", connectivityPath, thingARNOf, (*Emulator).updateConnectivityInfo),
+}
+
+var iotRoutes = []route{
 	newRoute(OpDescribeCertificate, iot, "GET", "certificates/*", certificateARNOf, (*Emulator).describeCertificate),
 	newRoute(OpDescribeEndpoint, iot, "GET", "endpoint", anything, (*Emulator).describeEndpoint),
 	newRoute(OpListThings, iot, "GET", "things", anything, (*Emulator).listThings),

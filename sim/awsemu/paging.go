@@ -48,18 +48,28 @@ type page struct {
 
 // pageOf reads maxResults and nextToken.
 func (e *Emulator) pageOf(c *call, limitDefault, limitMax int) (page, *apiError) {
-	p := page{listing: fmt.Sprintf("%s%q", c.op, c.parameters), limit: limitDefault, token: c.query.Get("nextToken"), fault: c.fault}
-	if c.query.Has("maxResults") {
-		n, err := strconv.Atoi(c.query.Get("maxResults"))
+	return e.pageIn(c, "maxResults", "nextToken", limitDefault, limitMax)
+}
+
+// markedPageOf reads pageSize and marker: IoT's older style, whose answers have nextMarker
+// (cloud spec 4.1).
+func (e *Emulator) markedPageOf(c *call, limitDefault, limitMax int) (page, *apiError) {
+	return e.pageIn(c, "pageSize", "marker", limitDefault, limitMax)
+}
+
+func (e *Emulator) pageIn(c *call, sizeName, tokenName string, limitDefault, limitMax int) (page, *apiError) {
+	p := page{listing: fmt.Sprintf("%s%q", c.op, c.parameters), limit: limitDefault, token: c.query.Get(tokenName), fault: c.fault}
+	if c.query.Has(sizeName) {
+		n, err := strconv.Atoi(c.query.Get(sizeName))
 		if err != nil || n < 1 || n > limitMax {
-			return p, invalid(c, fmt.Sprintf("1 validation error detected: Value at 'maxResults' failed to satisfy constraint: Member must have value between 1 and %d", limitMax))
+			return p, invalid(c, fmt.Sprintf("1 validation error detected: Value at '%s' failed to satisfy constraint: Member must have value between 1 and %d", sizeName, limitMax))
 		}
 		p.limit = n
 	}
 	if p.token != "" {
 		after, ok := e.readToken(p.listing, p.token)
 		if !ok {
-			return p, invalid(c, "Invalid nextToken")
+			return p, invalid(c, "Invalid "+tokenName)
 		}
 		p.after = after
 	}

@@ -53,22 +53,6 @@ const (
 	DeleteShadow cloudsync.Operation = "DeleteThingShadow"
 )
 
-// operations are those that a fault can strike, by plane.
-var operations = map[cloudsync.Operation][]cloudsync.Operation{
-	DataPlane: {cloudsync.OpVerifyIdentity, cloudsync.OpVerifyAssociation, cloudsync.OpPutAuthorities, "GetConnectivityInfo", "UpdateConnectivityInfo", "Discover"},
-	MQTT:      {Connect, Subscribe, Publish, Receive, GetShadow, UpdateShadow, DeleteShadow},
-	ControlPlane: {
-		"GetConnectivityInfo", "UpdateConnectivityInfo",
-		"ListClientDevicesAssociatedWithCoreDevice", "BatchAssociateClientDeviceWithCoreDevice", "BatchDisassociateClientDeviceFromCoreDevice",
-		"DescribeCertificate", "DescribeEndpoint", "DescribeThing", "ListThings", "ListThingPrincipals", "ListThingPrincipalsV2",
-	},
-}
-
-// Operations lists the operations of plane: DataPlane, ControlPlane or MQTT.
-func Operations(plane cloudsync.Operation) []cloudsync.Operation {
-	return slices.Clone(operations[plane])
-}
-
 // isListing says whether op answers in pages.
 func isListing(op cloudsync.Operation) bool { return strings.HasPrefix(string(op), "List") }
 

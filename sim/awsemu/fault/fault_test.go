@@ -3,7 +3,10 @@ package fault
 import (
 	"bytes"
 	"encoding/json"
+	"flag"
+	"os"
 	"reflect"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -135,6 +138,21 @@ func TestParseRefusesWithThePlace(t *testing.T) {
 	}
 }
 
+var update = flag.Bool("update", false, "write the operations into fault.schema.json")
+
+// writeOperations replaces the list of operations in the schema's text.
+func writeOperations(t *testing.T, ops []string) {
+	t.Helper()
+	list, err := json.MarshalIndent(ops, "          ", "  ")
+	if err != nil {
+		t.Fatal(err)
+	}
+	pattern := regexp.MustCompile(`(?s)("description": "What it strikes[^"]*",\s*"enum": )\[.*?\]`)
+	if err := os.WriteFile("fault.schema.json", pattern.ReplaceAll(Schema, []byte("${1}"+string(list))), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
 func TestSchemaAgreesWithParse(t *testing.T) {
 	compiler := jsonschema.NewCompiler()
 	schemaDoc, err := jsonschema.UnmarshalJSON(bytes.NewReader(Schema))
@@ -200,6 +218,11 @@ func TestSchemaAgreesWithParse(t *testing.T) {
 		if !slices.Contains(ops, string(op)) { // some are at both
 			ops = append(ops, string(op))
 		}
+	}
+	slices.Sort(ops)
+	if *update {
+		writeOperations(t, ops)
+		return
 	}
 	for field, want := range map[string][]string{"operation": ops, "page": texts(pages), "mangle": texts(mangles), "tls": texts(tlses)} {
 		if !slices.Equal(words[field].Enum, want) {

@@ -1,0 +1,28 @@
+package fault
+
+import (
+	"slices"
+
+	"github.com/gatehouse-edge/gatehouse/cloudsync"
+)
+
+// operations are those that a fault can strike, by plane.
+var operations = map[cloudsync.Operation][]cloudsync.Operation{
+	DataPlane:    {cloudsync.OpVerifyIdentity, cloudsync.OpVerifyAssociation, cloudsync.OpPutAuthorities, "GetConnectivityInfo", "UpdateConnectivityInfo", "Discover"},
+	MQTT:         {Connect, Subscribe, Publish, Receive, GetShadow, UpdateShadow, DeleteShadow},
+	ControlPlane: slices.Concat(greengrassOperations, iotOperations),
+}
+
+var greengrassOperations = []cloudsync.Operation{
+	"GetConnectivityInfo", "UpdateConnectivityInfo",
+	"ListClientDevicesAssociatedWithCoreDevice", "BatchAssociateClientDeviceWithCoreDevice", "BatchDisassociateClientDeviceFromCoreDevice",
+}
+
+var iotOperations = []cloudsync.Operation{
+	"DescribeCertificate", "DescribeEndpoint", "DescribeThing", "ListThings", "ListThingPrincipals", "ListThingPrincipalsV2",
+}
+
+// Operations lists the operations of plane: DataPlane, ControlPlane or MQTT.
+func Operations(plane cloudsync.Operation) []cloudsync.Operation {
+	return slices.Clone(operations[plane])
+}
