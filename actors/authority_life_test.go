@@ -106,6 +106,15 @@ func issued(t *testing.T, memory *eventlog.Memory) []string {
 // authority, which is nearly five years old, renews itself, the former one goes; at every
 // moment what is held chains to what is published, and was published when it was handed over.
 func TestAuthorityOfflineForAYear(t *testing.T) {
+	days := 365
+	if testing.Short() {
+		days = 40
+	}
+	t.Run("no cloud", func(t *testing.T) { offline(t, nil, days) })
+	t.Run("a cloud that never answers", func(t *testing.T) { offline(t, make(patient, 100), 40) }) // the change of authorities is in them
+}
+
+func offline(t *testing.T, cloud actors.Uploader, days int) {
 	memory := eventlog.NewMemory(actorstest.Options(nil))
 	clock := actorstest.NewClock(noonUTC)
 	store := keys.NewSeeded([32]byte{1})
@@ -117,13 +126,10 @@ func TestAuthorityOfflineForAYear(t *testing.T) {
 	first := a.PEM()
 	a.Close()
 	clock.Advance((5*365 - 100) * 24 * time.Hour) // the machine was used without this
-	days := 365
-	if testing.Short() {
-		days = 40
-	}
 
 	c := newCoreAt(t, clock, memory, store, ca.TypeECDSAP256)
 	c.sys.SetNetwork(false)
+	c.config.Uploader = cloud
 	var published []byte
 	c.config.Publish = func(bundle []byte) error { published = bundle; return nil }
 	if a, err = c.start(t); err != nil {

@@ -46,6 +46,7 @@ func TestOpenSSLAgrees(t *testing.T) {
 		keyUsage bool
 	}{
 		{"RSA as the reference's", keyOf(t, TypeRSA2048), false},
+		{"RSA as it is issued", keyOf(t, TypeRSA2048), true},
 		{"P-256 with key usage", keyOf(t, TypeECDSAP256), true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -59,7 +60,7 @@ func TestOpenSSLAgrees(t *testing.T) {
 				certificate := issue(t, profile(t, ProfileConfig{Usage: usage, Validity: time.Hour, KeyUsage: c.keyUsage}), r, c.key)
 				return writePEM(t, dir, usage.String()+".pem", certificate.Raw)
 			}
-			ca, server, client := writePEM(t, dir, "ca.pem", authority.Certificate().Raw), leaf(Server), leaf(Client)
+			ca, server, client, both := writePEM(t, dir, "ca.pem", authority.Certificate().Raw), leaf(Server), leaf(Client), leaf(ClientAndServer)
 			now := strconv.FormatInt(noon.Unix(), 10)
 			late := strconv.FormatInt(noon.Add(2*time.Hour).Unix(), 10)
 			early := strconv.FormatInt(noon.Add(-10*time.Minute).Unix(), 10)
@@ -72,6 +73,9 @@ func TestOpenSSLAgrees(t *testing.T) {
 				{"a client", []string{"-attime", now, "-purpose", "sslclient", client}, true},
 				{"a server for a client", []string{"-attime", now, "-purpose", "sslclient", server}, false},
 				{"a client for a server", []string{"-attime", now, "-purpose", "sslserver", client}, false},
+				{"one for both uses, as a server", []string{"-attime", now, "-purpose", "sslserver", "-verify_hostname", "core.local", both}, true},
+				{"one for both uses, as a client", []string{"-attime", now, "-purpose", "sslclient", both}, true},
+				{"the authority as a server", []string{"-attime", now, "-purpose", "sslserver", "-verify_hostname", "core.local", ca}, false},
 				{"its name", []string{"-attime", now, "-verify_hostname", "core.local", server}, true},
 				{"localhost", []string{"-attime", now, "-verify_hostname", "localhost", server}, true},
 				{"another name", []string{"-attime", now, "-verify_hostname", "other.local", server}, false},
