@@ -3,7 +3,9 @@ package actors_test
 import (
 	"bytes"
 	"context"
+	"crypto"
 	"crypto/ecdsa"
+	"crypto/rsa"
 	"crypto/x509"
 	"encoding/base64"
 	"encoding/hex"
@@ -28,11 +30,19 @@ import (
 )
 
 // needles are the forms in which a private key could show.
-func needles(t *testing.T, key *ecdsa.PrivateKey) [][]byte {
+func needles(t *testing.T, key crypto.Signer) [][]byte {
 	t.Helper()
-	raw, err := key.Bytes()
-	if err != nil {
-		t.Fatal(err)
+	var raw []byte
+	switch key := key.(type) {
+	case *ecdsa.PrivateKey:
+		var err error
+		if raw, err = key.Bytes(); err != nil {
+			t.Fatal(err)
+		}
+	case *rsa.PrivateKey:
+		raw = key.Primes[0].Bytes() // either of them is the whole
+	default:
+		t.Fatalf("a key of type %T", key)
 	}
 	der, err := x509.MarshalPKCS8PrivateKey(key)
 	if err != nil {
@@ -49,6 +59,12 @@ func needles(t *testing.T, key *ecdsa.PrivateKey) [][]byte {
 // are in no event, no log line, no error and no description, when all goes well and when it
 // does not (reliability spec C-I3).
 func TestNoPrivateKeyLeaves(t *testing.T) {
+	for _, caType := range []string{ca.TypeECDSAP256, ca.TypeRSA2048} {
+		t.Run(caType, func(t *testing.T) { noPrivateKeyLeaves(t, caType) })
+	}
+}
+
+func noPrivateKeyLeaves(t *testing.T, caType string) {
 	dir := t.TempDir()
 	own := selfSigned(t, customTemplate("operator"))
 	ownKey := own.Signer.(*ecdsa.PrivateKey)
@@ -76,7 +92,7 @@ func TestNoPrivateKeyLeaves(t *testing.T) {
 	store, keyDir := keyStore(t)
 	memory := eventlog.NewMemory(actorstest.Options(nil))
 	var out heardText
-	c := newCore(t, memory, store, ca.TypeECDSAP256)
+	c := newCore(t, memory, store, caType)
 	custom := keys.NewCustom(keys.CustomOptions{})
 	defer custom.Close()
 	c.config.Custom, c.config.Logger = custom, slog.New(slog.NewJSONHandler(&out, &slog.HandlerOptions{Level: slog.LevelDebug}))
@@ -113,7 +129,7 @@ func TestNoPrivateKeyLeaves(t *testing.T) {
 	}
 	secret := needles(t, ownKey)
 	delivered, _ := made.last(t)
-	secret = append(secret, needles(t, delivered.Key.(*ecdsa.PrivateKey))...)
+	secret = append(secret, needles(t, delivered.Key)...)
 	files, err := filepath.Glob(filepath.Join(keyDir, "ca-*.key"))
 	if err != nil || len(files) != 1 {
 		t.Fatalf("key files %v: %v", files, err)
@@ -126,7 +142,7 @@ func TestNoPrivateKeyLeaves(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	secret = append(secret, needles(t, signer.(*ecdsa.PrivateKey))...)
+	secret = append(secret, needles(t, signer)...)
 	all := out.Bytes()
 	for i, needle := range secret {
 		if bytes.Contains(all, needle) {
