@@ -59,6 +59,8 @@ func TestDenialsHaveTheirClass(t *testing.T) {
 		{session(attached(now), held, true), messages.DeniedNotAttached},
 		{unreadable.Error(), messages.DeniedUnreadable},
 		{name.Error(), messages.DeniedClientID},
+		{"the device is being registered: " + noise, messages.DeniedPending},
+		{"registration is denied: " + noise, messages.DeniedRegistration},
 	} {
 		seen[c.want] = true
 		if got := messages.ClassOfDenial("authenticate", c.reason); got != c.want {

@@ -235,7 +235,7 @@ type DueWork struct {
 	Lapsed       []CloseSessions
 }
 
-// Rechecked answers RecheckCertificate and RecheckAttachment. The zero value: nothing is
+// Rechecked answers RecheckCertificate, RecheckAttachment and ConfirmPending. The zero value: nothing is
 // held that could be asked about.
 type Rechecked struct {
 	Asked   bool
@@ -253,15 +253,17 @@ type Verified struct {
 	Reason string // for the audit trail
 	// Component is the internal component that the certificate belongs to; empty: none.
 	Component ComponentName
+	Want      Want // unless Valid
 }
 
-// SessionReady answers OpenSession and OpenComponent. Token is a secret and is given to the broker once.
+// SessionReady answers OpenSession, OpenComponent and AdmitPending. Token is a secret and is given to the broker once.
 type SessionReady struct {
 	Token       Token
 	Thing       ThingName
 	Component   ComponentName // in place of Thing
 	Certificate CertificateID
 	Source      Source
+	Pending     bool // the session of a pending device
 }
 
 // Replaced answers ReplacePolicy and ReplaceConfig: the document is in force.
@@ -273,7 +275,7 @@ type Replaced struct {
 // Rejected answers ReplacePolicy, ReplaceConfig and RejectConfig: the former document stays in force.
 type Rejected struct{ Errors []string }
 
-// ConnectDenied answers OpenSession when the device is who it says, and the policy does
+// ConnectDenied answers OpenSession and AdmitPending when the device is who it says, and the policy does
 // not let it connect. There is no session.
 type ConnectDenied struct {
 	Thing       ThingName

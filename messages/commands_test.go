@@ -39,6 +39,10 @@ var commands = []struct {
 	{RecordDenial{Known: true, Denial: &AccessDenied{Thing: "a"}}, "device/a", LaneRegister},
 	// A stranger's claimed name never becomes a stream.
 	{RecordDenial{Denial: &AccessDenied{Thing: "../core/policy"}}, StreamStrangers, LaneRegister},
+	{SettleRegistration{Thing: "a"}, "device/a", LaneRestrict},
+	{AdmitPending{Thing: "a"}, "device/a", LaneRegister},
+	{ConfirmPending{Thing: "a"}, "device/a", LaneToken},
+	{WithdrawPending{Thing: "a"}, "device/a", LaneRestrict},
 	{ReplacePolicy{}, StreamPolicy, LaneRestrict},
 	{ReplaceConfig{}, StreamConfig, LaneRestrict},
 	{RejectConfig{}, StreamConfig, LaneRestrict},
@@ -58,7 +62,7 @@ func TestCommandsNameTargetAndLane(t *testing.T) {
 			t.Errorf("%T is in lane %d, want %d", c.command, got, c.lane)
 		}
 	}
-	for _, path := range []string{"commands.go", "refresh.go", "clock.go"} {
+	for _, path := range []string{"commands.go", "refresh.go", "clock.go", "register.go"} {
 		for _, name := range typesWithMethod(t, path, "Target") {
 			if !tested[name] {
 				t.Errorf("command %s is missing in this test", name)

@@ -18,6 +18,8 @@ const (
 	DeniedLapsed        DenialClass = "lapsed"         // trust lapsed, and the cloud gave no answer
 	DeniedNotValid      DenialClass = "not-valid"      // outside the certificate's dates
 	DeniedClientID      DenialClass = "client-id"      // the client id is no thing name
+	DeniedPending       DenialClass = "pending"        // it is being registered, or waits for that
+	DeniedRegistration  DenialClass = "registration"   // the rules of registration, or the cloud, deny it
 	DeniedOther         DenialClass = "other"
 )
 
@@ -40,6 +42,8 @@ var denialPatterns = []struct {
 	{DeniedNoCertificate, []string{"presented no certificate"}},
 	{DeniedUnreadable, []string{"certificate cannot be read"}},
 	{DeniedNotAttached, []string{"does not belong to the thing", "never confirmed to belong"}},
+	{DeniedPending, []string{"being registered"}},
+	{DeniedRegistration, []string{"registration is denied", "not admitted as pending"}},
 	{DeniedRefused, []string{"does not vouch", "no longer vouches"}},
 	{DeniedUnknown, []string{"never verified", "is not verified"}},
 	{DeniedLapsed, []string{"lapsed"}},

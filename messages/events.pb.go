@@ -101,6 +101,8 @@ const (
 	CloseReason_CLOSE_BY_OPERATOR          CloseReason = 9  // an operator closed it
 	CloseReason_CLOSE_FORGOTTEN            CloseReason = 10 // the device was removed
 	CloseReason_CLOSE_CONNECT_DENIED       CloseReason = 11 // the policy does not let the device connect
+	CloseReason_CLOSE_REGISTERED           CloseReason = 12 // a pending device's: the cloud knows the device now, let it connect again
+	CloseReason_CLOSE_PENDING_ENDED        CloseReason = 13 // a pending device's: it is admitted as pending no more
 )
 
 // Enum value maps for CloseReason.
@@ -118,6 +120,8 @@ var (
 		9:  "CLOSE_BY_OPERATOR",
 		10: "CLOSE_FORGOTTEN",
 		11: "CLOSE_CONNECT_DENIED",
+		12: "CLOSE_REGISTERED",
+		13: "CLOSE_PENDING_ENDED",
 	}
 	CloseReason_value = map[string]int32{
 		"CLOSE_UNSPECIFIED":          0,
@@ -132,6 +136,8 @@ var (
 		"CLOSE_BY_OPERATOR":          9,
 		"CLOSE_FORGOTTEN":            10,
 		"CLOSE_CONNECT_DENIED":       11,
+		"CLOSE_REGISTERED":           12,
+		"CLOSE_PENDING_ENDED":        13,
 	}
 )
 
@@ -160,6 +166,56 @@ func (x CloseReason) Number() protoreflect.EnumNumber {
 // Deprecated: Use CloseReason.Descriptor instead.
 func (CloseReason) EnumDescriptor() ([]byte, []int) {
 	return file_events_proto_rawDescGZIP(), []int{1}
+}
+
+// RegistrationOutcome says what became of a device that asked to be registered.
+type RegistrationOutcome int32
+
+const (
+	RegistrationOutcome_REGISTRATION_UNSPECIFIED RegistrationOutcome = 0
+	RegistrationOutcome_REGISTRATION_ACCEPTED    RegistrationOutcome = 1 // the cloud knows it, and its certificate is active
+	RegistrationOutcome_REGISTRATION_DENIED      RegistrationOutcome = 2 // by the rules, or by the cloud
+)
+
+// Enum value maps for RegistrationOutcome.
+var (
+	RegistrationOutcome_name = map[int32]string{
+		0: "REGISTRATION_UNSPECIFIED",
+		1: "REGISTRATION_ACCEPTED",
+		2: "REGISTRATION_DENIED",
+	}
+	RegistrationOutcome_value = map[string]int32{
+		"REGISTRATION_UNSPECIFIED": 0,
+		"REGISTRATION_ACCEPTED":    1,
+		"REGISTRATION_DENIED":      2,
+	}
+)
+
+func (x RegistrationOutcome) Enum() *RegistrationOutcome {
+	p := new(RegistrationOutcome)
+	*p = x
+	return p
+}
+
+func (x RegistrationOutcome) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (RegistrationOutcome) Descriptor() protoreflect.EnumDescriptor {
+	return file_events_proto_enumTypes[2].Descriptor()
+}
+
+func (RegistrationOutcome) Type() protoreflect.EnumType {
+	return &file_events_proto_enumTypes[2]
+}
+
+func (x RegistrationOutcome) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use RegistrationOutcome.Descriptor instead.
+func (RegistrationOutcome) EnumDescriptor() ([]byte, []int) {
+	return file_events_proto_rawDescGZIP(), []int{2}
 }
 
 // CertificateVerified: the certificate entity, on the cloud's yes. Grants.
@@ -817,13 +873,17 @@ func (x *DeviceReleased) GetReason() string {
 	return ""
 }
 
-// DeviceRegistered: the device entity, when just-in-time registration made it known.
-// Records: it grants nothing by itself.
+// DeviceRegistered: the device entity, when just-in-time registration has decided about the
+// device. Records: it grants nothing by itself, the cloud's own word about certificate and
+// attachment does; and the end of what was admitted as pending is an event of its own.
 type DeviceRegistered struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	CertificateId string                 `protobuf:"bytes,1,opt,name=certificate_id,json=certificateId,proto3" json:"certificate_id,omitempty"`
 	AuthorityId   string                 `protobuf:"bytes,2,opt,name=authority_id,json=authorityId,proto3" json:"authority_id,omitempty"`
 	Source        Source                 `protobuf:"varint,3,opt,name=source,proto3,enum=gatehouse.events.v1.Source" json:"source,omitempty"`
+	Outcome       RegistrationOutcome    `protobuf:"varint,4,opt,name=outcome,proto3,enum=gatehouse.events.v1.RegistrationOutcome" json:"outcome,omitempty"`
+	Rule          string                 `protobuf:"bytes,5,opt,name=rule,proto3" json:"rule,omitempty"`     // of the configuration, that decided
+	Reason        string                 `protobuf:"bytes,6,opt,name=reason,proto3" json:"reason,omitempty"` // in words; at most 256 bytes
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -879,6 +939,248 @@ func (x *DeviceRegistered) GetSource() Source {
 	return Source_SOURCE_UNSPECIFIED
 }
 
+func (x *DeviceRegistered) GetOutcome() RegistrationOutcome {
+	if x != nil {
+		return x.Outcome
+	}
+	return RegistrationOutcome_REGISTRATION_UNSPECIFIED
+}
+
+func (x *DeviceRegistered) GetRule() string {
+	if x != nil {
+		return x.Rule
+	}
+	return ""
+}
+
+func (x *DeviceRegistered) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+// DevicePending: the device entity: the cloud cannot be asked, and the rules admit a device
+// that nobody registered. Until the cloud has decided about it, and for the trust duration at
+// most, it may do what the policy's group for pending devices may. Grants.
+type DevicePending struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	CertificateId string                 `protobuf:"bytes,1,opt,name=certificate_id,json=certificateId,proto3" json:"certificate_id,omitempty"`
+	Der           []byte                 `protobuf:"bytes,2,opt,name=der,proto3" json:"der,omitempty"`                                       // the certificate
+	Subject       string                 `protobuf:"bytes,3,opt,name=subject,proto3" json:"subject,omitempty"`                               // for people; at most 256 bytes
+	AuthorityId   string                 `protobuf:"bytes,4,opt,name=authority_id,json=authorityId,proto3" json:"authority_id,omitempty"`    // its signer
+	Rule          string                 `protobuf:"bytes,5,opt,name=rule,proto3" json:"rule,omitempty"`                                     // of the configuration, that admits it
+	NotBeforeMs   int64                  `protobuf:"varint,6,opt,name=not_before_ms,json=notBeforeMs,proto3" json:"not_before_ms,omitempty"` // certificate and authority are both valid from here
+	NotAfterMs    int64                  `protobuf:"varint,7,opt,name=not_after_ms,json=notAfterMs,proto3" json:"not_after_ms,omitempty"`    // … to here
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DevicePending) Reset() {
+	*x = DevicePending{}
+	mi := &file_events_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DevicePending) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DevicePending) ProtoMessage() {}
+
+func (x *DevicePending) ProtoReflect() protoreflect.Message {
+	mi := &file_events_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DevicePending.ProtoReflect.Descriptor instead.
+func (*DevicePending) Descriptor() ([]byte, []int) {
+	return file_events_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *DevicePending) GetCertificateId() string {
+	if x != nil {
+		return x.CertificateId
+	}
+	return ""
+}
+
+func (x *DevicePending) GetDer() []byte {
+	if x != nil {
+		return x.Der
+	}
+	return nil
+}
+
+func (x *DevicePending) GetSubject() string {
+	if x != nil {
+		return x.Subject
+	}
+	return ""
+}
+
+func (x *DevicePending) GetAuthorityId() string {
+	if x != nil {
+		return x.AuthorityId
+	}
+	return ""
+}
+
+func (x *DevicePending) GetRule() string {
+	if x != nil {
+		return x.Rule
+	}
+	return ""
+}
+
+func (x *DevicePending) GetNotBeforeMs() int64 {
+	if x != nil {
+		return x.NotBeforeMs
+	}
+	return 0
+}
+
+func (x *DevicePending) GetNotAfterMs() int64 {
+	if x != nil {
+		return x.NotAfterMs
+	}
+	return 0
+}
+
+// PendingWithdrawn: the device entity: what DevicePending admitted is so no more, and not
+// again: the device needs the cloud's yes. Restricts.
+type PendingWithdrawn struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	CertificateId string                 `protobuf:"bytes,1,opt,name=certificate_id,json=certificateId,proto3" json:"certificate_id,omitempty"`
+	Source        Source                 `protobuf:"varint,2,opt,name=source,proto3,enum=gatehouse.events.v1.Source" json:"source,omitempty"` // the cloud's: denied; an operator's; local: nothing it rested on is left
+	Reason        string                 `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PendingWithdrawn) Reset() {
+	*x = PendingWithdrawn{}
+	mi := &file_events_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PendingWithdrawn) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PendingWithdrawn) ProtoMessage() {}
+
+func (x *PendingWithdrawn) ProtoReflect() protoreflect.Message {
+	mi := &file_events_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PendingWithdrawn.ProtoReflect.Descriptor instead.
+func (*PendingWithdrawn) Descriptor() ([]byte, []int) {
+	return file_events_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *PendingWithdrawn) GetCertificateId() string {
+	if x != nil {
+		return x.CertificateId
+	}
+	return ""
+}
+
+func (x *PendingWithdrawn) GetSource() Source {
+	if x != nil {
+		return x.Source
+	}
+	return Source_SOURCE_UNSPECIFIED
+}
+
+func (x *PendingWithdrawn) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+// PendingSessionOpened: the device entity: as SessionOpened, but the session of a pending
+// device, which is in the policy's group for pending devices alone, whatever becomes of the
+// device. It is closed by SessionClosed. Grants. (It is no field of SessionOpened: a reader
+// that does not know it must not see a session with all rights.)
+type PendingSessionOpened struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Session       []byte                 `protobuf:"bytes,1,opt,name=session,proto3" json:"session,omitempty"` // SHA-256 of the token
+	CertificateId string                 `protobuf:"bytes,2,opt,name=certificate_id,json=certificateId,proto3" json:"certificate_id,omitempty"`
+	Broker        string                 `protobuf:"bytes,3,opt,name=broker,proto3" json:"broker,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PendingSessionOpened) Reset() {
+	*x = PendingSessionOpened{}
+	mi := &file_events_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PendingSessionOpened) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PendingSessionOpened) ProtoMessage() {}
+
+func (x *PendingSessionOpened) ProtoReflect() protoreflect.Message {
+	mi := &file_events_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PendingSessionOpened.ProtoReflect.Descriptor instead.
+func (*PendingSessionOpened) Descriptor() ([]byte, []int) {
+	return file_events_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *PendingSessionOpened) GetSession() []byte {
+	if x != nil {
+		return x.Session
+	}
+	return nil
+}
+
+func (x *PendingSessionOpened) GetCertificateId() string {
+	if x != nil {
+		return x.CertificateId
+	}
+	return ""
+}
+
+func (x *PendingSessionOpened) GetBroker() string {
+	if x != nil {
+		return x.Broker
+	}
+	return ""
+}
+
 // PolicyReplaced: the policy entity. Grants (what it takes away acts at once).
 type PolicyReplaced struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -892,7 +1194,7 @@ type PolicyReplaced struct {
 
 func (x *PolicyReplaced) Reset() {
 	*x = PolicyReplaced{}
-	mi := &file_events_proto_msgTypes[11]
+	mi := &file_events_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -904,7 +1206,7 @@ func (x *PolicyReplaced) String() string {
 func (*PolicyReplaced) ProtoMessage() {}
 
 func (x *PolicyReplaced) ProtoReflect() protoreflect.Message {
-	mi := &file_events_proto_msgTypes[11]
+	mi := &file_events_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -917,7 +1219,7 @@ func (x *PolicyReplaced) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PolicyReplaced.ProtoReflect.Descriptor instead.
 func (*PolicyReplaced) Descriptor() ([]byte, []int) {
-	return file_events_proto_rawDescGZIP(), []int{11}
+	return file_events_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *PolicyReplaced) GetDocument() []byte {
@@ -961,7 +1263,7 @@ type ConfigReplaced struct {
 
 func (x *ConfigReplaced) Reset() {
 	*x = ConfigReplaced{}
-	mi := &file_events_proto_msgTypes[12]
+	mi := &file_events_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -973,7 +1275,7 @@ func (x *ConfigReplaced) String() string {
 func (*ConfigReplaced) ProtoMessage() {}
 
 func (x *ConfigReplaced) ProtoReflect() protoreflect.Message {
-	mi := &file_events_proto_msgTypes[12]
+	mi := &file_events_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -986,7 +1288,7 @@ func (x *ConfigReplaced) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfigReplaced.ProtoReflect.Descriptor instead.
 func (*ConfigReplaced) Descriptor() ([]byte, []int) {
-	return file_events_proto_rawDescGZIP(), []int{12}
+	return file_events_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *ConfigReplaced) GetDocument() []byte {
@@ -1031,7 +1333,7 @@ type ConfigRejected struct {
 
 func (x *ConfigRejected) Reset() {
 	*x = ConfigRejected{}
-	mi := &file_events_proto_msgTypes[13]
+	mi := &file_events_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1043,7 +1345,7 @@ func (x *ConfigRejected) String() string {
 func (*ConfigRejected) ProtoMessage() {}
 
 func (x *ConfigRejected) ProtoReflect() protoreflect.Message {
-	mi := &file_events_proto_msgTypes[13]
+	mi := &file_events_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1056,7 +1358,7 @@ func (x *ConfigRejected) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfigRejected.ProtoReflect.Descriptor instead.
 func (*ConfigRejected) Descriptor() ([]byte, []int) {
-	return file_events_proto_rawDescGZIP(), []int{13}
+	return file_events_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *ConfigRejected) GetSection() string {
@@ -1100,7 +1402,7 @@ type AuthorityCreated struct {
 
 func (x *AuthorityCreated) Reset() {
 	*x = AuthorityCreated{}
-	mi := &file_events_proto_msgTypes[14]
+	mi := &file_events_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1112,7 +1414,7 @@ func (x *AuthorityCreated) String() string {
 func (*AuthorityCreated) ProtoMessage() {}
 
 func (x *AuthorityCreated) ProtoReflect() protoreflect.Message {
-	mi := &file_events_proto_msgTypes[14]
+	mi := &file_events_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1125,7 +1427,7 @@ func (x *AuthorityCreated) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuthorityCreated.ProtoReflect.Descriptor instead.
 func (*AuthorityCreated) Descriptor() ([]byte, []int) {
-	return file_events_proto_rawDescGZIP(), []int{14}
+	return file_events_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *AuthorityCreated) GetDer() []byte {
@@ -1162,7 +1464,7 @@ type AuthorityImported struct {
 
 func (x *AuthorityImported) Reset() {
 	*x = AuthorityImported{}
-	mi := &file_events_proto_msgTypes[15]
+	mi := &file_events_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1174,7 +1476,7 @@ func (x *AuthorityImported) String() string {
 func (*AuthorityImported) ProtoMessage() {}
 
 func (x *AuthorityImported) ProtoReflect() protoreflect.Message {
-	mi := &file_events_proto_msgTypes[15]
+	mi := &file_events_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1187,7 +1489,7 @@ func (x *AuthorityImported) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuthorityImported.ProtoReflect.Descriptor instead.
 func (*AuthorityImported) Descriptor() ([]byte, []int) {
-	return file_events_proto_rawDescGZIP(), []int{15}
+	return file_events_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *AuthorityImported) GetChain() [][]byte {
@@ -1221,7 +1523,7 @@ type AuthorityUploaded struct {
 
 func (x *AuthorityUploaded) Reset() {
 	*x = AuthorityUploaded{}
-	mi := &file_events_proto_msgTypes[16]
+	mi := &file_events_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1233,7 +1535,7 @@ func (x *AuthorityUploaded) String() string {
 func (*AuthorityUploaded) ProtoMessage() {}
 
 func (x *AuthorityUploaded) ProtoReflect() protoreflect.Message {
-	mi := &file_events_proto_msgTypes[16]
+	mi := &file_events_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1246,7 +1548,7 @@ func (x *AuthorityUploaded) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuthorityUploaded.ProtoReflect.Descriptor instead.
 func (*AuthorityUploaded) Descriptor() ([]byte, []int) {
-	return file_events_proto_rawDescGZIP(), []int{16}
+	return file_events_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *AuthorityUploaded) GetAuthorityId() string {
@@ -1268,7 +1570,7 @@ type AuthorityAnnounced struct {
 
 func (x *AuthorityAnnounced) Reset() {
 	*x = AuthorityAnnounced{}
-	mi := &file_events_proto_msgTypes[17]
+	mi := &file_events_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1280,7 +1582,7 @@ func (x *AuthorityAnnounced) String() string {
 func (*AuthorityAnnounced) ProtoMessage() {}
 
 func (x *AuthorityAnnounced) ProtoReflect() protoreflect.Message {
-	mi := &file_events_proto_msgTypes[17]
+	mi := &file_events_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1293,7 +1595,7 @@ func (x *AuthorityAnnounced) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuthorityAnnounced.ProtoReflect.Descriptor instead.
 func (*AuthorityAnnounced) Descriptor() ([]byte, []int) {
-	return file_events_proto_rawDescGZIP(), []int{17}
+	return file_events_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *AuthorityAnnounced) GetAuthorityId() string {
@@ -1323,7 +1625,7 @@ type AuthorityRejected struct {
 
 func (x *AuthorityRejected) Reset() {
 	*x = AuthorityRejected{}
-	mi := &file_events_proto_msgTypes[18]
+	mi := &file_events_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1335,7 +1637,7 @@ func (x *AuthorityRejected) String() string {
 func (*AuthorityRejected) ProtoMessage() {}
 
 func (x *AuthorityRejected) ProtoReflect() protoreflect.Message {
-	mi := &file_events_proto_msgTypes[18]
+	mi := &file_events_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1348,7 +1650,7 @@ func (x *AuthorityRejected) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuthorityRejected.ProtoReflect.Descriptor instead.
 func (*AuthorityRejected) Descriptor() ([]byte, []int) {
-	return file_events_proto_rawDescGZIP(), []int{18}
+	return file_events_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *AuthorityRejected) GetCertificateUri() string {
@@ -1383,7 +1685,7 @@ type AuthorityRetired struct {
 
 func (x *AuthorityRetired) Reset() {
 	*x = AuthorityRetired{}
-	mi := &file_events_proto_msgTypes[19]
+	mi := &file_events_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1395,7 +1697,7 @@ func (x *AuthorityRetired) String() string {
 func (*AuthorityRetired) ProtoMessage() {}
 
 func (x *AuthorityRetired) ProtoReflect() protoreflect.Message {
-	mi := &file_events_proto_msgTypes[19]
+	mi := &file_events_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1408,7 +1710,7 @@ func (x *AuthorityRetired) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuthorityRetired.ProtoReflect.Descriptor instead.
 func (*AuthorityRetired) Descriptor() ([]byte, []int) {
-	return file_events_proto_rawDescGZIP(), []int{19}
+	return file_events_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *AuthorityRetired) GetAuthorityId() string {
@@ -1442,7 +1744,7 @@ type CertificateOrdered struct {
 
 func (x *CertificateOrdered) Reset() {
 	*x = CertificateOrdered{}
-	mi := &file_events_proto_msgTypes[20]
+	mi := &file_events_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1454,7 +1756,7 @@ func (x *CertificateOrdered) String() string {
 func (*CertificateOrdered) ProtoMessage() {}
 
 func (x *CertificateOrdered) ProtoReflect() protoreflect.Message {
-	mi := &file_events_proto_msgTypes[20]
+	mi := &file_events_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1467,7 +1769,7 @@ func (x *CertificateOrdered) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CertificateOrdered.ProtoReflect.Descriptor instead.
 func (*CertificateOrdered) Descriptor() ([]byte, []int) {
-	return file_events_proto_rawDescGZIP(), []int{20}
+	return file_events_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *CertificateOrdered) GetSubscriber() string {
@@ -1539,7 +1841,7 @@ type CertificateIssued struct {
 
 func (x *CertificateIssued) Reset() {
 	*x = CertificateIssued{}
-	mi := &file_events_proto_msgTypes[21]
+	mi := &file_events_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1551,7 +1853,7 @@ func (x *CertificateIssued) String() string {
 func (*CertificateIssued) ProtoMessage() {}
 
 func (x *CertificateIssued) ProtoReflect() protoreflect.Message {
-	mi := &file_events_proto_msgTypes[21]
+	mi := &file_events_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1564,7 +1866,7 @@ func (x *CertificateIssued) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CertificateIssued.ProtoReflect.Descriptor instead.
 func (*CertificateIssued) Descriptor() ([]byte, []int) {
-	return file_events_proto_rawDescGZIP(), []int{21}
+	return file_events_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *CertificateIssued) GetSubscriber() string {
@@ -1606,7 +1908,7 @@ type CertificateDelivered struct {
 
 func (x *CertificateDelivered) Reset() {
 	*x = CertificateDelivered{}
-	mi := &file_events_proto_msgTypes[22]
+	mi := &file_events_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1618,7 +1920,7 @@ func (x *CertificateDelivered) String() string {
 func (*CertificateDelivered) ProtoMessage() {}
 
 func (x *CertificateDelivered) ProtoReflect() protoreflect.Message {
-	mi := &file_events_proto_msgTypes[22]
+	mi := &file_events_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1631,7 +1933,7 @@ func (x *CertificateDelivered) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CertificateDelivered.ProtoReflect.Descriptor instead.
 func (*CertificateDelivered) Descriptor() ([]byte, []int) {
-	return file_events_proto_rawDescGZIP(), []int{22}
+	return file_events_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *CertificateDelivered) GetSubscriber() string {
@@ -1661,7 +1963,7 @@ type ComponentWithdrawn struct {
 
 func (x *ComponentWithdrawn) Reset() {
 	*x = ComponentWithdrawn{}
-	mi := &file_events_proto_msgTypes[23]
+	mi := &file_events_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1673,7 +1975,7 @@ func (x *ComponentWithdrawn) String() string {
 func (*ComponentWithdrawn) ProtoMessage() {}
 
 func (x *ComponentWithdrawn) ProtoReflect() protoreflect.Message {
-	mi := &file_events_proto_msgTypes[23]
+	mi := &file_events_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1686,7 +1988,7 @@ func (x *ComponentWithdrawn) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ComponentWithdrawn.ProtoReflect.Descriptor instead.
 func (*ComponentWithdrawn) Descriptor() ([]byte, []int) {
-	return file_events_proto_rawDescGZIP(), []int{23}
+	return file_events_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *ComponentWithdrawn) GetComponent() string {
@@ -1714,7 +2016,7 @@ type HostAddressesChanged struct {
 
 func (x *HostAddressesChanged) Reset() {
 	*x = HostAddressesChanged{}
-	mi := &file_events_proto_msgTypes[24]
+	mi := &file_events_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1726,7 +2028,7 @@ func (x *HostAddressesChanged) String() string {
 func (*HostAddressesChanged) ProtoMessage() {}
 
 func (x *HostAddressesChanged) ProtoReflect() protoreflect.Message {
-	mi := &file_events_proto_msgTypes[24]
+	mi := &file_events_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1739,7 +2041,7 @@ func (x *HostAddressesChanged) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostAddressesChanged.ProtoReflect.Descriptor instead.
 func (*HostAddressesChanged) Descriptor() ([]byte, []int) {
-	return file_events_proto_rawDescGZIP(), []int{24}
+	return file_events_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *HostAddressesChanged) GetSource() string {
@@ -1766,7 +2068,7 @@ type NetworkChanged struct {
 
 func (x *NetworkChanged) Reset() {
 	*x = NetworkChanged{}
-	mi := &file_events_proto_msgTypes[25]
+	mi := &file_events_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1778,7 +2080,7 @@ func (x *NetworkChanged) String() string {
 func (*NetworkChanged) ProtoMessage() {}
 
 func (x *NetworkChanged) ProtoReflect() protoreflect.Message {
-	mi := &file_events_proto_msgTypes[25]
+	mi := &file_events_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1791,7 +2093,7 @@ func (x *NetworkChanged) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NetworkChanged.ProtoReflect.Descriptor instead.
 func (*NetworkChanged) Descriptor() ([]byte, []int) {
-	return file_events_proto_rawDescGZIP(), []int{25}
+	return file_events_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *NetworkChanged) GetUp() bool {
@@ -1816,7 +2118,7 @@ type RefreshPlanned struct {
 
 func (x *RefreshPlanned) Reset() {
 	*x = RefreshPlanned{}
-	mi := &file_events_proto_msgTypes[26]
+	mi := &file_events_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1828,7 +2130,7 @@ func (x *RefreshPlanned) String() string {
 func (*RefreshPlanned) ProtoMessage() {}
 
 func (x *RefreshPlanned) ProtoReflect() protoreflect.Message {
-	mi := &file_events_proto_msgTypes[26]
+	mi := &file_events_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1841,7 +2143,7 @@ func (x *RefreshPlanned) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RefreshPlanned.ProtoReflect.Descriptor instead.
 func (*RefreshPlanned) Descriptor() ([]byte, []int) {
-	return file_events_proto_rawDescGZIP(), []int{26}
+	return file_events_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *RefreshPlanned) GetDueMs() int64 {
@@ -1882,7 +2184,7 @@ type RefreshStarted struct {
 
 func (x *RefreshStarted) Reset() {
 	*x = RefreshStarted{}
-	mi := &file_events_proto_msgTypes[27]
+	mi := &file_events_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1894,7 +2196,7 @@ func (x *RefreshStarted) String() string {
 func (*RefreshStarted) ProtoMessage() {}
 
 func (x *RefreshStarted) ProtoReflect() protoreflect.Message {
-	mi := &file_events_proto_msgTypes[27]
+	mi := &file_events_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1907,7 +2209,7 @@ func (x *RefreshStarted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RefreshStarted.ProtoReflect.Descriptor instead.
 func (*RefreshStarted) Descriptor() ([]byte, []int) {
-	return file_events_proto_rawDescGZIP(), []int{27}
+	return file_events_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *RefreshStarted) GetDueMs() int64 {
@@ -1933,7 +2235,7 @@ type RefreshCompleted struct {
 
 func (x *RefreshCompleted) Reset() {
 	*x = RefreshCompleted{}
-	mi := &file_events_proto_msgTypes[28]
+	mi := &file_events_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1945,7 +2247,7 @@ func (x *RefreshCompleted) String() string {
 func (*RefreshCompleted) ProtoMessage() {}
 
 func (x *RefreshCompleted) ProtoReflect() protoreflect.Message {
-	mi := &file_events_proto_msgTypes[28]
+	mi := &file_events_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1958,7 +2260,7 @@ func (x *RefreshCompleted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RefreshCompleted.ProtoReflect.Descriptor instead.
 func (*RefreshCompleted) Descriptor() ([]byte, []int) {
-	return file_events_proto_rawDescGZIP(), []int{28}
+	return file_events_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *RefreshCompleted) GetListed() uint64 {
@@ -2015,7 +2317,7 @@ type RefreshFailed struct {
 
 func (x *RefreshFailed) Reset() {
 	*x = RefreshFailed{}
-	mi := &file_events_proto_msgTypes[29]
+	mi := &file_events_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2027,7 +2329,7 @@ func (x *RefreshFailed) String() string {
 func (*RefreshFailed) ProtoMessage() {}
 
 func (x *RefreshFailed) ProtoReflect() protoreflect.Message {
-	mi := &file_events_proto_msgTypes[29]
+	mi := &file_events_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2040,7 +2342,7 @@ func (x *RefreshFailed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RefreshFailed.ProtoReflect.Descriptor instead.
 func (*RefreshFailed) Descriptor() ([]byte, []int) {
-	return file_events_proto_rawDescGZIP(), []int{29}
+	return file_events_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *RefreshFailed) GetReason() string {
@@ -2076,7 +2378,7 @@ type AssociationChanged struct {
 
 func (x *AssociationChanged) Reset() {
 	*x = AssociationChanged{}
-	mi := &file_events_proto_msgTypes[30]
+	mi := &file_events_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2088,7 +2390,7 @@ func (x *AssociationChanged) String() string {
 func (*AssociationChanged) ProtoMessage() {}
 
 func (x *AssociationChanged) ProtoReflect() protoreflect.Message {
-	mi := &file_events_proto_msgTypes[30]
+	mi := &file_events_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2101,7 +2403,7 @@ func (x *AssociationChanged) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AssociationChanged.ProtoReflect.Descriptor instead.
 func (*AssociationChanged) Descriptor() ([]byte, []int) {
-	return file_events_proto_rawDescGZIP(), []int{30}
+	return file_events_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *AssociationChanged) GetThing() string {
@@ -2135,7 +2437,7 @@ type ClockMarked struct {
 
 func (x *ClockMarked) Reset() {
 	*x = ClockMarked{}
-	mi := &file_events_proto_msgTypes[31]
+	mi := &file_events_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2147,7 +2449,7 @@ func (x *ClockMarked) String() string {
 func (*ClockMarked) ProtoMessage() {}
 
 func (x *ClockMarked) ProtoReflect() protoreflect.Message {
-	mi := &file_events_proto_msgTypes[31]
+	mi := &file_events_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2160,7 +2462,7 @@ func (x *ClockMarked) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClockMarked.ProtoReflect.Descriptor instead.
 func (*ClockMarked) Descriptor() ([]byte, []int) {
-	return file_events_proto_rawDescGZIP(), []int{31}
+	return file_events_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *ClockMarked) GetBootMs() int64 {
@@ -2233,7 +2535,7 @@ type ClockReanchored struct {
 
 func (x *ClockReanchored) Reset() {
 	*x = ClockReanchored{}
-	mi := &file_events_proto_msgTypes[32]
+	mi := &file_events_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2245,7 +2547,7 @@ func (x *ClockReanchored) String() string {
 func (*ClockReanchored) ProtoMessage() {}
 
 func (x *ClockReanchored) ProtoReflect() protoreflect.Message {
-	mi := &file_events_proto_msgTypes[32]
+	mi := &file_events_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2258,7 +2560,7 @@ func (x *ClockReanchored) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClockReanchored.ProtoReflect.Descriptor instead.
 func (*ClockReanchored) Descriptor() ([]byte, []int) {
-	return file_events_proto_rawDescGZIP(), []int{32}
+	return file_events_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *ClockReanchored) GetFormerTrustMs() int64 {
@@ -2301,7 +2603,7 @@ type TrustVoided struct {
 
 func (x *TrustVoided) Reset() {
 	*x = TrustVoided{}
-	mi := &file_events_proto_msgTypes[33]
+	mi := &file_events_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2313,7 +2615,7 @@ func (x *TrustVoided) String() string {
 func (*TrustVoided) ProtoMessage() {}
 
 func (x *TrustVoided) ProtoReflect() protoreflect.Message {
-	mi := &file_events_proto_msgTypes[33]
+	mi := &file_events_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2326,7 +2628,7 @@ func (x *TrustVoided) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TrustVoided.ProtoReflect.Descriptor instead.
 func (*TrustVoided) Descriptor() ([]byte, []int) {
-	return file_events_proto_rawDescGZIP(), []int{33}
+	return file_events_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *TrustVoided) GetBeforeMs() int64 {
@@ -2356,7 +2658,7 @@ type CredentialsServed struct {
 
 func (x *CredentialsServed) Reset() {
 	*x = CredentialsServed{}
-	mi := &file_events_proto_msgTypes[34]
+	mi := &file_events_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2368,7 +2670,7 @@ func (x *CredentialsServed) String() string {
 func (*CredentialsServed) ProtoMessage() {}
 
 func (x *CredentialsServed) ProtoReflect() protoreflect.Message {
-	mi := &file_events_proto_msgTypes[34]
+	mi := &file_events_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2381,7 +2683,7 @@ func (x *CredentialsServed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CredentialsServed.ProtoReflect.Descriptor instead.
 func (*CredentialsServed) Descriptor() ([]byte, []int) {
-	return file_events_proto_rawDescGZIP(), []int{34}
+	return file_events_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *CredentialsServed) GetConsumer() string {
@@ -2424,7 +2726,7 @@ type Started struct {
 
 func (x *Started) Reset() {
 	*x = Started{}
-	mi := &file_events_proto_msgTypes[35]
+	mi := &file_events_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2436,7 +2738,7 @@ func (x *Started) String() string {
 func (*Started) ProtoMessage() {}
 
 func (x *Started) ProtoReflect() protoreflect.Message {
-	mi := &file_events_proto_msgTypes[35]
+	mi := &file_events_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2449,7 +2751,7 @@ func (x *Started) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Started.ProtoReflect.Descriptor instead.
 func (*Started) Descriptor() ([]byte, []int) {
-	return file_events_proto_rawDescGZIP(), []int{35}
+	return file_events_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *Started) GetVersion() string {
@@ -2484,7 +2786,7 @@ type Stopped struct {
 
 func (x *Stopped) Reset() {
 	*x = Stopped{}
-	mi := &file_events_proto_msgTypes[36]
+	mi := &file_events_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2496,7 +2798,7 @@ func (x *Stopped) String() string {
 func (*Stopped) ProtoMessage() {}
 
 func (x *Stopped) ProtoReflect() protoreflect.Message {
-	mi := &file_events_proto_msgTypes[36]
+	mi := &file_events_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2509,7 +2811,7 @@ func (x *Stopped) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Stopped.ProtoReflect.Descriptor instead.
 func (*Stopped) Descriptor() ([]byte, []int) {
-	return file_events_proto_rawDescGZIP(), []int{36}
+	return file_events_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *Stopped) GetEpoch() string {
@@ -2538,7 +2840,7 @@ type BrokerPermitted struct {
 
 func (x *BrokerPermitted) Reset() {
 	*x = BrokerPermitted{}
-	mi := &file_events_proto_msgTypes[37]
+	mi := &file_events_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2550,7 +2852,7 @@ func (x *BrokerPermitted) String() string {
 func (*BrokerPermitted) ProtoMessage() {}
 
 func (x *BrokerPermitted) ProtoReflect() protoreflect.Message {
-	mi := &file_events_proto_msgTypes[37]
+	mi := &file_events_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2563,7 +2865,7 @@ func (x *BrokerPermitted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BrokerPermitted.ProtoReflect.Descriptor instead.
 func (*BrokerPermitted) Descriptor() ([]byte, []int) {
-	return file_events_proto_rawDescGZIP(), []int{37}
+	return file_events_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *BrokerPermitted) GetBroker() string {
@@ -2593,7 +2895,7 @@ type BrokerRestricted struct {
 
 func (x *BrokerRestricted) Reset() {
 	*x = BrokerRestricted{}
-	mi := &file_events_proto_msgTypes[38]
+	mi := &file_events_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2605,7 +2907,7 @@ func (x *BrokerRestricted) String() string {
 func (*BrokerRestricted) ProtoMessage() {}
 
 func (x *BrokerRestricted) ProtoReflect() protoreflect.Message {
-	mi := &file_events_proto_msgTypes[38]
+	mi := &file_events_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2618,7 +2920,7 @@ func (x *BrokerRestricted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BrokerRestricted.ProtoReflect.Descriptor instead.
 func (*BrokerRestricted) Descriptor() ([]byte, []int) {
-	return file_events_proto_rawDescGZIP(), []int{38}
+	return file_events_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *BrokerRestricted) GetBroker() string {
@@ -2693,11 +2995,31 @@ const file_events_proto_rawDesc = "" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\"]\n" +
 	"\x0eDeviceReleased\x123\n" +
 	"\x06source\x18\x01 \x01(\x0e2\x1b.gatehouse.events.v1.SourceR\x06source\x12\x16\n" +
-	"\x06reason\x18\x02 \x01(\tR\x06reason\"\x91\x01\n" +
+	"\x06reason\x18\x02 \x01(\tR\x06reason\"\x81\x02\n" +
 	"\x10DeviceRegistered\x12%\n" +
 	"\x0ecertificate_id\x18\x01 \x01(\tR\rcertificateId\x12!\n" +
 	"\fauthority_id\x18\x02 \x01(\tR\vauthorityId\x123\n" +
-	"\x06source\x18\x03 \x01(\x0e2\x1b.gatehouse.events.v1.SourceR\x06source\"\x95\x01\n" +
+	"\x06source\x18\x03 \x01(\x0e2\x1b.gatehouse.events.v1.SourceR\x06source\x12B\n" +
+	"\aoutcome\x18\x04 \x01(\x0e2(.gatehouse.events.v1.RegistrationOutcomeR\aoutcome\x12\x12\n" +
+	"\x04rule\x18\x05 \x01(\tR\x04rule\x12\x16\n" +
+	"\x06reason\x18\x06 \x01(\tR\x06reason\"\xdf\x01\n" +
+	"\rDevicePending\x12%\n" +
+	"\x0ecertificate_id\x18\x01 \x01(\tR\rcertificateId\x12\x10\n" +
+	"\x03der\x18\x02 \x01(\fR\x03der\x12\x18\n" +
+	"\asubject\x18\x03 \x01(\tR\asubject\x12!\n" +
+	"\fauthority_id\x18\x04 \x01(\tR\vauthorityId\x12\x12\n" +
+	"\x04rule\x18\x05 \x01(\tR\x04rule\x12\"\n" +
+	"\rnot_before_ms\x18\x06 \x01(\x03R\vnotBeforeMs\x12 \n" +
+	"\fnot_after_ms\x18\a \x01(\x03R\n" +
+	"notAfterMs\"\x86\x01\n" +
+	"\x10PendingWithdrawn\x12%\n" +
+	"\x0ecertificate_id\x18\x01 \x01(\tR\rcertificateId\x123\n" +
+	"\x06source\x18\x02 \x01(\x0e2\x1b.gatehouse.events.v1.SourceR\x06source\x12\x16\n" +
+	"\x06reason\x18\x03 \x01(\tR\x06reason\"o\n" +
+	"\x14PendingSessionOpened\x12\x18\n" +
+	"\asession\x18\x01 \x01(\fR\asession\x12%\n" +
+	"\x0ecertificate_id\x18\x02 \x01(\tR\rcertificateId\x12\x16\n" +
+	"\x06broker\x18\x03 \x01(\tR\x06broker\"\x95\x01\n" +
 	"\x0ePolicyReplaced\x12\x1a\n" +
 	"\bdocument\x18\x01 \x01(\fR\bdocument\x12\x1a\n" +
 	"\brevision\x18\x02 \x01(\tR\brevision\x123\n" +
@@ -2836,7 +3158,7 @@ const file_events_proto_rawDesc = "" +
 	"\fSOURCE_CLOUD\x10\x01\x12\x10\n" +
 	"\fSOURCE_LOCAL\x10\x02\x12\x13\n" +
 	"\x0fSOURCE_OPERATOR\x10\x03\x12\x0f\n" +
-	"\vSOURCE_FILE\x10\x04*\xb5\x02\n" +
+	"\vSOURCE_FILE\x10\x04*\xe4\x02\n" +
 	"\vCloseReason\x12\x15\n" +
 	"\x11CLOSE_UNSPECIFIED\x10\x00\x12\x13\n" +
 	"\x0fCLOSE_BY_BROKER\x10\x01\x12\x14\n" +
@@ -2850,7 +3172,13 @@ const file_events_proto_rawDesc = "" +
 	"\x11CLOSE_BY_OPERATOR\x10\t\x12\x13\n" +
 	"\x0fCLOSE_FORGOTTEN\x10\n" +
 	"\x12\x18\n" +
-	"\x14CLOSE_CONNECT_DENIED\x10\vB.Z,github.com/gatehouse-edge/gatehouse/messagesb\x06proto3"
+	"\x14CLOSE_CONNECT_DENIED\x10\v\x12\x14\n" +
+	"\x10CLOSE_REGISTERED\x10\f\x12\x17\n" +
+	"\x13CLOSE_PENDING_ENDED\x10\r*g\n" +
+	"\x13RegistrationOutcome\x12\x1c\n" +
+	"\x18REGISTRATION_UNSPECIFIED\x10\x00\x12\x19\n" +
+	"\x15REGISTRATION_ACCEPTED\x10\x01\x12\x17\n" +
+	"\x13REGISTRATION_DENIED\x10\x02B.Z,github.com/gatehouse-edge/gatehouse/messagesb\x06proto3"
 
 var (
 	file_events_proto_rawDescOnce sync.Once
@@ -2864,50 +3192,54 @@ func file_events_proto_rawDescGZIP() []byte {
 	return file_events_proto_rawDescData
 }
 
-var file_events_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_events_proto_msgTypes = make([]protoimpl.MessageInfo, 39)
+var file_events_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
+var file_events_proto_msgTypes = make([]protoimpl.MessageInfo, 42)
 var file_events_proto_goTypes = []any{
 	(Source)(0),                  // 0: gatehouse.events.v1.Source
 	(CloseReason)(0),             // 1: gatehouse.events.v1.CloseReason
-	(*CertificateVerified)(nil),  // 2: gatehouse.events.v1.CertificateVerified
-	(*CertificateRefused)(nil),   // 3: gatehouse.events.v1.CertificateRefused
-	(*AttachmentVerified)(nil),   // 4: gatehouse.events.v1.AttachmentVerified
-	(*AttachmentWithdrawn)(nil),  // 5: gatehouse.events.v1.AttachmentWithdrawn
-	(*DeviceForgotten)(nil),      // 6: gatehouse.events.v1.DeviceForgotten
-	(*SessionOpened)(nil),        // 7: gatehouse.events.v1.SessionOpened
-	(*SessionClosed)(nil),        // 8: gatehouse.events.v1.SessionClosed
-	(*AccessDenied)(nil),         // 9: gatehouse.events.v1.AccessDenied
-	(*DeviceQuarantined)(nil),    // 10: gatehouse.events.v1.DeviceQuarantined
-	(*DeviceReleased)(nil),       // 11: gatehouse.events.v1.DeviceReleased
-	(*DeviceRegistered)(nil),     // 12: gatehouse.events.v1.DeviceRegistered
-	(*PolicyReplaced)(nil),       // 13: gatehouse.events.v1.PolicyReplaced
-	(*ConfigReplaced)(nil),       // 14: gatehouse.events.v1.ConfigReplaced
-	(*ConfigRejected)(nil),       // 15: gatehouse.events.v1.ConfigRejected
-	(*AuthorityCreated)(nil),     // 16: gatehouse.events.v1.AuthorityCreated
-	(*AuthorityImported)(nil),    // 17: gatehouse.events.v1.AuthorityImported
-	(*AuthorityUploaded)(nil),    // 18: gatehouse.events.v1.AuthorityUploaded
-	(*AuthorityAnnounced)(nil),   // 19: gatehouse.events.v1.AuthorityAnnounced
-	(*AuthorityRejected)(nil),    // 20: gatehouse.events.v1.AuthorityRejected
-	(*AuthorityRetired)(nil),     // 21: gatehouse.events.v1.AuthorityRetired
-	(*CertificateOrdered)(nil),   // 22: gatehouse.events.v1.CertificateOrdered
-	(*CertificateIssued)(nil),    // 23: gatehouse.events.v1.CertificateIssued
-	(*CertificateDelivered)(nil), // 24: gatehouse.events.v1.CertificateDelivered
-	(*ComponentWithdrawn)(nil),   // 25: gatehouse.events.v1.ComponentWithdrawn
-	(*HostAddressesChanged)(nil), // 26: gatehouse.events.v1.HostAddressesChanged
-	(*NetworkChanged)(nil),       // 27: gatehouse.events.v1.NetworkChanged
-	(*RefreshPlanned)(nil),       // 28: gatehouse.events.v1.RefreshPlanned
-	(*RefreshStarted)(nil),       // 29: gatehouse.events.v1.RefreshStarted
-	(*RefreshCompleted)(nil),     // 30: gatehouse.events.v1.RefreshCompleted
-	(*RefreshFailed)(nil),        // 31: gatehouse.events.v1.RefreshFailed
-	(*AssociationChanged)(nil),   // 32: gatehouse.events.v1.AssociationChanged
-	(*ClockMarked)(nil),          // 33: gatehouse.events.v1.ClockMarked
-	(*ClockReanchored)(nil),      // 34: gatehouse.events.v1.ClockReanchored
-	(*TrustVoided)(nil),          // 35: gatehouse.events.v1.TrustVoided
-	(*CredentialsServed)(nil),    // 36: gatehouse.events.v1.CredentialsServed
-	(*Started)(nil),              // 37: gatehouse.events.v1.Started
-	(*Stopped)(nil),              // 38: gatehouse.events.v1.Stopped
-	(*BrokerPermitted)(nil),      // 39: gatehouse.events.v1.BrokerPermitted
-	(*BrokerRestricted)(nil),     // 40: gatehouse.events.v1.BrokerRestricted
+	(RegistrationOutcome)(0),     // 2: gatehouse.events.v1.RegistrationOutcome
+	(*CertificateVerified)(nil),  // 3: gatehouse.events.v1.CertificateVerified
+	(*CertificateRefused)(nil),   // 4: gatehouse.events.v1.CertificateRefused
+	(*AttachmentVerified)(nil),   // 5: gatehouse.events.v1.AttachmentVerified
+	(*AttachmentWithdrawn)(nil),  // 6: gatehouse.events.v1.AttachmentWithdrawn
+	(*DeviceForgotten)(nil),      // 7: gatehouse.events.v1.DeviceForgotten
+	(*SessionOpened)(nil),        // 8: gatehouse.events.v1.SessionOpened
+	(*SessionClosed)(nil),        // 9: gatehouse.events.v1.SessionClosed
+	(*AccessDenied)(nil),         // 10: gatehouse.events.v1.AccessDenied
+	(*DeviceQuarantined)(nil),    // 11: gatehouse.events.v1.DeviceQuarantined
+	(*DeviceReleased)(nil),       // 12: gatehouse.events.v1.DeviceReleased
+	(*DeviceRegistered)(nil),     // 13: gatehouse.events.v1.DeviceRegistered
+	(*DevicePending)(nil),        // 14: gatehouse.events.v1.DevicePending
+	(*PendingWithdrawn)(nil),     // 15: gatehouse.events.v1.PendingWithdrawn
+	(*PendingSessionOpened)(nil), // 16: gatehouse.events.v1.PendingSessionOpened
+	(*PolicyReplaced)(nil),       // 17: gatehouse.events.v1.PolicyReplaced
+	(*ConfigReplaced)(nil),       // 18: gatehouse.events.v1.ConfigReplaced
+	(*ConfigRejected)(nil),       // 19: gatehouse.events.v1.ConfigRejected
+	(*AuthorityCreated)(nil),     // 20: gatehouse.events.v1.AuthorityCreated
+	(*AuthorityImported)(nil),    // 21: gatehouse.events.v1.AuthorityImported
+	(*AuthorityUploaded)(nil),    // 22: gatehouse.events.v1.AuthorityUploaded
+	(*AuthorityAnnounced)(nil),   // 23: gatehouse.events.v1.AuthorityAnnounced
+	(*AuthorityRejected)(nil),    // 24: gatehouse.events.v1.AuthorityRejected
+	(*AuthorityRetired)(nil),     // 25: gatehouse.events.v1.AuthorityRetired
+	(*CertificateOrdered)(nil),   // 26: gatehouse.events.v1.CertificateOrdered
+	(*CertificateIssued)(nil),    // 27: gatehouse.events.v1.CertificateIssued
+	(*CertificateDelivered)(nil), // 28: gatehouse.events.v1.CertificateDelivered
+	(*ComponentWithdrawn)(nil),   // 29: gatehouse.events.v1.ComponentWithdrawn
+	(*HostAddressesChanged)(nil), // 30: gatehouse.events.v1.HostAddressesChanged
+	(*NetworkChanged)(nil),       // 31: gatehouse.events.v1.NetworkChanged
+	(*RefreshPlanned)(nil),       // 32: gatehouse.events.v1.RefreshPlanned
+	(*RefreshStarted)(nil),       // 33: gatehouse.events.v1.RefreshStarted
+	(*RefreshCompleted)(nil),     // 34: gatehouse.events.v1.RefreshCompleted
+	(*RefreshFailed)(nil),        // 35: gatehouse.events.v1.RefreshFailed
+	(*AssociationChanged)(nil),   // 36: gatehouse.events.v1.AssociationChanged
+	(*ClockMarked)(nil),          // 37: gatehouse.events.v1.ClockMarked
+	(*ClockReanchored)(nil),      // 38: gatehouse.events.v1.ClockReanchored
+	(*TrustVoided)(nil),          // 39: gatehouse.events.v1.TrustVoided
+	(*CredentialsServed)(nil),    // 40: gatehouse.events.v1.CredentialsServed
+	(*Started)(nil),              // 41: gatehouse.events.v1.Started
+	(*Stopped)(nil),              // 42: gatehouse.events.v1.Stopped
+	(*BrokerPermitted)(nil),      // 43: gatehouse.events.v1.BrokerPermitted
+	(*BrokerRestricted)(nil),     // 44: gatehouse.events.v1.BrokerRestricted
 }
 var file_events_proto_depIdxs = []int32{
 	0,  // 0: gatehouse.events.v1.CertificateVerified.source:type_name -> gatehouse.events.v1.Source
@@ -2920,13 +3252,15 @@ var file_events_proto_depIdxs = []int32{
 	0,  // 7: gatehouse.events.v1.DeviceQuarantined.source:type_name -> gatehouse.events.v1.Source
 	0,  // 8: gatehouse.events.v1.DeviceReleased.source:type_name -> gatehouse.events.v1.Source
 	0,  // 9: gatehouse.events.v1.DeviceRegistered.source:type_name -> gatehouse.events.v1.Source
-	0,  // 10: gatehouse.events.v1.PolicyReplaced.source:type_name -> gatehouse.events.v1.Source
-	0,  // 11: gatehouse.events.v1.ConfigReplaced.source:type_name -> gatehouse.events.v1.Source
-	12, // [12:12] is the sub-list for method output_type
-	12, // [12:12] is the sub-list for method input_type
-	12, // [12:12] is the sub-list for extension type_name
-	12, // [12:12] is the sub-list for extension extendee
-	0,  // [0:12] is the sub-list for field type_name
+	2,  // 10: gatehouse.events.v1.DeviceRegistered.outcome:type_name -> gatehouse.events.v1.RegistrationOutcome
+	0,  // 11: gatehouse.events.v1.PendingWithdrawn.source:type_name -> gatehouse.events.v1.Source
+	0,  // 12: gatehouse.events.v1.PolicyReplaced.source:type_name -> gatehouse.events.v1.Source
+	0,  // 13: gatehouse.events.v1.ConfigReplaced.source:type_name -> gatehouse.events.v1.Source
+	14, // [14:14] is the sub-list for method output_type
+	14, // [14:14] is the sub-list for method input_type
+	14, // [14:14] is the sub-list for extension type_name
+	14, // [14:14] is the sub-list for extension extendee
+	0,  // [0:14] is the sub-list for field type_name
 }
 
 func init() { file_events_proto_init() }
@@ -2939,8 +3273,8 @@ func file_events_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_events_proto_rawDesc), len(file_events_proto_rawDesc)),
-			NumEnums:      2,
-			NumMessages:   39,
+			NumEnums:      3,
+			NumMessages:   42,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

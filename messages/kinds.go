@@ -16,6 +16,10 @@ const (
 	KindDeviceReleased      Kind = 27
 	KindDeviceRegistered    Kind = 28
 
+	KindDevicePending        Kind = 30
+	KindPendingWithdrawn     Kind = 31
+	KindPendingSessionOpened Kind = 32
+
 	KindPolicyReplaced Kind = 40
 	KindConfigReplaced Kind = 41
 	KindConfigRejected Kind = 42
@@ -98,6 +102,9 @@ var kinds = map[Kind]kindInfo{
 	KindDeviceQuarantined:    {"DeviceQuarantined", Restricts, 1, func() Event { return new(DeviceQuarantined) }},
 	KindDeviceReleased:       {"DeviceReleased", Grants, 1, func() Event { return new(DeviceReleased) }},
 	KindDeviceRegistered:     {"DeviceRegistered", Records, 1, func() Event { return new(DeviceRegistered) }},
+	KindDevicePending:        {"DevicePending", Grants, 1, func() Event { return new(DevicePending) }},
+	KindPendingWithdrawn:     {"PendingWithdrawn", Restricts, 1, func() Event { return new(PendingWithdrawn) }},
+	KindPendingSessionOpened: {"PendingSessionOpened", Grants, 1, func() Event { return new(PendingSessionOpened) }},
 	KindPolicyReplaced:       {"PolicyReplaced", Grants, 1, func() Event { return new(PolicyReplaced) }},
 	KindConfigReplaced:       {"ConfigReplaced", Grants, 1, func() Event { return new(ConfigReplaced) }},
 	KindConfigRejected:       {"ConfigRejected", Records, 1, func() Event { return new(ConfigRejected) }},
@@ -206,6 +213,15 @@ func (*DeviceReleased) Kind() Kind { return KindDeviceReleased }
 
 // Kind implements Event.
 func (*DeviceRegistered) Kind() Kind { return KindDeviceRegistered }
+
+// Kind implements Event.
+func (*DevicePending) Kind() Kind { return KindDevicePending }
+
+// Kind implements Event.
+func (*PendingWithdrawn) Kind() Kind { return KindPendingWithdrawn }
+
+// Kind implements Event.
+func (*PendingSessionOpened) Kind() Kind { return KindPendingSessionOpened }
 
 // Kind implements Event.
 func (*PolicyReplaced) Kind() Kind { return KindPolicyReplaced }

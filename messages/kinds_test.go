@@ -113,7 +113,7 @@ func TestCriticalKinds(t *testing.T) {
 	want := map[Kind]bool{
 		KindCertificateRefused: true, KindAttachmentWithdrawn: true, KindDeviceForgotten: true, KindSessionClosed: true,
 		KindDeviceQuarantined: true, KindPolicyReplaced: true, KindConfigReplaced: true, KindAuthorityRetired: true, KindTrustVoided: true,
-		KindBrokerRestricted: true, KindComponentWithdrawn: true,
+		KindBrokerRestricted: true, KindComponentWithdrawn: true, KindPendingWithdrawn: true,
 	}
 	for _, k := range AllKinds() {
 		if k.Critical() != want[k] {

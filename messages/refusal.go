@@ -19,6 +19,7 @@ const (
 	RefusedUnauthorized                         // the broker may not ask this
 	RefusedBusy                                 // overload: ask again after RetryAfter
 	RefusedNotReady                             // starting, stopping, or a log that cannot be written
+	RefusedPending                              // the device is being registered: come again after RetryAfter
 	refusalCodes
 )
 
@@ -26,7 +27,7 @@ const (
 const RefusalCodes = int(refusalCodes)
 
 // String names the code as the Greengrass IPC spells its error
-// (client-device-auth spec 7.2), with Busy and NotReady beside them.
+// (client-device-auth spec 7.2), with Busy, NotReady and Pending beside them.
 func (c RefusalCode) String() string {
 	switch c {
 	case RefusedInvalidArguments:
@@ -41,6 +42,8 @@ func (c RefusalCode) String() string {
 		return "Busy"
 	case RefusedNotReady:
 		return "NotReady"
+	case RefusedPending:
+		return "Pending"
 	default:
 		return "Service"
 	}
@@ -52,7 +55,7 @@ func (c RefusalCode) String() string {
 type Refusal struct {
 	Code       RefusalCode
 	Reason     string
-	RetryAfter time.Duration // with RefusedBusy
+	RetryAfter time.Duration // with RefusedBusy and RefusedPending
 }
 
 // Error makes a Refusal an error, so that it travels where errors do.

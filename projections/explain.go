@@ -107,6 +107,8 @@ var (
 		messages.CloseReason_CLOSE_BY_OPERATOR:          "an operator ended it",
 		messages.CloseReason_CLOSE_FORGOTTEN:            "it was removed",
 		messages.CloseReason_CLOSE_CONNECT_DENIED:       "the policy does not let it connect any more",
+		messages.CloseReason_CLOSE_REGISTERED:           "it was pending, and the cloud knows it now: it connects again with all its rights",
+		messages.CloseReason_CLOSE_PENDING_ENDED:        "it was pending, and is admitted so no more",
 	}
 	closeAdvice = map[messages.CloseReason]string{
 		messages.CloseReason_CLOSE_EVICTED:              "raise performance.maxActiveAuthTokens, or find who opens so many",
@@ -114,6 +116,7 @@ var (
 		messages.CloseReason_CLOSE_ATTACHMENT_WITHDRAWN: "attach its certificate to its thing in AWS IoT",
 		messages.CloseReason_CLOSE_TRUST_LAPSED:         "bring the cloud back in reach; to bridge longer outages raise security.clientDeviceTrustDurationMinutes",
 		messages.CloseReason_CLOSE_CERTIFICATE_EXPIRED:  "give the device a certificate that is valid now",
+		messages.CloseReason_CLOSE_PENDING_ENDED:        "bring the cloud back in reach, so that the device can be registered",
 		messages.CloseReason_CLOSE_QUARANTINED:          "release it with `gatehouse device release` when it is safe again",
 	}
 )
@@ -136,6 +139,8 @@ var denialAdvice = map[messages.DenialClass]string{
 	messages.DeniedUnknown:       "bring the cloud back in reach; to bridge longer outages raise security.clientDeviceTrustDurationMinutes",
 	messages.DeniedNotValid:      "give the device a certificate that is valid now, and check the clocks",
 	messages.DeniedQuarantined:   "release the device with `gatehouse device release` when it is safe again",
+	messages.DeniedPending:       "nothing: the device comes again by itself; see `gatehouse status` if it takes long",
+	messages.DeniedRegistration:  "change the rules under registration in gatehouse.yaml, or register the device in AWS IoT",
 	messages.DeniedClientID:      "the client id must be the thing name: 1 to 128 of letters, digits, ':', '_' and '-'",
 }
 

@@ -33,7 +33,8 @@ func ReferenceNames() []string {
 // ReferenceCounts counts requests as the reference does: an answer that is a yes is a
 // success, one that is a no a failure, as is a refused credential or token, and what
 // failed inside is a ServiceError. What the reference turns away before it counts (bad
-// arguments, no permission), and what it does not know (Busy, NotReady), is not counted.
+// arguments, no permission), and what it does not know (Busy, NotReady), is not counted. A
+// device that is being registered is none that it would let in.
 //
 // authenticate stands for the three calls it replaces. Where it refuses the credential it
 // counts as a failed GetClientDeviceAuthToken alone, whichever of the first two said no.
@@ -45,7 +46,8 @@ func ReferenceCounts(counts []OpCounts) map[string]uint64 {
 	sum := make(map[string]uint64)
 	for _, c := range counts {
 		sum[serviceError] += c.Refused[messages.RefusedService.String()]
-		credential, token := c.Refused[messages.RefusedInvalidCredential.String()], c.Refused[messages.RefusedInvalidToken.String()]
+		credential := c.Refused[messages.RefusedInvalidCredential.String()] + c.Refused[messages.RefusedPending.String()]
+		token := c.Refused[messages.RefusedInvalidToken.String()]
 		switch c.Op {
 		case authapi.OpVerify:
 			sum[verifySuccess] += c.Allowed

@@ -51,6 +51,8 @@
 //	401  InvalidCredential             the certificate is not this client's, or not trusted
 //	401  InvalidClientDeviceAuthToken  no such session for this broker: authenticate again
 //	403  Unauthorized                  this broker may not make this request
+//	425  Pending                       nobody knew the device; it is being registered: let it come
+//	                                   again after retryAfterMs
 //	429  Busy                          overload: wait retryAfterMs; it is not a deny
 //	500  Service                       something failed inside
 //	503  NotReady                      starting, stopping, or a log that cannot be written
@@ -58,7 +60,8 @@
 // Whatever is not a readable positive answer (an error, a time-out, no responder,
 // a body that does not parse) must be treated as a deny of that action. MQTT 5 brokers
 // tell the two apart for the client: Not authorized (0x87) for a deny, Server busy
-// (0x89) or Server unavailable (0x88) for Busy, NotReady and a time-out.
+// (0x89) or Server unavailable (0x88) for Busy, NotReady, Pending and a time-out. A broker
+// that does not know an error takes it for Service.
 //
 // # Certificates
 //

@@ -35,6 +35,8 @@ func MicroCode(code messages.RefusalCode) string {
 		return "401"
 	case messages.RefusedUnauthorized:
 		return "403"
+	case messages.RefusedPending:
+		return "425"
 	case messages.RefusedBusy:
 		return "429"
 	case messages.RefusedNotReady:
@@ -69,7 +71,7 @@ func RefusalFor(err error) *messages.Refusal {
 // ErrorReplyFor returns what the wire shows of refusal.
 func ErrorReplyFor(refusal *messages.Refusal) ErrorReply {
 	reply := ErrorReply{Error: refusal.Code.String(), Message: publicMessage(refusal)}
-	if refusal.Code == messages.RefusedBusy {
+	if refusal.Code == messages.RefusedBusy || refusal.Code == messages.RefusedPending {
 		reply.RetryAfterMs = max(1, uint64(max(0, refusal.RetryAfter)/time.Millisecond))
 	}
 	return reply
@@ -89,6 +91,8 @@ func publicMessage(refusal *messages.Refusal) string {
 		return "too many requests, try again later"
 	case messages.RefusedNotReady:
 		return "not ready, try again later"
+	case messages.RefusedPending:
+		return "the device is being registered, try again later"
 	default:
 		return "internal error, see the log of the daemon"
 	}

@@ -210,6 +210,9 @@ func TestAuthenticateRefusals(t *testing.T) {
 		{"not ready", func() {
 			f.desk.Refuse(authapi.OpAuthenticate, messages.Refuse(messages.RefusedNotReady, "starting"))
 		}, thing, f.der, client.ErrUnavailable},
+		{"being registered", func() {
+			f.desk.Refuse(authapi.OpAuthenticate, &messages.Refusal{Code: messages.RefusedPending, RetryAfter: 5 * time.Second})
+		}, thing, f.der, client.ErrPending},
 		{"internal error", func() {
 			f.desk.Refuse(authapi.OpAuthenticate, messages.Refuse(messages.RefusedService, "broken"))
 		}, thing, f.der, client.ErrUnavailable},

@@ -23,11 +23,15 @@ var (
 	// ErrUnavailable says that there is no answer. MQTT 5: 0x88.
 	ErrUnavailable = errors.New("unavailable")
 
+	// ErrPending says that the device is being registered with the cloud: it is to come again,
+	// see RetryAfter. It comes with ErrUnavailable.
+	ErrPending = errors.New("being registered")
+
 	// ErrSessionClosed says that a session has ended. It comes with ErrDenied.
 	ErrSessionClosed = errors.New("no such session")
 )
 
-// RetryAfter returns how long the busy answer in err asks to wait, or 0.
+// RetryAfter returns how long the busy or pending answer in err asks to wait, or 0.
 func RetryAfter(err error) time.Duration {
 	if refusal, ok := errors.AsType[*messages.Refusal](err); ok {
 		return refusal.RetryAfter
@@ -44,6 +48,8 @@ func refused(op string, refusal *messages.Refusal) error {
 		return fmt.Errorf("%s: %w: %w: %w", op, ErrDenied, ErrSessionClosed, refusal)
 	case messages.RefusedBusy:
 		return fmt.Errorf("%s: %w: %w", op, ErrBusy, refusal)
+	case messages.RefusedPending:
+		return fmt.Errorf("%s: %w: %w: %w", op, ErrUnavailable, ErrPending, refusal)
 	case messages.RefusedUnauthorized:
 		return fmt.Errorf("%s: %w: Gatehouse does not let this broker ask that, see `gatehouse broker add --help`: %w", op, ErrUnavailable, refusal)
 	default:

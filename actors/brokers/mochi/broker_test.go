@@ -161,6 +161,9 @@ func TestConnectRefusals(t *testing.T) {
 		{"not ready", func() {
 			w.desk.Refuse(authapi.OpAuthenticate, messages.Refuse(messages.RefusedNotReady, "starting"))
 		}, "sensor-1", w.devices["sensor-1"], nil, 0x88, "Server Unavailable"},
+		{"being registered", func() {
+			w.desk.Refuse(authapi.OpAuthenticate, &messages.Refusal{Code: messages.RefusedPending, RetryAfter: 5 * time.Second})
+		}, "sensor-1", w.devices["sensor-1"], nil, 0x88, "Server Unavailable"},
 		{"policy without connect", func() {
 			w.desk.Refuse(authapi.OpAuthenticate, nil)
 			w.desk.SetPolicy(mayPublish)

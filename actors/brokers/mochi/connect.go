@@ -75,6 +75,11 @@ func (b *Broker) open(ctx context.Context, cl *mqtt.Client, c *conn, pk packets.
 	switch {
 	case errors.Is(err, client.ErrBusy):
 		return nil, packets.ErrServerBusy, err
+	case errors.Is(err, client.ErrPending): // 3.1.1 clients are told "unavailable", too: not a no for good
+		return nil, packets.Code{
+			Code:   packets.ErrServerUnavailable.Code,
+			Reason: fmt.Sprintf("the device is being registered: come again in %s", client.RetryAfter(err).Round(time.Second)),
+		}, err
 	case errors.Is(err, client.ErrDenied):
 		return nil, packets.ErrNotAuthorized, err
 	case err != nil:
