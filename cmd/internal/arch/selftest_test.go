@@ -62,7 +62,7 @@ var selfCases = []selfCase{
 	{"direction", "projections/x.go", ours("actors"), "projections imports actors"},
 	{"direction", "projections/dashboard/x.go", ours("actors/device"), "projections/dashboard imports actors/device"},
 	{"direction", "cloudsync/x.go", ours("actors"), seams},
-	{"direction", "cloudsync/tokenexchange/x.go", ours("eventlog"), seams},
+	{"direction", "cloudsync/connectivity/x.go", ours("eventlog"), seams},
 	{"direction", "sim/x.go", ours("actors"), ""},
 	{"direction", "sim/x.go", ours("cmd/gatehouse"), "sim imports cmd/gatehouse"},
 	{"direction", "cmd/gatehouse/x.go", ours("actors/brokers/mochi"), ""},
