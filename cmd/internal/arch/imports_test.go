@@ -48,6 +48,7 @@ var directions = []direction{
 	{"actors/actorstest/**", []string{"messages/**", "eventlog/**", "actors", "actors/actorstest/**"}, "the host's fakes know the host"},
 	{"actors", append([]string{"messages/**", "eventlog", "actors/keys/**"}, pureDirs...), "the host runs deciders over the log; brokers, cloud and views reach it through cmd"},
 	{"projections/**", []string{"messages/**", "eventlog", "actors/policy", "actors/config", "projections/**"}, "read models are folded from the log alone and can be deleted at any time; policy and config parse the documents in it"},
+	{"cloudsync/iotpolicy", nil, "AWS's policy language stands by itself: the emulated cloud and the trace judge by it alike"},
 	{"cloudsync", []string{"messages/**", "cloudsync/wire"}, seams + "; and what many tests build stays clear of the SDK, which is slow to build"},
 	{"cloudsync/tokenexchange", []string{"messages/**", "cloudsync/wire"}, "it hands out secrets: small, and clear of the SDK, so that all of it can be read"},
 	{"cloudsync/**", []string{"messages/**", "cloudsync/**"}, seams},
