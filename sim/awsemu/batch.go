@@ -87,15 +87,17 @@ func (b *Batch) AddCertificate(der []byte, status Status) (messages.CertificateI
 	if _, err := ParseStatus(string(status)); err != nil {
 		return "", err
 	}
-	if _, err := x509.ParseCertificate(der); err != nil {
+	leaf, err := x509.ParseCertificate(der)
+	if err != nil {
 		return "", fmt.Errorf("add certificate: %w", err)
 	}
 	r, id := b.r, messages.CertificateIDOf(der)
 	if _, ok := r.certificates[id]; ok {
 		return id, fmt.Errorf("certificate %s: %w", id, ErrExists)
 	}
-	r.certificates[id] = &certificate{der: slices.Clone(der), status: status, things: map[messages.ThingName]bool{}}
+	r.certificates[id] = &certificate{der: slices.Clone(der), status: status, notBefore: leaf.NotBefore, things: map[messages.ThingName]bool{}}
 	b.undo = append(b.undo, func() { delete(r.certificates, id) })
+	r.forgetOrder(b)
 	b.told = append(b.told, Change{Certificate: id, Status: status})
 	return id, nil
 }

@@ -230,7 +230,8 @@ func TestErrorsOfTheControlPlanes(t *testing.T) {
 		{"GET", "/things//principals", "", 404, "UnknownOperationException"},
 		{"GET", "/things/../things", "", 404, "UnknownOperationException"},
 		{"GET", "/things/pump-7/", "", 404, "UnknownOperationException"},
-		{"DELETE", "/things/pump-7", "", 404, "UnknownOperationException"},
+		{"PUT", "/things/pump-7", "", 404, "UnknownOperationException"},
+		{"DELETE", "/things/pump-7", "", 400, "InvalidRequestException"},
 		{"GET", "/endpoint?endpointType=iot:Jobs", "", 400, "InvalidRequestException"},
 		{"GET", "/greengrass/v2/coreDevices/pump-7/associatedClientDevices", "", 404, "ResourceNotFoundException"}, // no core
 		{"GET", "/greengrass/v2/coreDevices/a%20b/associatedClientDevices", "", 400, "ValidationException"},

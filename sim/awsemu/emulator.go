@@ -71,6 +71,7 @@ type Emulator struct {
 	role       Credentials // of the core's role
 	tokenKey   []byte      // of page tokens
 	faults     atomic.Pointer[faults]
+	amazon     func() (*Authority, error) // signs the certificates that are made here
 
 	mqtt *iotEndpoint
 
@@ -136,6 +137,7 @@ func Start(cfg Config) (*Emulator, error) {
 		tokenKey:   random(32),
 		counts:     map[cloudsync.Operation]int{},
 	}
+	e.amazon = sync.OnceValues(func() (*Authority, error) { return NewAuthority("Gatehouse AWS emulator: IoT", cfg.Now()) })
 	e.role.SessionToken = base64.StdEncoding.EncodeToString(random(180))
 	e.account.add(cfg.Admin, Administrator, false)
 	e.account.add(e.role, TokenExchangeRole, false)

@@ -68,7 +68,7 @@ const (
 )
 
 // controlRoutes are all operations of the control planes. fault names each, too.
-var controlRoutes = slices.Concat(greengrassRoutes, iotRoutes)
+var controlRoutes = slices.Concat(greengrassRoutes, iotRoutes, certificateRoutes, authorityRoutes, thingRoutes, thingTypeRoutes)
 
 var greengrassRoutes = []route{
 	newRoute(OpListClientDevices, greengrass, "GET", coreDevices+"/associatedClientDevices", coreARN, (*Emulator).listClientDevices),
@@ -79,12 +79,7 @@ var greengrassRoutes = []route{
 }
 
 var iotRoutes = []route{
-	newRoute(OpDescribeCertificate, iot, "GET", "certificates/*", certificateARNOf, (*Emulator).describeCertificate),
 	newRoute(OpDescribeEndpoint, iot, "GET", "endpoint", anything, (*Emulator).describeEndpoint),
-	newRoute(OpListThings, iot, "GET", "things", anything, (*Emulator).listThings),
-	newRoute(OpDescribeThing, iot, "GET", "things/*", thingARNOf, (*Emulator).describeThing),
-	newRoute(OpListThingPrincipals, iot, "GET", "things/*/principals", thingARNOf, (*Emulator).listThingPrincipals),
-	newRoute(OpListThingPrincipalsV2, iot, "GET", "things/*/principals-v2", thingARNOf, (*Emulator).listThingPrincipalsV2),
 }
 
 func newRoute(op cloudsync.Operation, s *service, method, path string, resource func([]string) string, serve func(*Emulator, *call) (any, *apiError)) route {

@@ -59,7 +59,11 @@ type Registry struct {
 	things       map[messages.ThingName]*thing
 	names        []messages.ThingName // of things, sorted; nil: to be sorted anew. Never changed in place
 	certificates map[messages.CertificateID]*certificate
-	shadows      map[string]*shadow.Shadow // by thing, which need not be one of things
+	ordered      []dated                                   // of certificates; nil: to be sorted anew. Never changed in place
+	signers      map[messages.CertificateID]*caCertificate // CA certificates. Values never change in place
+	code         string                                    // registration code; empty: not asked for
+	types        map[string]*thingType                     // by name. Values never change in place
+	shadows      map[string]*shadow.Shadow                 // by thing, which need not be one of things
 	listeners    []func(Change)
 	outbox       []shadowMessage // of changes that are made
 	readers      []func(topic string, payload []byte)
@@ -68,6 +72,7 @@ type Registry struct {
 }
 
 type thing struct {
+	record
 	core         bool // a Greengrass core: its certificates may ask about others
 	certificates map[messages.CertificateID]bool
 	associated   map[messages.ThingName]time.Time // client devices of this core, and since when; nil: never had any
@@ -81,6 +86,10 @@ type certificate struct {
 	status Status
 	policy Policy
 	things map[messages.ThingName]bool
+	// exclusive: things is one thing, and stays so
+	exclusive bool
+	notBefore time.Time
+	origin
 }
 
 // NewRegistry returns an empty registry that lives in memory.
@@ -88,6 +97,8 @@ func NewRegistry() *Registry {
 	return &Registry{
 		things:       map[messages.ThingName]*thing{},
 		certificates: map[messages.CertificateID]*certificate{},
+		signers:      map[messages.CertificateID]*caCertificate{},
+		types:        map[string]*thingType{},
 		shadows:      map[string]*shadow.Shadow{},
 	}
 }

@@ -29,6 +29,9 @@ type seedFile struct {
 	Things        []seedThing       `json:"things"`
 	Certificates  []seedCertificate `json:"certificates"`
 	Shadows       []seedShadow      `json:"shadows,omitempty"`
+	Code          string            `json:"registrationCode,omitempty"`
+	Authorities   []seedAuthority   `json:"caCertificates,omitempty"`
+	ThingTypes    []seedThingType   `json:"thingTypes,omitempty"`
 }
 
 type seedShadow struct {
@@ -39,6 +42,7 @@ type seedShadow struct {
 type seedThing struct {
 	Name string `json:"thingName"`
 	Core bool   `json:"core,omitempty"`
+	seedRecord
 	// Devices are the core's client devices. Absent, as in older files: it never had any.
 	Devices []seedDevice `json:"associatedClientDevices,omitzero"`
 	// Connectivity and Authorities are what the core told. Absent: nothing.
@@ -56,6 +60,9 @@ type seedCertificate struct {
 	Status string   `json:"status"`
 	Policy Policy   `json:"iotPolicy,omitempty"`
 	Things []string `json:"things"`
+	// Exclusive says that the one thing is the certificate's only one, ever.
+	Exclusive bool `json:"exclusive,omitempty"`
+	seedOrigin
 }
 
 // OpenRegistry returns the registry kept at path, and saves it there at each change. A
@@ -113,12 +120,18 @@ func (r *Registry) load(from io.Reader) error {
 }
 
 func (b *Batch) fill(seed seedFile) error {
+	if err := b.fillRegistry(seed); err != nil {
+		return err
+	}
 	for i, t := range seed.Things {
 		if _, ok := b.r.things[messages.ThingName(t.Name)]; ok {
 			return fmt.Errorf("things[%d]: thing %.128q: %w", i, t.Name, ErrExists)
 		}
 		if err := b.addThing(messages.ThingName(t.Name), t.Core); err != nil {
 			return fmt.Errorf("things[%d]: %w", i, err)
+		}
+		if err := b.fillRecord(messages.ThingName(t.Name), t.seedRecord); err != nil {
+			return fmt.Errorf("things[%d].%w", i, err)
 		}
 	}
 	for i, t := range seed.Things {
@@ -143,6 +156,9 @@ func (b *Batch) fill(seed seedFile) error {
 		}
 		if err := b.SetPolicy(id, c.Policy); err != nil {
 			return fmt.Errorf("certificates[%d].iotPolicy: %w", i, err)
+		}
+		if err := b.fillOrigin(id, c); err != nil {
+			return fmt.Errorf("certificates[%d].%w", i, err)
 		}
 		for _, name := range c.Things {
 			if err := b.Attach(messages.ThingName(name), id); err != nil {
@@ -205,7 +221,7 @@ func (r *Registry) Encode() ([]byte, error) {
 func (r *Registry) encode() ([]byte, error) {
 	seed := seedFile{FormatVersion: seedFormat, Things: []seedThing{}, Certificates: []seedCertificate{}}
 	for _, name := range slices.Sorted(maps.Keys(r.things)) {
-		t := seedThing{Name: string(name), Core: r.things[name].core}
+		t := seedThing{Name: string(name), Core: r.things[name].core, seedRecord: r.things[name].record.seed()}
 		if devices := r.things[name].associated; devices != nil {
 			t.Devices = make([]seedDevice, 0, len(devices))
 			for _, device := range sortedKeys(devices) {
@@ -217,7 +233,7 @@ func (r *Registry) encode() ([]byte, error) {
 	}
 	for _, id := range slices.Sorted(maps.Keys(r.certificates)) {
 		c := r.certificates[id]
-		entry := seedCertificate{PEM: string(certificatePEM(c.der)), Status: string(c.status), Policy: c.policy, Things: []string{}}
+		entry := seedCertificate{PEM: string(certificatePEM(c.der)), Status: string(c.status), Policy: c.policy, Things: []string{}, Exclusive: c.exclusive, seedOrigin: c.origin.seed()}
 		for _, name := range slices.Sorted(maps.Keys(c.things)) {
 			entry.Things = append(entry.Things, string(name))
 		}
@@ -226,6 +242,7 @@ func (r *Registry) encode() ([]byte, error) {
 	for _, name := range sortedKeys(r.shadows) {
 		seed.Shadows = append(seed.Shadows, seedShadow{name, r.shadows[name]})
 	}
+	r.seedRegistry(&seed)
 	text, err := json.MarshalIndent(seed, "", "  ")
 	if err != nil {
 		return nil, fmt.Errorf("encode emulated registry: %w", err)

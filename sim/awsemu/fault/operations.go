@@ -10,7 +10,7 @@ import (
 var operations = map[cloudsync.Operation][]cloudsync.Operation{
 	DataPlane:    {cloudsync.OpVerifyIdentity, cloudsync.OpVerifyAssociation, cloudsync.OpPutAuthorities, "GetConnectivityInfo", "UpdateConnectivityInfo", "Discover"},
 	MQTT:         {Connect, Subscribe, Publish, Receive, GetShadow, UpdateShadow, DeleteShadow},
-	ControlPlane: slices.Concat(greengrassOperations, iotOperations),
+	ControlPlane: slices.Concat(greengrassOperations, iotOperations, certificateOperations, thingOperations),
 }
 
 var greengrassOperations = []cloudsync.Operation{
@@ -18,8 +18,19 @@ var greengrassOperations = []cloudsync.Operation{
 	"ListClientDevicesAssociatedWithCoreDevice", "BatchAssociateClientDeviceWithCoreDevice", "BatchDisassociateClientDeviceFromCoreDevice",
 }
 
-var iotOperations = []cloudsync.Operation{
-	"DescribeCertificate", "DescribeEndpoint", "DescribeThing", "ListThings", "ListThingPrincipals", "ListThingPrincipalsV2",
+var iotOperations = []cloudsync.Operation{"DescribeEndpoint"}
+
+var certificateOperations = []cloudsync.Operation{
+	"DescribeCertificate", "UpdateCertificate", "DeleteCertificate", "ListCertificates", "ListCertificatesByCA",
+	"RegisterCertificate", "RegisterCertificateWithoutCA", "CreateKeysAndCertificate", "CreateCertificateFromCsr",
+	"GetRegistrationCode", "DeleteRegistrationCode",
+	"RegisterCACertificate", "DescribeCACertificate", "UpdateCACertificate", "DeleteCACertificate", "ListCACertificates",
+}
+
+var thingOperations = []cloudsync.Operation{
+	"ListThings", "DescribeThing", "CreateThing", "UpdateThing", "DeleteThing",
+	"AttachThingPrincipal", "DetachThingPrincipal", "ListThingPrincipals", "ListThingPrincipalsV2", "ListPrincipalThings", "ListPrincipalThingsV2",
+	"CreateThingType", "DescribeThingType", "ListThingTypes", "DeprecateThingType", "DeleteThingType",
 }
 
 // Operations lists the operations of plane: DataPlane, ControlPlane or MQTT.

@@ -1,0 +1,458 @@
+package awsemu
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/gatehouse-edge/gatehouse/messages"
+)
+
+// The IoT control plane's operations on things and their certificates (cloud spec 4.1).
+
+var thingRoutes = []route{
+	newRoute(OpListThings, iot, "GET", "things", anything, (*Emulator).listThings),
+	newRoute(OpDescribeThing, iot, "GET", "things/*", thingARNOf, (*Emulator).describeThing),
+	newRoute("CreateThing", iot, "POST", "things/*", thingARNOf, (*Emulator).createThing),
+	newRoute("UpdateThing", iot, "PATCH", "things/*", thingARNOf, (*Emulator).updateThing),
+	newRoute("DeleteThing", iot, "DELETE", "things/*", thingARNOf, (*Emulator).deleteThing),
+	newRoute("AttachThingPrincipal", iot, "PUT", "things/*/principals", anything, (*Emulator).attachThingPrincipal),
+	newRoute("DetachThingPrincipal", iot, "DELETE", "things/*/principals", anything, (*Emulator).detachThingPrincipal),
+	newRoute(OpListThingPrincipals, iot, "GET", "things/*/principals", thingARNOf, (*Emulator).listThingPrincipals),
+	newRoute(OpListThingPrincipalsV2, iot, "GET", "things/*/principals-v2", thingARNOf, (*Emulator).listThingPrincipalsV2),
+	newRoute("ListPrincipalThings", iot, "GET", "principals/things", anything, (*Emulator).listPrincipalThings),
+	newRoute("ListPrincipalThingsV2", iot, "GET", "principals/things-v2", anything, (*Emulator).listPrincipalThingsV2),
+}
+
+const (
+	principalsMax  = 250 // of a page, as with AWS
+	principalsPage = 50
+)
+
+type attributePayload struct {
+	Attributes map[string]string `json:"attributes"`
+	Merge      bool              `json:"merge"`
+}
+
+type thingRequest struct {
+	Type            string            `json:"thingTypeName"`
+	Attributes      *attributePayload `json:"attributePayload"`
+	BillingGroup    string            `json:"billingGroupName"`
+	ExpectedVersion *int64            `json:"expectedVersion"`
+	RemoveType      bool              `json:"removeThingType"`
+}
+
+func (e *Emulator) createThing(c *call) (any, *apiError) {
+	name, refused := thingParameter(c, "thingName")
+	if refused != nil {
+		return nil, refused
+	}
+	var request thingRequest
+	if refused := readIoT(c, &request); refused != nil {
+		return nil, refused
+	}
+	wanted := record{typeName: request.Type}
+	switch {
+	case request.BillingGroup != "":
+		return nil, noResource(fmt.Sprintf("Billing group %.128s not found: billing groups are not emulated", request.BillingGroup))
+	case request.Attributes != nil && request.Attributes.Merge:
+		return nil, badRequest("merge is for UpdateThing")
+	case request.Attributes != nil:
+		wanted.attributes = request.Attributes.Attributes
+	}
+	var made record
+	refused = e.change(func(b *Batch) (refused *apiError) {
+		made, refused = b.createThing(name, wanted)
+		return refused
+	})
+	return map[string]string{"thingName": string(name), "thingArn": thingARN(string(name)), "thingId": made.idOf(name)}, refused
+}
+
+func (e *Emulator) updateThing(c *call) (any, *apiError) {
+	name, refused := thingParameter(c, "thingName")
+	if refused != nil {
+		return nil, refused
+	}
+	var request thingRequest
+	if refused := readIoT(c, &request); refused != nil {
+		return nil, refused
+	}
+	if request.RemoveType && request.Type != "" {
+		return nil, badRequest("removeThingType goes with no thingTypeName")
+	}
+	return none{}, e.change(func(b *Batch) *apiError {
+		known := b.r.things[name]
+		switch {
+		case known == nil:
+			return noThing(name)
+		case request.ExpectedVersion != nil && *request.ExpectedVersion != known.versionOf():
+			return versionConflict(fmt.Sprintf("The version of thing %s is %d", name, known.versionOf()))
+		}
+		return b.describe(name, request.applied(known.record))
+	})
+}
+
+// applied is d as the request wants it.
+func (q thingRequest) applied(d record) record {
+	if q.Attributes != nil {
+		next := map[string]string{}
+		if q.Attributes.Merge {
+			maps.Copy(next, d.attributes)
+		}
+		maps.Copy(next, q.Attributes.Attributes)
+		d.attributes = next
+	}
+	switch {
+	case q.RemoveType:
+		d.typeName = ""
+	case q.Type != "":
+		d.typeName = q.Type
+	}
+	return d
+}
+
+func (e *Emulator) deleteThing(c *call) (any, *apiError) {
+	name, refused := thingParameter(c, "thingName")
+	if refused != nil {
+		return nil, refused
+	}
+	version, given, refused := c.integer("expectedVersion")
+	if refused != nil {
+		return nil, refused
+	}
+	return none{}, e.change(func(b *Batch) *apiError {
+		known := b.r.things[name]
+		switch {
+		case known == nil: // is success (API reference)
+			return nil
+		case given && int64(version) != known.versionOf():
+			return versionConflict(fmt.Sprintf("The version of thing %s is %d", name, known.versionOf()))
+		case len(known.certificates) > 0:
+			return badRequest(fmt.Sprintf("Cannot delete. Thing %s is still attached to one or more principals", name))
+		}
+		return failedIf(b.removeThing(name))
+	})
+}
+
+func (e *Emulator) thingOf(c *call) (messages.ThingName, *apiError) {
+	name, refused := thingParameter(c, "thingName")
+	if refused == nil && !e.registry.hasThing(name) {
+		refused = noThing(name)
+	}
+	return name, refused
+}
+
+func noThing(name messages.ThingName) *apiError {
+	return noResource(fmt.Sprintf("Thing %s cannot be found.", name))
+}
+
+type thingDescription struct {
+	Attributes map[string]string  `json:"attributes"`
+	ClientID   messages.ThingName `json:"defaultClientId,omitempty"`
+	ARN        string             `json:"thingArn"`
+	ID         string             `json:"thingId,omitempty"`
+	Name       messages.ThingName `json:"thingName"`
+	Type       string             `json:"thingTypeName,omitempty"`
+	Version    int64              `json:"version"`
+}
+
+func describeRecord(name messages.ThingName, d record) thingDescription {
+	attributes := d.attributes
+	if attributes == nil {
+		attributes = map[string]string{}
+	}
+	return thingDescription{Attributes: attributes, ARN: thingARN(string(name)), Name: name, Type: d.typeName, Version: d.versionOf()}
+}
+
+func (e *Emulator) describeThing(c *call) (any, *apiError) {
+	name, refused := thingParameter(c, "thingName")
+	if refused != nil {
+		return nil, refused
+	}
+	var answer thingDescription
+	refused = e.look(func(r *Registry) *apiError {
+		known := r.things[name]
+		if known == nil {
+			return noThing(name)
+		}
+		answer = describeRecord(name, known.record)
+		answer.ClientID, answer.ID = name, known.idOf(name)
+		return nil
+	})
+	return answer, refused
+}
+
+// listThings lists those of a type or with an attribute, if one is asked for.
+func (e *Emulator) listThings(c *call) (any, *apiError) {
+	wanted, refused := thingFilter(c)
+	if refused != nil {
+		return nil, refused
+	}
+	p, refused := e.pageOf(c, principalsPage, principalsMax)
+	if refused != nil {
+		return nil, refused
+	}
+	found, more := e.registry.thingsWhere(messages.ThingName(p.after), p.limit, wanted)
+	found, next := turn(e, p, found, more, func(d thingDescription) string { return string(d.Name) })
+	return struct {
+		Things    []thingDescription `json:"things"`
+		NextToken string             `json:"nextToken,omitempty"`
+	}{append([]thingDescription{}, found...), next}, nil
+}
+
+func thingFilter(c *call) (func(record) bool, *apiError) {
+	attribute, value, typeName := c.query.Get("attributeName"), c.query.Get("attributeValue"), c.query.Get("thingTypeName")
+	prefix, refused := c.flag("usePrefixAttributeValue")
+	switch {
+	case refused != nil:
+		return nil, refused
+	case (attribute == "") != (value == ""):
+		return nil, badRequest("attributeName and attributeValue go together")
+	}
+	return func(d record) bool {
+		given, ok := d.attributes[attribute]
+		fits := attribute == "" || ok && (given == value || prefix && strings.HasPrefix(given, value))
+		return fits && (typeName == "" || d.typeName == typeName)
+	}, nil
+}
+
+// thingsWhere lists at most limit things behind the one named after that wanted says.
+func (r *Registry) thingsWhere(after messages.ThingName, limit int, wanted func(record) bool) (page []thingDescription, more bool) {
+	names, _ := r.thingNames(after, -1)
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	for _, name := range names {
+		known := r.things[name]
+		if known == nil || !wanted(known.record) { // gone meanwhile
+			continue
+		}
+		if len(page) == limit {
+			return page, true
+		}
+		page = append(page, describeRecord(name, known.record))
+	}
+	return page, false
+}
+
+// principalOf reads the certificate that a request's header names.
+func principalOf(c *call) (messages.CertificateID, *apiError) {
+	arn := c.header.Get("X-Amzn-Principal")
+	id, ok := strings.CutPrefix(arn, certificateARN(""))
+	parsed, err := messages.ParseCertificateID(id)
+	if !ok || err != nil {
+		return "", badRequest(fmt.Sprintf("Invalid principal %.200q: want the ARN of a certificate of this account and region", arn))
+	}
+	return parsed, nil
+}
+
+// Kinds of attachment: a certificate belongs to many things, or to one and no other.
+const (
+	nonExclusive = "NON_EXCLUSIVE_THING"
+	exclusive    = "EXCLUSIVE_THING"
+)
+
+// attachmentType reads which kind is asked for; empty if none is.
+func attachmentType(c *call) (string, *apiError) {
+	wanted := c.query.Get("thingPrincipalType")
+	if wanted != "" && wanted != nonExclusive && wanted != exclusive {
+		return "", constraint("thingPrincipalType", "Member must satisfy enum value set: [EXCLUSIVE_THING, NON_EXCLUSIVE_THING]")
+	}
+	return wanted, nil
+}
+
+func (c *certificate) attachmentType() string {
+	if c.exclusive {
+		return exclusive
+	}
+	return nonExclusive
+}
+
+func (e *Emulator) attachThingPrincipal(c *call) (any, *apiError) {
+	wanted, refused := attachmentType(c)
+	if refused != nil {
+		return nil, refused
+	}
+	return e.onPrincipal(c, func(b *Batch, name messages.ThingName, id messages.CertificateID) *apiError {
+		known := b.r.certificates[id]
+		others := len(known.things)
+		if known.things[name] {
+			others--
+		}
+		if others > 0 && (known.exclusive || wanted == exclusive) {
+			return badRequest(fmt.Sprintf("The principal is attached to %d other things, and an exclusive attachment is the only one", others))
+		}
+		if !known.things[name] || wanted != "" {
+			set(b, &known.exclusive, wanted == exclusive)
+		}
+		return failedIf(b.Attach(name, id))
+	})
+}
+
+func (e *Emulator) detachThingPrincipal(c *call) (any, *apiError) {
+	return e.onPrincipal(c, func(b *Batch, name messages.ThingName, id messages.CertificateID) *apiError {
+		known := b.r.certificates[id]
+		if known.things[name] {
+			set(b, &known.exclusive, false)
+		}
+		return failedIf(b.setAttached(name, id, false))
+	})
+}
+
+// onPrincipal changes what is between a thing and a certificate, which must both exist.
+func (e *Emulator) onPrincipal(c *call, change func(*Batch, messages.ThingName, messages.CertificateID) *apiError) (any, *apiError) {
+	name, refused := thingParameter(c, "thingName")
+	if refused != nil {
+		return nil, refused
+	}
+	id, refused := principalOf(c)
+	if refused != nil {
+		return nil, refused
+	}
+	return none{}, e.change(func(b *Batch) *apiError {
+		switch {
+		case b.r.things[name] == nil:
+			return noThing(name)
+		case b.r.certificates[id] == nil:
+			return noResource(fmt.Sprintf("Principal %s cannot be found.", certificateARN(string(id))))
+		}
+		return change(b, name, id)
+	})
+}
+
+type thingPrincipal struct {
+	Principal string `json:"principal"`
+	Type      string `json:"thingPrincipalType"`
+}
+
+// principals lists a page of a thing's certificates.
+func (e *Emulator) principals(c *call) (found []thingPrincipal, next string, refused *apiError) {
+	name, refused := e.thingOf(c)
+	if refused != nil {
+		return nil, "", refused
+	}
+	wanted, refused := attachmentType(c)
+	if refused != nil {
+		return nil, "", refused
+	}
+	p, refused := e.pageOf(c, principalsPage, principalsMax)
+	if refused != nil {
+		return nil, "", refused
+	}
+	more := false
+	refused = e.look(func(r *Registry) *apiError {
+		t := r.things[name]
+		if t == nil {
+			return noThing(name)
+		}
+		ids := slices.DeleteFunc(sortedKeys(t.certificates), func(id messages.CertificateID) bool {
+			return wanted != "" && r.certificates[id].attachmentType() != wanted
+		})
+		ids, more = behind(ids, messages.CertificateID(p.after), p.limit)
+		for _, id := range ids {
+			found = append(found, thingPrincipal{certificateARN(string(id)), r.certificates[id].attachmentType()})
+		}
+		return nil
+	})
+	if refused != nil {
+		return nil, "", refused
+	}
+	found, next = turn(e, p, found, more, func(t thingPrincipal) string { return strings.TrimPrefix(t.Principal, certificateARN("")) })
+	return append([]thingPrincipal{}, found...), next, nil
+}
+
+func (e *Emulator) listThingPrincipals(c *call) (any, *apiError) {
+	found, next, refused := e.principals(c)
+	if refused != nil {
+		return nil, refused
+	}
+	arns := make([]string, len(found))
+	for i, t := range found {
+		arns[i] = t.Principal
+	}
+	return struct {
+		Principals []string `json:"principals"`
+		NextToken  string   `json:"nextToken,omitempty"`
+	}{arns, next}, nil
+}
+
+func (e *Emulator) listThingPrincipalsV2(c *call) (any, *apiError) {
+	found, next, refused := e.principals(c)
+	if refused != nil {
+		return nil, refused
+	}
+	return struct {
+		Principals []thingPrincipal `json:"thingPrincipalObjects"`
+		NextToken  string           `json:"nextToken,omitempty"`
+	}{found, next}, nil
+}
+
+type principalThing struct {
+	Thing messages.ThingName `json:"thingName"`
+	Type  string             `json:"thingPrincipalType"`
+}
+
+// thingsOf lists a page of a certificate's things.
+func (e *Emulator) thingsOf(c *call) (found []principalThing, next string, refused *apiError) {
+	id, refused := principalOf(c)
+	if refused != nil {
+		return nil, "", refused
+	}
+	wanted, refused := attachmentType(c)
+	if refused != nil {
+		return nil, "", refused
+	}
+	p, refused := e.pageOf(c, principalsPage, principalsMax)
+	if refused != nil {
+		return nil, "", refused
+	}
+	p.listing += string(id)
+	more := false
+	refused = e.look(func(r *Registry) *apiError {
+		known := r.certificates[id]
+		if known == nil {
+			return noResource(fmt.Sprintf("Principal %s cannot be found.", certificateARN(string(id))))
+		}
+		if cmp.Or(wanted, known.attachmentType()) != known.attachmentType() {
+			return nil
+		}
+		var names []messages.ThingName
+		names, more = behind(sortedKeys(known.things), messages.ThingName(p.after), p.limit)
+		for _, name := range names {
+			found = append(found, principalThing{name, known.attachmentType()})
+		}
+		return nil
+	})
+	if refused != nil {
+		return nil, "", refused
+	}
+	found, next = turn(e, p, found, more, func(t principalThing) string { return string(t.Thing) })
+	return append([]principalThing{}, found...), next, nil
+}
+
+func (e *Emulator) listPrincipalThings(c *call) (any, *apiError) {
+	found, next, refused := e.thingsOf(c)
+	if refused != nil {
+		return nil, refused
+	}
+	names := make([]messages.ThingName, len(found))
+	for i, t := range found {
+		names[i] = t.Thing
+	}
+	return struct {
+		Things    []messages.ThingName `json:"things"`
+		NextToken string               `json:"nextToken,omitempty"`
+	}{names, next}, nil
+}
+
+func (e *Emulator) listPrincipalThingsV2(c *call) (any, *apiError) {
+	found, next, refused := e.thingsOf(c)
+	if refused != nil {
+		return nil, refused
+	}
+	return struct {
+		Things    []principalThing `json:"principalThingObjects"`
+		NextToken string           `json:"nextToken,omitempty"`
+	}{found, next}, nil
+}
