@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/gatehouse-edge/gatehouse/cloudsync/iotmqtt"
 	"github.com/gatehouse-edge/gatehouse/messages"
 )
 
@@ -80,12 +81,7 @@ func (cfg *Config) complete() error {
 	if _, err := messages.ParseThingName(string(cfg.Core)); err != nil {
 		return fmt.Errorf("the core's thing name: %w", err)
 	}
-	switch {
-	case len(cfg.Identity.Certificate) == 0 || cfg.Identity.PrivateKey == nil:
-		return errors.New("the core's certificate and key are missing: AWS knows the core by them")
-	case cfg.Roots == nil:
-		return errors.New("the root certificates are missing: give the file AWS or the emulator published")
-	case cfg.Source == nil || cfg.Keeper == nil:
+	if cfg.Source == nil || cfg.Keeper == nil {
 		return errors.New("need a source and a keeper of addresses")
 	}
 	if cfg.ClientID == "" {
@@ -112,6 +108,10 @@ func (cfg *Config) complete() error {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
 	return nil
+}
+
+func (cfg *Config) pace() iotmqtt.Pace {
+	return iotmqtt.Pace{Min: cfg.RetryMin, Max: cfg.RetryMax, AfterFunc: cfg.AfterFunc, Jitter: cfg.Jitter}
 }
 
 // Follower follows the address shadow of a core, from New to Close.
@@ -236,7 +236,7 @@ func (f *Follower) fetch() error {
 // retry tries until it succeeds; false: the follower is closed, or a newer notice waits.
 // Neither that nor the network hastens what the service wants to be asked later.
 func (f *Follower) retry(what string, try func() error) bool {
-	b := f.backoff()
+	b := f.cfg.pace().Backoff()
 	for {
 		news, newer := f.newsOf(), (<-chan struct{})(f.inbox.filled)
 		err := try()
@@ -247,7 +247,7 @@ func (f *Follower) retry(what string, try func() error) bool {
 			return true
 		}
 		f.set(func(s *State) { s.Err = err })
-		wait := b.next()
+		wait := b.Next()
 		if asked, ok := errors.AsType[interface {
 			error
 			RetryAfter() time.Duration
@@ -255,7 +255,7 @@ func (f *Follower) retry(what string, try func() error) bool {
 			wait, news, newer = min(asked.RetryAfter(), retryAfterMax), nil, nil // the service's own pace
 		}
 		f.cfg.Log.Warn(what, "error", err, "again_in_ms", wait.Milliseconds())
-		if !f.wait(f.ctx, wait, news, newer) || f.inbox.holds() {
+		if !f.cfg.pace().Wait(f.ctx, wait, news, newer) || f.inbox.holds() {
 			return false
 		}
 	}
@@ -263,39 +263,8 @@ func (f *Follower) retry(what string, try func() error) bool {
 
 const retryAfterMax = time.Hour
 
-// backoff gives waits between half of an interval and all of it, which doubles to a bound.
-type backoff struct {
-	cfg      *Config
-	interval time.Duration
-}
-
-func (f *Follower) backoff() *backoff { return &backoff{cfg: &f.cfg} }
-
-func (b *backoff) next() time.Duration {
-	b.interval = min(max(2*b.interval, b.cfg.RetryMin), b.cfg.RetryMax)
-	half := b.interval / 2
-	return half + time.Duration(b.cfg.Jitter()*float64(b.interval-half))
-}
-
 func (f *Follower) newsOf() <-chan struct{} {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.news
-}
-
-// wait returns true when d has passed or there is news of either kind, false when ctx ended
-// before.
-func (f *Follower) wait(ctx context.Context, d time.Duration, news, newer <-chan struct{}) bool {
-	over := make(chan struct{})
-	defer f.cfg.AfterFunc(d, func() { close(over) })()
-	select {
-	case <-over:
-		return true
-	case <-news:
-		return true
-	case <-newer:
-		return true
-	case <-ctx.Done():
-		return false
-	}
 }

@@ -565,11 +565,6 @@ func TestConfigIsChecked(t *testing.T) {
 			t.Errorf("%s: accepted", name)
 		}
 	}
-	for given, want := range map[string]string{"a.example": "a.example 8883", "a.example:443": "a.example 443", "[::1]:8883": "::1 8883", "127.0.0.1": "127.0.0.1 8883"} {
-		if host, port, err := splitEndpoint(given); err != nil || host+" "+port != want {
-			t.Errorf("%s: %s %s, %v", given, host, port, err)
-		}
-	}
 }
 
 // At the port of HTTPS the core says by ALPN that it speaks MQTT.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"strconv"
 
+	"github.com/gatehouse-edge/gatehouse/cloudsync/iotmqtt"
 	"github.com/gatehouse-edge/gatehouse/messages"
 )
 
@@ -33,8 +34,7 @@ type Notice struct {
 	State json.RawMessage
 }
 
-// payloadBytesMax bounds a message: AWS IoT's own limit.
-const payloadBytesMax = 128 << 10
+const payloadBytesMax = iotmqtt.PayloadBytesMax
 
 // ParseAccepted reads the answer to a get.
 func ParseAccepted(payload []byte) (Notice, error) {
