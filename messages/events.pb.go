@@ -2645,13 +2645,16 @@ func (x *TrustVoided) GetReason() string {
 	return ""
 }
 
-// CredentialsServed: the credentials entity, without the secret. Records.
+// CredentialsServed: the credentials entity, without the secret. The first time that a
+// consumer gets a set, and once a minute at most; the others are counted. Records.
 type CredentialsServed struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Consumer      string                 `protobuf:"bytes,1,opt,name=consumer,proto3" json:"consumer,omitempty"`
 	RoleAlias     string                 `protobuf:"bytes,2,opt,name=role_alias,json=roleAlias,proto3" json:"role_alias,omitempty"`
 	AccessKeyId   string                 `protobuf:"bytes,3,opt,name=access_key_id,json=accessKeyId,proto3" json:"access_key_id,omitempty"`
-	ExpiresMs     int64                  `protobuf:"varint,4,opt,name=expires_ms,json=expiresMs,proto3" json:"expires_ms,omitempty"`
+	ExpiresMs     int64                  `protobuf:"varint,4,opt,name=expires_ms,json=expiresMs,proto3" json:"expires_ms,omitempty"` // by the cloud's clock
+	Source        string                 `protobuf:"bytes,5,opt,name=source,proto3" json:"source,omitempty"`                         // cloud: fetched for this consumer, who waited; cache
+	Repeats       uint64                 `protobuf:"varint,6,opt,name=repeats,proto3" json:"repeats,omitempty"`                      // hand-outs to this consumer since its last record
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2710,6 +2713,20 @@ func (x *CredentialsServed) GetAccessKeyId() string {
 func (x *CredentialsServed) GetExpiresMs() int64 {
 	if x != nil {
 		return x.ExpiresMs
+	}
+	return 0
+}
+
+func (x *CredentialsServed) GetSource() string {
+	if x != nil {
+		return x.Source
+	}
+	return ""
+}
+
+func (x *CredentialsServed) GetRepeats() uint64 {
+	if x != nil {
+		return x.Repeats
 	}
 	return 0
 }
@@ -3131,14 +3148,16 @@ const file_events_proto_rawDesc = "" +
 	"\rvoid_after_ms\x18\x04 \x01(\x03R\vvoidAfterMs\"B\n" +
 	"\vTrustVoided\x12\x1b\n" +
 	"\tbefore_ms\x18\x01 \x01(\x03R\bbeforeMs\x12\x16\n" +
-	"\x06reason\x18\x02 \x01(\tR\x06reason\"\x91\x01\n" +
+	"\x06reason\x18\x02 \x01(\tR\x06reason\"\xc3\x01\n" +
 	"\x11CredentialsServed\x12\x1a\n" +
 	"\bconsumer\x18\x01 \x01(\tR\bconsumer\x12\x1d\n" +
 	"\n" +
 	"role_alias\x18\x02 \x01(\tR\troleAlias\x12\"\n" +
 	"\raccess_key_id\x18\x03 \x01(\tR\vaccessKeyId\x12\x1d\n" +
 	"\n" +
-	"expires_ms\x18\x04 \x01(\x03R\texpiresMs\"M\n" +
+	"expires_ms\x18\x04 \x01(\x03R\texpiresMs\x12\x16\n" +
+	"\x06source\x18\x05 \x01(\tR\x06source\x12\x18\n" +
+	"\arepeats\x18\x06 \x01(\x04R\arepeats\"M\n" +
 	"\aStarted\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\tR\aversion\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\tR\x05epoch\x12\x12\n" +
