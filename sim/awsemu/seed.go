@@ -25,43 +25,44 @@ const (
 )
 
 type seedFile struct {
-	FormatVersion string            `json:"formatVersion"`
-	Things        []seedThing       `json:"things"`
-	Certificates  []seedCertificate `json:"certificates"`
-	Shadows       []seedShadow      `json:"shadows,omitempty"`
-	Code          string            `json:"registrationCode,omitempty"`
-	Authorities   []seedAuthority   `json:"caCertificates,omitempty"`
-	ThingTypes    []seedThingType   `json:"thingTypes,omitempty"`
+	FormatVersion string            `json:"formatVersion" seed:"required"`
+	Things        []seedThing       `json:"things" doc:"Things of the registry: cores, client devices and others."`
+	Certificates  []seedCertificate `json:"certificates" doc:"Certificates of devices."`
+	Shadows       []seedShadow      `json:"shadows,omitempty" doc:"Classic shadows. Their things need not be registered."`
+	Code          string            `json:"registrationCode,omitempty" doc:"What verification certificates of CAs must name. Default: a fresh one."`
+	Authorities   []seedAuthority   `json:"caCertificates,omitempty" doc:"Registered CAs."`
+	ThingTypes    []seedThingType   `json:"thingTypes,omitempty" doc:"Thing types."`
 }
 
 type seedShadow struct {
-	Name   string         `json:"thingName"`
-	Shadow *shadow.Shadow `json:"shadow"`
+	Name   string         `json:"thingName" seed:"required"`
+	Shadow *shadow.Shadow `json:"shadow" seed:"required" doc:"version (from 1), and desired and reported, each with a state and its metadata."`
 }
 
 type seedThing struct {
-	Name string `json:"thingName"`
-	Core bool   `json:"core,omitempty"`
+	Name string `json:"thingName" seed:"required" doc:"1 to 128 of [a-zA-Z0-9:_-]."`
+	Core bool   `json:"core,omitempty" doc:"A Greengrass core device."`
 	seedRecord
 	// Devices are the core's client devices. Absent, as in older files: it never had any.
-	Devices []seedDevice `json:"associatedClientDevices,omitzero"`
+	Devices []seedDevice `json:"associatedClientDevices,omitzero" doc:"The things that are client devices of this core."`
 	// Connectivity and Authorities are what the core told. Absent: nothing.
-	Connectivity []Connectivity `json:"connectivityInfo,omitzero"`
-	Authorities  []string       `json:"certificateAuthorities,omitempty"`
+	Connectivity []Connectivity `json:"connectivityInfo,omitzero" doc:"Where client devices reach this core."`
+	Authorities  []string       `json:"certificateAuthorities,omitempty" doc:"The authorities of this core's own servers, PEM, the newest first."`
 }
 
 type seedDevice struct {
-	Name  string    `json:"thingName"`
-	Since time.Time `json:"since"`
+	Name  string    `json:"thingName" seed:"required"`
+	Since time.Time `json:"since" doc:"When it was associated. Default: when the seed is read."`
 }
 
 type seedCertificate struct {
-	PEM    string   `json:"certificatePem"`
-	Status string   `json:"status"`
+	PEM    string   `json:"certificatePem" doc:"The certificate, if it is not to be made."`
+	Make   string   `json:"make,omitempty" doc:"Make a certificate: devices/NAME/cert.pem and key.pem in the directory, unless they are there."`
+	Status string   `json:"status" doc:"Default: ACTIVE."`
 	Policy Policy   `json:"iotPolicy,omitempty"`
-	Things []string `json:"things"`
+	Things []string `json:"things" doc:"The things that it is attached to."`
 	// Exclusive says that the one thing is the certificate's only one, ever.
-	Exclusive bool `json:"exclusive,omitempty"`
+	Exclusive bool `json:"exclusive,omitempty" doc:"The one thing is the certificate's only one, ever."`
 	seedOrigin
 }
 

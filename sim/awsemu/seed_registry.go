@@ -59,15 +59,15 @@ func stampOrZero(at time.Time) time.Time {
 }
 
 type seedAuthority struct {
-	PEM    string `json:"certificatePem"`
-	Status string `json:"status"`
-	Auto   string `json:"autoRegistrationStatus"`
+	PEM    string `json:"certificatePem" seed:"required" doc:"The CA's certificate."`
+	Status string `json:"status" doc:"ACTIVE or INACTIVE. Default: ACTIVE."`
+	Auto   string `json:"autoRegistrationStatus" doc:"ENABLE or DISABLE. Default: ENABLE."`
 	seedOrigin
 	Config *registrationConfig `json:"registrationConfig,omitempty"`
 }
 
 type seedThingType struct {
-	Name string `json:"thingTypeName"`
+	Name string `json:"thingTypeName" seed:"required"`
 	thingType
 }
 
