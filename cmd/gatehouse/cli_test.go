@@ -62,7 +62,7 @@ func TestHelpExamples(t *testing.T) {
 		if c.Example == "" {
 			t.Errorf("%s: the help has no example", path)
 		}
-		if path == "dev" || path == "serve" || path == "cert watch" { // they run until they are ended: startDev, site.serve and TestCertWatch do it
+		if path == "dev" || path == "serve" || path == "cert watch" || path == "sim cloud serve" { // they run until they are ended: startDev, site.serve, TestCertWatch and startServed do it
 			continue
 		}
 		for _, line := range strings.Split(c.Example, "\n") {
@@ -133,6 +133,7 @@ func exampleFolder(t *testing.T, d *dev) string {
 	for name, text := range map[string]string{
 		"gatehouse.yaml": "dir: data\npolicyFile: policy.yaml\nmqtt: {listen: ':8883', hostAddresses: [localhost]}\n",
 		"faults.yaml":    "faults:\n  - {operation: ListThings, skip: 6, count: 1, page: missing}\n",
+		"seed.yaml":      serveSeed,
 		"section.json":   `{"security":{"clientDeviceTrustDurationMinutes":"60"}}`,
 		"jq":             "#!/bin/sh\nexec cat\n", // its own output is not the point
 	} {

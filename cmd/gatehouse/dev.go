@@ -99,6 +99,14 @@ func (a *app) dev(ctx context.Context, o devOptions) (err error) {
 	if err := os.MkdirAll(a.dir, 0o700); err != nil {
 		return err
 	}
+	if err := os.MkdirAll(cloudDir(a.dir), 0o700); err != nil {
+		return err
+	}
+	unlock, err := lockCloud(a.dir)
+	if err != nil {
+		return err
+	}
+	defer unlock()
 	cloud, err := startCloud(a.dir, logger)
 	if errors.Is(err, awsemu.ErrServed) {
 		return &exitError{exitInUse, err}
@@ -195,10 +203,7 @@ func startCloud(dir string, logger *slog.Logger) (*devCloud, error) {
 	if err := os.MkdirAll(cloudDir(dir), 0o700); err != nil {
 		return nil, err
 	}
-	authority, err := loadCloudAuthority(dir)
-	if errors.Is(err, fs.ErrNotExist) {
-		authority, err = makeCloudAuthority(dir)
-	}
+	authority, err := openAuthority(dir)
 	if err != nil {
 		return nil, err
 	}

@@ -4,9 +4,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
-	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"time"
@@ -51,24 +49,12 @@ func associateAll(registry *awsemu.Registry) error {
 }
 
 // enroll makes a thing's key and certificate in folder, unless they are there, and
-// registers what is there. Files come before the registry, and the certificate after its
-// key: whatever a crash left, and if the registry was deleted, the next start goes on.
+// registers what is there. Files come before the registry: whatever a crash left, and if the
+// registry was deleted, the next start goes on.
 func enroll(authority *awsemu.Authority, registry *awsemu.Registry, thing messages.ThingName, folder string, core bool) error {
-	if _, err := os.Stat(filepath.Join(folder, "cert.pem")); errors.Is(err, fs.ErrNotExist) {
-		if err := os.Remove(filepath.Join(folder, "key.pem")); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return err
-		}
-		identity, err := authority.IssueDevice(string(thing), time.Now())
-		if err != nil {
-			return err
-		}
-		if err := writeIdentity(folder, identity); err != nil {
-			return err
-		}
-	}
-	certificate, err := readCertificate(filepath.Join(folder, "cert.pem"))
+	certificate, err := makeIdentity(authority, string(thing), folder)
 	if err != nil {
-		return fmt.Errorf("%w; remove %s, and a new identity is made", err, folder)
+		return err
 	}
 	return register(registry, thing, certificate, core)
 }

@@ -15,8 +15,8 @@ import (
 )
 
 func (a *app) simCommand() *cobra.Command {
-	c := &cobra.Command{Use: "sim", Short: "Simulate: the cloud of gatehouse dev, and scenarios in virtual time"}
-	cloud := &cobra.Command{Use: "cloud", Short: "Steer the emulated cloud of gatehouse dev"}
+	c := &cobra.Command{Use: "sim", Short: "Simulate: an emulated AWS cloud, and scenarios in virtual time"}
+	cloud := &cobra.Command{Use: "cloud", Short: "Run an emulated AWS cloud, or steer that of gatehouse dev"}
 	certificate := "CERT is a certificate id, its first 8 digits or more, a PEM file, or a thing's name."
 	cloud.AddCommand(
 		a.cloudOrder("off", "Take the cloud away", "", 0, func(ctx context.Context, c *awsemu.ControlClient, _ []string) (string, error) {
@@ -39,7 +39,7 @@ func (a *app) simCommand() *cobra.Command {
 		}),
 		a.cloudAssociation("associate", "Make things client devices of the core", "%s is a client device of the core", (*awsemu.ControlClient).Associate),
 		a.cloudAssociation("disassociate", "End that things are client devices of the core", "%s is no client device of the core", (*awsemu.ControlClient).Disassociate),
-		a.cloudAssociations(), a.cloudConnectivity(), a.cloudStatus(), a.cloudFault(),
+		a.cloudAssociations(), a.cloudConnectivity(), a.cloudStatus(), a.cloudFault(), a.cloudServe(), a.cloudSeed(),
 	)
 	c.AddCommand(cloud, a.scenarioCommand())
 	return c

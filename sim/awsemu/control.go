@@ -51,6 +51,7 @@ type controlOrder struct {
 // Paths of the control protocol: JSON over HTTP on a unix socket.
 const (
 	pathStatus       = "/v1/status"       // GET: ControlInfo
+	pathSeed         = "/v1/seed"         // GET: the registry's file form
 	pathAssociations = "/v1/associations" // GET: Associations, of the core in the query
 	pathConnectivity = "/v1/connectivity" // GET: CoreInfo, of the core in the query; POST: core, addresses
 	pathOnline       = "/v1/online"       // POST: online
@@ -134,6 +135,14 @@ func (e *Emulator) controlHandler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET "+pathStatus, func(w http.ResponseWriter, _ *http.Request) {
 		writeJSON(w, http.StatusOK, e.info())
+	})
+	mux.HandleFunc("GET "+pathSeed, func(w http.ResponseWriter, _ *http.Request) {
+		text, err := e.registry.Encode()
+		if err != nil {
+			writeJSON(w, http.StatusInternalServerError, map[string]string{"error": err.Error()})
+			return
+		}
+		writeJSON(w, http.StatusOK, json.RawMessage(text))
 	})
 	order := func(path string, obey func(controlOrder) error) {
 		mux.HandleFunc("POST "+path, func(w http.ResponseWriter, r *http.Request) {

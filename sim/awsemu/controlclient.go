@@ -57,6 +57,15 @@ func (c *ControlClient) Status(ctx context.Context) (*ControlInfo, error) {
 	return info, nil
 }
 
+// Seed returns the file form of what the emulated cloud knows now.
+func (c *ControlClient) Seed(ctx context.Context) (json.RawMessage, error) {
+	var text json.RawMessage
+	if err := c.do(ctx, http.MethodGet, pathSeed, nil, &text); err != nil {
+		return nil, err
+	}
+	return text, nil
+}
+
 // SetOnline brings the cloud back or takes it away.
 func (c *ControlClient) SetOnline(ctx context.Context, online bool) error {
 	return c.order(ctx, pathOnline, controlOrder{Online: &online})
@@ -266,7 +275,7 @@ func (c *ControlClient) unreachable(err error) error {
 	case errors.Is(err, fs.ErrPermission):
 		return fmt.Errorf("emulated cloud: %s belongs to another user: %w", c.path, err)
 	case errors.As(err, &op) && op.Op == "dial":
-		return fmt.Errorf("no emulated cloud at %s (%w): is `gatehouse dev` running with that directory?", c.path, op.Err)
+		return fmt.Errorf("no emulated cloud at %s (%w): is `gatehouse dev` or `gatehouse sim cloud serve` running with that directory?", c.path, op.Err)
 	default:
 		return fmt.Errorf("emulated cloud: %w", err)
 	}

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -33,7 +34,9 @@ type Config struct {
 	// PlainControl answers plain HTTP, too, at the control planes' port, for tools that
 	// cannot be given a certificate authority. Only on a loopback address.
 	PlainControl bool
-	// Certificate is the server's, issued for ServerNames. Required.
+	// Names are by what clients may name the server in their handshake, beside ServerNames.
+	Names []string
+	// Certificate is the server's, issued for ServerNames and Names. Required.
 	Certificate tls.Certificate
 	// Authority is who signed Certificate. Without it two faults of connections cannot be
 	// had: an expired certificate, and one of another host.
@@ -141,7 +144,7 @@ func Start(cfg Config) (*Emulator, error) {
 	e.role.SessionToken = base64.StdEncoding.EncodeToString(random(180))
 	e.account.add(cfg.Admin, Administrator, false)
 	e.account.add(e.role, TokenExchangeRole, false)
-	shape := frontConfig{tls: serverTLS(cfg.Certificate, ServerNames(), cfg.Now), log: cfg.Log}
+	shape := frontConfig{tls: serverTLS(cfg.Certificate, slices.Concat(ServerNames(), cfg.Names), cfg.Now), log: cfg.Log}
 	e.data = &plane{addr: cfg.Addr, shape: shape}
 	e.data.shape.handler = http.HandlerFunc(e.serveDataPlane)
 	e.control = &plane{addr: cfg.ControlAddr, shape: shape}
