@@ -97,7 +97,8 @@ func (t *tracer) coreARN() string {
 	if core == "" {
 		core = t.Thing
 	}
-	return strings.Replace(t.arn("/greengrass/v2/coreDevices", string(core)), ":iot:", ":greengrass:", 1)
+	// IAM parts the two by a colon.
+	return strings.NewReplacer(":iot:", ":greengrass:", ":coreDevices/", ":coreDevices:").Replace(t.arn("coreDevices", string(core)))
 }
 
 func (t *tracer) permissions(r Role) (list []*Node) {
