@@ -22,6 +22,8 @@ type File struct {
 	Trust Trust  `json:"trust"`
 	Log   Log    `json:"log"`
 
+	TokenExchange TokenExchange `json:"tokenExchange"`
+
 	// PolicyFile names a file that holds only the device groups and is reloaded when
 	// it changes. Empty: the groups stand in ClientDeviceAuth. Never both.
 	PolicyFile       string  `json:"policyFile,omitempty"`
@@ -86,6 +88,11 @@ type Cloud struct {
 	// host:port of the account's AWS IoT data endpoint; 8883 if no port is given. The addresses
 	// come from Endpoint. Empty: they are not followed.
 	IoTDataEndpoint string `json:"iotDataEndpoint,omitempty"`
+	// CredentialEndpoint is where the credentials of RoleAlias come from: host or host:port of
+	// the account's endpoint iot:CredentialProvider; 443 if no port is given. Empty, as both
+	// are: there are none.
+	CredentialEndpoint string `json:"credentialEndpoint,omitempty"`
+	RoleAlias          string `json:"roleAlias,omitempty"`
 	// Recheck is how often the cloud is asked about connected devices, so that a
 	// revocation is noticed; 0: only as often as their trust needs it, twice per trust
 	// duration. It costs two requests per device and interval.
@@ -102,7 +109,7 @@ func (c Cloud) Configured() bool { return c.Endpoint != "" || c.Verifier == Veri
 // Control says how AWS' control planes are reached, which know the core by a role. Without
 // Credentials they are not asked.
 type Control struct {
-	Credentials string `json:"credentials,omitempty"` // CredentialsDefault
+	Credentials string `json:"credentials,omitempty"` // CredentialsDefault or CredentialsTokenExchange
 	Profile     string `json:"profile,omitempty"`     // of the shared files; empty: AWS_PROFILE, or default
 	Endpoint    string `json:"endpoint,omitempty"`    // https URL of an emulator or VPC endpoint; empty: AWS's own of the region
 	CA          string `json:"ca,omitempty"`          // PEM of the roots the endpoint is checked against; empty: those of Cloud
@@ -158,6 +165,8 @@ const (
 	VerifierGreengrassData = "greengrass-data"
 	VerifierIoT            = "iot"
 	CredentialsDefault     = "default" // the environment, shared files, or the container credentials endpoint
+
+	CredentialsTokenExchange = "tokenExchange" // those of cloud.roleAlias
 )
 
 // ParseFile reads gatehouse.yaml (YAML or JSON). previous is the section in force, as
@@ -214,13 +223,14 @@ func defaultFile() File {
 		Cloud:            Cloud{Verifier: VerifierGreengrassData, ConnectTimeout: DefaultConnectTimeout, RequestTimeout: DefaultRequestTimeout, RefreshRate: DefaultRefreshRate},
 		Trust:            Trust{UnknownOffTime: OffTimeStrict},
 		Log:              Log{Level: "info", Format: "text"},
+		TokenExchange:    defaultTokenExchange(),
 		ClientDeviceAuth: DefaultSection(),
 	}
 }
 
 func (r *reader) file(n *yaml.Node, previous *Section) File {
 	f := defaultFile()
-	root := r.object(n, "", strict, "dir", "keys", "nats", "mqtt", "cloud", "http", "trust", "log", "policyFile", "clientDeviceAuth")
+	root := r.object(n, "", strict, "dir", "keys", "nats", "mqtt", "cloud", "http", "trust", "log", "tokenExchange", "policyFile", "clientDeviceAuth")
 	root.string("dir", &f.Dir)
 	keys := root.child("keys", "passphraseFile", "pkcs11")
 	keys.string("passphraseFile", &f.Keys.PassphraseFile)
@@ -231,7 +241,11 @@ func (r *reader) file(n *yaml.Node, previous *Section) File {
 	token.string("pinFile", &f.Keys.PKCS11.PINFile)
 	r.nats(root.child("nats", "listen", "url", "creds", "tls"), &f.NATS)
 	r.mqtt(root.child("mqtt", "listen", "tlsMinVersion", "hostAddresses"), &f.MQTT)
-	r.cloud(root.child("cloud", "verifier", "endpoint", "iotDataEndpoint", "region", "thingName", "certificate", "privateKey", "ca", "connectTimeout", "requestTimeout", "recheck", "refreshRate", "operations", "control"), &f.Cloud)
+	cloud := root.child("cloud", "verifier", "endpoint", "iotDataEndpoint", "credentialEndpoint", "roleAlias", "region", "thingName", "certificate", "privateKey", "ca", "connectTimeout", "requestTimeout", "recheck", "refreshRate", "operations", "control")
+	r.cloud(cloud, &f.Cloud)
+	exchange := root.child("tokenExchange", "listen", "directory", "refreshBefore", "credentialRetryInSec", "consumers")
+	r.tokenExchange(exchange, &f.TokenExchange)
+	r.checkTokenExchange(cloud, exchange, f.Cloud, f.TokenExchange)
 	http := root.child("http", "listen")
 	http.address("listen", &f.HTTP.Listen)
 	if n, path := http.get("listen"); n != nil && f.HTTP.Listen != "" && !loopback(f.HTTP.Listen) {
@@ -287,6 +301,8 @@ func (r *reader) cloud(o object, c *Cloud) {
 	o.choice("verifier", &c.Verifier, VerifierGreengrassData, VerifierIoT)
 	o.host("endpoint", &c.Endpoint, "greengrass-ats.iot.eu-central-1.amazonaws.com")
 	o.host("iotDataEndpoint", &c.IoTDataEndpoint, "a1b2c3d4e5f6g7-ats.iot.eu-central-1.amazonaws.com")
+	o.host("credentialEndpoint", &c.CredentialEndpoint, "a1b2c3d4e5f6g7.credentials.iot.eu-central-1.amazonaws.com")
+	o.checked("roleAlias", &c.RoleAlias, "1 to 128 of A-Z a-z 0-9 _ = , @ -", roleAliasPattern.MatchString)
 	o.string("region", &c.Region)
 	o.thing("thingName", &c.ThingName)
 	o.string("certificate", &c.Certificate)
@@ -327,7 +343,7 @@ func (r *reader) cloud(o object, c *Cloud) {
 }
 
 func (r *reader) control(o object, c *Control) {
-	o.choice("credentials", &c.Credentials, CredentialsDefault)
+	o.choice("credentials", &c.Credentials, CredentialsDefault, CredentialsTokenExchange)
 	o.string("profile", &c.Profile)
 	o.url("endpoint", &c.Endpoint, "https")
 	o.string("ca", &c.CA)
@@ -336,13 +352,16 @@ func (r *reader) control(o object, c *Control) {
 			r.fail(KindConflict, n, path, key+" without credentials", "credentials: "+CredentialsDefault, "the control plane is asked with a role's credentials or not at all")
 		}
 	}
+	if n, path := o.get("profile"); n != nil && c.Credentials == CredentialsTokenExchange {
+		r.fail(KindConflict, n, path, "profile with credentials: "+CredentialsTokenExchange, "credentials: "+CredentialsDefault, "a profile is of the shared files")
+	}
 }
 
 // Resolve returns f with every relative path made relative to base, the directory of
 // the file f was read from.
 func (f File) Resolve(base string) File {
 	for _, path := range []*string{&f.Dir, &f.PolicyFile, &f.Keys.PassphraseFile, &f.Keys.PKCS11.Helper, &f.Keys.PKCS11.Module, &f.Keys.PKCS11.PINFile, &f.NATS.Creds, &f.NATS.TLS.CA,
-		&f.NATS.TLS.Certificate, &f.NATS.TLS.PrivateKey, &f.Cloud.Certificate, &f.Cloud.PrivateKey, &f.Cloud.CA, &f.Cloud.Control.CA} {
+		&f.NATS.TLS.Certificate, &f.NATS.TLS.PrivateKey, &f.Cloud.Certificate, &f.Cloud.PrivateKey, &f.Cloud.CA, &f.Cloud.Control.CA, &f.TokenExchange.Directory} {
 		if *path != "" && !filepath.IsAbs(*path) {
 			*path = filepath.Join(base, *path)
 		}
