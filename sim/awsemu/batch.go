@@ -151,6 +151,9 @@ func (b *Batch) setAttached(name messages.ThingName, id messages.CertificateID, 
 	if t.certificates[id] == attached {
 		return nil
 	}
+	if attached && c.exclusive && len(c.things) > 0 {
+		return fmt.Errorf("certificate %s belongs to another thing, exclusively", id)
+	}
 	link(t, c, name, id, attached)
 	b.undo = append(b.undo, func() { link(t, c, name, id, !attached) })
 	b.told = append(b.told, Change{Certificate: id, Thing: name, Status: c.status, Attached: attached})

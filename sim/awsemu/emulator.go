@@ -23,7 +23,9 @@ import (
 const ServerName = "greengrass-ats.iot.gatehouse.internal"
 
 // ServerNames are the names to issue the emulator's server certificate for.
-func ServerNames() []string { return []string{ServerName, "localhost", "127.0.0.1", "::1"} }
+func ServerNames() []string {
+	return []string{ServerName, AccountServerName, "localhost", "127.0.0.1", "::1"}
+}
 
 // Config shapes an Emulator.
 type Config struct {

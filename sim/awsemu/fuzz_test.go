@@ -1,13 +1,17 @@
 package awsemu
 
 import (
+	"bytes"
 	"encoding/json"
 	"encoding/pem"
+	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/gatehouse-edge/gatehouse/cloudsync"
 	"github.com/gatehouse-edge/gatehouse/messages"
 )
 
@@ -112,6 +116,57 @@ func checkRefusal(t *testing.T, r *apiError) {
 	if r != nil && (r.status < 400 || r.status > 499 || r.name == "" || r.message == "") {
 		t.Errorf("refused with %+v", r)
 	}
+}
+
+// FuzzIoTRequest: no request makes an operation on certificates and things fail in another
+// way than AWS would, and what it leaves can be read again.
+func FuzzIoTRequest(f *testing.F) {
+	now := time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC)
+	authority, err := NewAuthority("factory", now)
+	if err != nil {
+		f.Fatal(err)
+	}
+	device, err := authority.IssueDevice("pump-7", now)
+	if err != nil {
+		f.Fatal(err)
+	}
+	quoted := func(text []byte) string { q, _ := json.Marshal(string(text)); return string(q) }
+	routes := slices.DeleteFunc(slices.Concat(certificateRoutes, authorityRoutes, thingRoutes, thingTypeRoutes), func(r route) bool {
+		return r.op == "CreateKeysAndCertificate" // takes nothing, and long
+	})
+	at := func(op cloudsync.Operation) int {
+		return slices.IndexFunc(routes, func(r route) bool { return r.op == op })
+	}
+	f.Add(at("RegisterCACertificate"), "", "setAsActive=true", `{"certificateMode":"SNI_ONLY","caCertificate":`+quoted(authority.PEM())+`}`, "")
+	f.Add(at("RegisterCertificate"), "", "", `{"status":"ACTIVE","certificatePem":`+quoted(device.CertificatePEM)+`}`, "")
+	f.Add(at("RegisterCertificateWithoutCA"), "", "", `{"certificatePem":`+quoted(device.CertificatePEM)+`}`, "")
+	f.Add(at("CreateCertificateFromCsr"), "", "", `{"certificateSigningRequest":"-----BEGIN CERTIFICATE REQUEST-----\nMIIB\n-----END CERTIFICATE REQUEST-----\n"}`, "")
+	f.Add(at("CreateThing"), "pump-7", "", `{"thingTypeName":"pump","attributePayload":{"attributes":{"a":"b"}}}`, "")
+	f.Add(at("UpdateThing"), "pump-7", "", `{"attributePayload":{"attributes":{"a":"","b":"c"},"merge":true},"expectedVersion":1}`, "")
+	f.Add(at("CreateThingType"), "pump", "", `{"thingTypeProperties":{"searchableAttributes":["a"]}}`, "")
+	f.Add(at("AttachThingPrincipal"), "pump-7", "thingPrincipalType=EXCLUSIVE_THING", ``, certificateARN(string(device.ID)))
+	f.Add(at("ListCertificates"), "", "pageSize=1&isAscendingOrder=true&marker=AAAA", ``, "")
+	f.Fuzz(func(t *testing.T, which int, parameter, query, body, principal string) {
+		e := &Emulator{registry: NewRegistry(), cfg: Config{Now: func() time.Time { return now }}, tokenKey: random(32), amazon: func() (*Authority, error) { return authority, nil }}
+		if err := e.registry.Enroll("pump-7", device, false); err != nil {
+			t.Fatal(err)
+		}
+		r := routes[uint(which)%uint(len(routes))]
+		values, err := parseQuery(query)
+		if err != nil {
+			return
+		}
+		c := &call{op: r.op, parameters: []string{parameter}, query: values, header: http.Header{"X-Amzn-Principal": {principal}}, body: []byte(body)}
+		_, refused := r.serve(e, c)
+		checkRefusal(t, refused)
+		text, err := e.registry.Encode()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := ReadRegistry(bytes.NewReader(text)); err != nil {
+			t.Errorf("%s left what cannot be read again: %v", r.op, err)
+		}
+	})
 }
 
 // FuzzOrder: no order makes the control protocol do more than it says.

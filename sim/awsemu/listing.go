@@ -78,30 +78,6 @@ func (r *Registry) thingNames(after messages.ThingName, limit int) (page []messa
 	return behind(r.names, after, limit)
 }
 
-// certificatesOf lists at most limit certificates of a thing behind the one named after;
-// ok is false if there is no such thing.
-func (r *Registry) certificatesOf(name messages.ThingName, after messages.CertificateID, limit int) (page []messages.CertificateID, more, ok bool) {
-	r.mu.RLock()
-	defer r.mu.RUnlock()
-	t := r.things[name]
-	if t == nil {
-		return nil, false, false
-	}
-	page, more = behind(sortedKeys(t.certificates), after, limit)
-	return page, more, true
-}
-
-// certificate returns a certificate's bytes and status.
-func (r *Registry) certificate(id messages.CertificateID) (der []byte, status Status, ok bool) {
-	r.mu.RLock()
-	defer r.mu.RUnlock()
-	c := r.certificates[id]
-	if c == nil {
-		return nil, "", false
-	}
-	return c.der, c.status, true
-}
-
 // hasThing says whether the thing is there.
 func (r *Registry) hasThing(name messages.ThingName) bool {
 	r.mu.RLock()

@@ -3,6 +3,7 @@ package awsemu
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -50,6 +51,8 @@ type iotEndpoint struct {
 type mqttConn struct {
 	net.Conn
 	certificate messages.CertificateID
+	state       tls.ConnectionState
+	newcomer    bool   // is registered by its CONNECT
 	turn        string // the client id whose turn it has; empty: none. Its own goroutine's
 }
 
@@ -120,15 +123,18 @@ func (i *iotEndpoint) serve(h *handshaken) {
 	if h.portal || len(h.state.PeerCertificates) == 0 {
 		return
 	}
-	conn := &mqttConn{Conn: h, certificate: messages.CertificateIDOf(h.state.PeerCertificates[0].Raw)}
+	conn := &mqttConn{Conn: h, certificate: messages.CertificateIDOf(h.state.PeerCertificates[0].Raw), state: h.state}
 	if !i.track(conn) {
 		return
 	}
 	defer i.untrack(conn)
 	defer i.turns.end(conn)
 	// After track: who is revoked from now on is dropped.
-	if active, _ := i.e.registry.Caller(conn.certificate); !active {
-		return // AWS finishes the handshake with any certificate and then hangs up
+	switch i.e.standingOf(h.state) {
+	case turnedAway:
+		return
+	case newcomer:
+		conn.newcomer = true // a handshake alone registers nobody (cloud spec 4.4)
 	}
 	defer func() {
 		if p := recover(); p != nil { // the library's decoder reads past a truncated packet's end (v2.7.9)
@@ -298,6 +304,10 @@ func (h *iotHook) OnConnect(cl *mqtt.Client, pk packets.Packet) error {
 		return errStruck
 	default:
 		return errStruck
+	}
+	if c, ok := cl.Net.Conn.(*mqttConn); ok && c.newcomer {
+		h.i.e.registerNewcomer(c.state)
+		return errNewcomer
 	}
 	switch {
 	case !rights.connect(cl.ID), pk.Connect.WillFlag && !rights.publish(pk.Connect.WillTopic):

@@ -186,14 +186,3 @@ func (r *Registry) signerOf(leaf *x509.Certificate, givenPEM string, at time.Tim
 	}
 	return found, nil
 }
-
-// registrarOf finds the CA by which a certificate registers itself when it first connects;
-// nil if there is none. The caller holds mu.
-func (r *Registry) registrarOf(leaf *x509.Certificate, at time.Time) *caCertificate {
-	for _, a := range r.authorities() {
-		if a.active && a.autoRegister && a.signed(leaf, at) == nil {
-			return a
-		}
-	}
-	return nil
-}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/gatehouse-edge/gatehouse/messages"
 	"github.com/gatehouse-edge/gatehouse/sim/awsemu"
+	"github.com/gatehouse-edge/gatehouse/sim/awsemu/awsemutest"
 )
 
 func TestRegistryRefusesWhatDoesNotFit(t *testing.T) {
@@ -274,6 +275,13 @@ func FuzzSeed(f *testing.F) {
 	f.Add(must[[]byte](f)(registry.Encode()))
 	f.Add([]byte(`{"formatVersion":"gatehouse/awsemu-1","things":[{"thingName":"a","core":true}],"certificates":[]}`))
 	f.Add([]byte(`{"formatVersion":"gatehouse/awsemu-1","things":[{"thingName":"a","core":true,"associatedClientDevices":[{"thingName":"a","since":"0001-01-01T00:00:00+23:59"}]}],"certificates":[]}`))
+	ca := awsemutest.NewAuthority(f, "factory", noon, nil)
+	if _, err := registry.AddAuthority(ca.Certificate.Raw, noon, awsemu.AuthorityOptions{AutoRegister: true, Mode: awsemu.ModeSNIOnly}); err != nil {
+		f.Fatal(err)
+	}
+	f.Add(must[[]byte](f)(registry.Encode()))
+	f.Add([]byte(`{"formatVersion":"gatehouse/awsemu-1","registrationCode":"` + strings.Repeat("0a", 32) + `","thingTypes":[{"thingTypeName":"pump","thingTypeId":"1","searchableAttributes":["site"],"creationDate":"2026-11-21T12:00:00Z"}],
+		"things":[{"thingName":"a","thingTypeName":"pump","attributes":{"site":"b","none":""},"version":3}],"certificates":[]}`))
 	f.Add([]byte(`{"formatVersion":"gatehouse/awsemu-1","things":null,"certificates":[{"things":["a"]}]}`))
 	f.Fuzz(func(t *testing.T, text []byte) {
 		r, err := awsemu.ReadRegistry(bytes.NewReader(text))

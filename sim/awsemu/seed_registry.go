@@ -92,6 +92,7 @@ func (b *Batch) fillRegistry(seed seedFile) error {
 		if !thingTypeName.MatchString(t.Name) || b.r.types[t.Name] != nil || refused != nil || errors.Join(checkYear("", made.Created), checkYear("", made.Deprecated)) != nil {
 			return fmt.Errorf("thingTypes[%d]: want another thingTypeName each, and what AWS takes of the rest", i)
 		}
+		made.Created, made.Deprecated = stampOrZero(made.Created), stampOrZero(made.Deprecated)
 		put(b, b.r.types, t.Name, &made)
 	}
 	for i, a := range seed.Authorities {

@@ -403,11 +403,11 @@ func (e *Emulator) thingsOf(c *call) (found []principalThing, next string, refus
 	if refused != nil {
 		return nil, "", refused
 	}
+	c.parameters = []string{string(id)} // as if it was in the path: a token is of this listing
 	p, refused := e.pageOf(c, principalsPage, principalsMax)
 	if refused != nil {
 		return nil, "", refused
 	}
-	p.listing += string(id)
 	more := false
 	refused = e.look(func(r *Registry) *apiError {
 		known := r.certificates[id]
