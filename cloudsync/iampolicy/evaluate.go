@@ -39,8 +39,9 @@ type Request struct {
 
 // Principal is who asks.
 type Principal struct {
-	Kind  string   // KindAWS or KindService
-	Names []string // such as a session's ARN, its role's and its account's
+	Kind    string   // KindAWS or KindService
+	Names   []string // its own, such as a session's ARN and its role's
+	Account []string // its account's: the root's ARN and the number
 }
 
 // Context are the values of condition keys, by key in lower case. A key without values is
@@ -81,14 +82,14 @@ func Evaluate(r Request, documents ...*Document) (Decision, Match) {
 }
 
 // Trusts says what a trust policy says of a request. named tells whether an Allow names
-// the principal itself, under its first name, which within an account needs no policy of
-// the principal's own beside it.
+// the principal itself, not everybody or its account, which within an account needs no
+// policy of the principal's own beside it.
 func (d *Document) Trusts(r Request) (decision Decision, named bool) {
 	decision, _ = Evaluate(r, d)
-	if decision != Allowed || len(r.Principal.Names) == 0 {
+	if decision != Allowed {
 		return decision, false
 	}
-	r.Principal.Names = r.Principal.Names[:1]
+	r.Principal.Account = nil
 	for i := range d.statements {
 		s := &d.statements[i]
 		if s.allow && !slices.Contains(s.principals, principal{KindAWS, "*"}) && s.applies(r, d.variables) {
@@ -134,7 +135,7 @@ func (p patterns) match(is func(string) bool) bool {
 }
 
 func (p principal) is(who Principal) bool {
-	return p.kind == who.Kind && (p.name == "*" && p.kind == KindAWS || slices.Contains(who.Names, p.name))
+	return p.kind == who.Kind && (p.name == "*" && p.kind == KindAWS || slices.Contains(who.Names, p.name) || slices.Contains(who.Account, p.name))
 }
 
 // Mentions says whether a statement that allows is about the action at all, whatever its

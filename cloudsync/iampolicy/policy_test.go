@@ -168,8 +168,8 @@ func TestConditions(t *testing.T) {
 }
 
 func TestTrust(t *testing.T) {
-	role := Principal{KindAWS, []string{"arn:aws:sts::123456789012:assumed-role/r/s", "arn:aws:iam::123456789012:role/r", "arn:aws:iam::123456789012:root", "123456789012"}}
-	service := Principal{KindService, []string{"credentials.iot.amazonaws.com"}}
+	role := Principal{KindAWS, []string{"arn:aws:sts::123456789012:assumed-role/r/s", "arn:aws:iam::123456789012:role/r"}, []string{"arn:aws:iam::123456789012:root", "123456789012"}}
+	service := Principal{KindService, []string{"credentials.iot.amazonaws.com"}, nil}
 	for _, w := range []struct {
 		principal string
 		who       Principal
@@ -186,6 +186,7 @@ func TestTrust(t *testing.T) {
 		{`{"AWS":"123456789012"}`, role, Allowed, false},
 		{`{"AWS":["arn:aws:iam::123456789012:root"]}`, role, Allowed, false},
 		{`{"AWS":"arn:aws:sts::123456789012:assumed-role/r/s"}`, role, Allowed, true},
+		{`{"AWS":"arn:aws:iam::123456789012:role/r"}`, role, Allowed, true},
 		{`{"AWS":"arn:aws:iam::210987654321:root"}`, role, ImplicitDeny, false},
 		{`{"Federated":"credentials.iot.amazonaws.com"}`, service, ImplicitDeny, false},
 	} {
@@ -285,7 +286,7 @@ func FuzzParse(f *testing.F) {
 		ctx := Context{}
 		ctx.Set("credentials-iot:ThingName", thing)
 		ctx.Set("aws:SourceIp", "10.0.0.1")
-		r := Request{Action: "iot:ListThings", Resource: "arn:aws:s3:::x/" + thing, Principal: Principal{KindAWS, []string{"arn:" + thing, "1"}}, Context: ctx}
+		r := Request{Action: "iot:ListThings", Resource: "arn:aws:s3:::x/" + thing, Principal: Principal{KindAWS, []string{"arn:" + thing}, []string{"1"}}, Context: ctx}
 		for i, parse := range []func(string) (*Document, error){ParseIdentity, ParseTrust} {
 			d, err := parse(text)
 			if err != nil {

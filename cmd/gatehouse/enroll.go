@@ -16,6 +16,9 @@ import (
 // enrollAll makes the core's and the demo devices' identities, if they are not there, and
 // registers them and what `device add` has put beside them.
 func enrollAll(dir string, authority *awsemu.Authority, registry *awsemu.Registry) (tls.Certificate, error) {
+	if err := registry.Update(func(b *awsemu.Batch) error { return b.AddTokenExchange(time.Now()) }); err != nil {
+		return tls.Certificate{}, err
+	}
 	core := filepath.Join(cloudDir(dir), "core")
 	if err := enroll(authority, registry, coreThing, core, true); err != nil {
 		return tls.Certificate{}, err

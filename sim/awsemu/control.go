@@ -286,6 +286,9 @@ func (e *Emulator) info() ControlInfo {
 	for _, route := range slices.Concat(e.dataRoutes, controlRoutes) {
 		info.Calls[route.op] = e.Calls(route.op)
 	}
+	for _, route := range queryRoutes {
+		info.Calls[route.op] = e.Calls(route.op)
+	}
 	for _, op := range fault.Operations(fault.MQTT) {
 		info.Calls[op] = e.Calls(op)
 	}

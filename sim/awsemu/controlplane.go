@@ -1,8 +1,9 @@
 package awsemu
 
 import (
+	"bytes"
+	"io"
 	"net/http"
-	"slices"
 
 	"github.com/gatehouse-edge/gatehouse/cloudsync"
 	"github.com/gatehouse-edge/gatehouse/sim/awsemu/fault"
@@ -15,6 +16,13 @@ func (e *Emulator) serveControlPlane(w http.ResponseWriter, r *http.Request) {
 	if auth, refused := parseAuthorization(r.Header.Values("Authorization")); refused == nil {
 		scope = auth.service
 	}
+	if r.Method == http.MethodPost && r.URL.EscapedPath() == "/" {
+		body := readBody(r)
+		if e.serveQuery(w, r, scope, body) {
+			return
+		}
+		r.Body = io.NopCloser(bytes.NewReader(body))
+	}
 	found, parameters := findRoute(controlRoutes, scope, r.Method, r.URL.EscapedPath())
 	op := cloudsync.Operation("")
 	if found != nil {
@@ -22,11 +30,11 @@ func (e *Emulator) serveControlPlane(w http.ResponseWriter, r *http.Request) {
 	}
 	e.exchange(w, r, fault.ControlPlane, op, func(body []byte, page fault.Page) (any, *apiError) {
 		query, badQuery := parseQuery(r.URL.RawQuery)
-		scopes := slices.Concat(iot.scopes, greengrass.scopes)
+		called := someService
 		if found != nil {
-			scopes = found.service.scopes
+			called = found.service
 		}
-		who, refused := e.account.authenticate(r, query, body, scopes, e.now())
+		who, refused := e.account.authenticate(r, query, body, called, e.now())
 		switch {
 		case refused != nil:
 			return nil, refused

@@ -2,10 +2,12 @@ package awsemu_test
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/sha256"
 	"crypto/tls"
 	"encoding/hex"
 	"encoding/json"
+	"encoding/xml"
 	"fmt"
 	"io"
 	"net/http"
@@ -28,9 +30,13 @@ type reply struct {
 	header http.Header
 	text   string
 	body   map[string]any
+	fault  struct { // of IAM and STS
+		Code    string `xml:"Error>Code"`
+		Message string `xml:"Error>Message"`
+	}
 }
 
-func (r *reply) error() string { return r.header.Get("X-Amzn-ErrorType") }
+func (r *reply) error() string { return cmp.Or(r.fault.Code, r.header.Get("X-Amzn-ErrorType")) }
 
 // api sends a signed request to the control planes.
 func (w *world) api(t testing.TB, keys awsemu.Credentials, method, target, body string) *reply {
@@ -42,8 +48,13 @@ func (w *world) api(t testing.TB, keys awsemu.Credentials, method, target, body 
 func (w *world) signed(t testing.TB, keys awsemu.Credentials, method, target, body string) *http.Request {
 	t.Helper()
 	service := "iot"
-	if strings.HasPrefix(target, "/greengrass") {
+	switch {
+	case strings.HasPrefix(target, "/greengrass"):
 		service = "greengrass"
+	case target == "/" && strings.Contains(body, "Version=2011-06-15"):
+		service = "sts"
+	case target == "/", strings.HasPrefix(target, "/?"):
+		service = "iam"
 	}
 	r := must[*http.Request](t)(http.NewRequestWithContext(t.Context(), method, w.emulator.ControlURL()+target, strings.NewReader(body)))
 	sum := sha256.Sum256([]byte(body))
@@ -61,10 +72,16 @@ func (w *world) send(t testing.TB, r *http.Request) *reply {
 	defer func() { _ = answer.Body.Close() }()
 	text := must[[]byte](t)(io.ReadAll(answer.Body))
 	got := &reply{status: answer.StatusCode, header: answer.Header, text: string(text)}
-	if err := json.Unmarshal(text, &got.body); err != nil {
+	form := "application/json"
+	if r.URL.Path == "/" { // IAM and STS
+		form = "text/xml"
+		if err := xml.Unmarshal(text, &got.fault); err != nil && answer.StatusCode >= 400 {
+			t.Fatalf("%s %s: %d %s", r.Method, r.URL, answer.StatusCode, text)
+		}
+	} else if err := json.Unmarshal(text, &got.body); err != nil {
 		t.Fatalf("%s %s: %d %s", r.Method, r.URL, answer.StatusCode, text)
 	}
-	if answer.Header.Get("Content-Type") != "application/json" || answer.Header.Get("x-amzn-RequestId") == "" || answer.Header.Get("Date") != noon.Format(http.TimeFormat) {
+	if answer.Header.Get("Content-Type") != form || answer.Header.Get("x-amzn-RequestId") == "" || answer.Header.Get("Date") != noon.Format(http.TimeFormat) {
 		t.Errorf("not in AWS's form: %v", answer.Header)
 	}
 	return got
@@ -277,7 +294,9 @@ func TestPermissionsOfIdentities(t *testing.T) {
 		t.Errorf("associate: %d %s", got.status, got.text)
 	}
 
-	listOnly := must[awsemu.Credentials](t)(w.emulator.IssueCredentials(awsemu.Role{Name: "lister", Allow: []string{"greengrass:List*"}}, time.Hour))
+	listOnly := must[awsemu.Credentials](t)(w.emulator.IssueCredentials(awsemu.Role{Name: "lister", Policies: map[string]string{
+		"list": `{"Statement":{"Effect":"Allow","Action":"greengrass:List*","Resource":"*"}}`,
+	}}, time.Hour))
 	if got := w.api(t, listOnly, "GET", devicesPath+"associatedClientDevices", ""); got.status != 200 {
 		t.Errorf("issued credentials: %d %s", got.status, got.text)
 	}

@@ -93,21 +93,37 @@ func newDataRoutes(unpublished cloudsync.Routes) []route {
 	return routes
 }
 
+// protocol writes what an operation answers or refuses; id is the request's.
+type protocol func(id string, value any, refused *apiError) *answer
+
+// restJSON is the protocol of all but the query services.
+func restJSON(_ string, value any, refused *apiError) *answer { return trueAnswer(value, refused) }
+
 // exchange answers one request with what truth says, unless a fault says otherwise.
 func (e *Emulator) exchange(w http.ResponseWriter, r *http.Request, plane, op cloudsync.Operation, truth func(body []byte, page fault.Page) (any, *apiError)) {
-	e.count(op)
-	// Read before anything is waited for: only then does net/http notice a caller that
-	// hangs up.
+	body := readBody(r)
+	e.exchangeIn(restJSON, w, r, plane, op, func(page fault.Page) (any, *apiError) { return truth(body, page) })
+}
+
+// readBody reads a request's body, before anything is waited for: only then does net/http
+// notice a caller that hangs up.
+func readBody(r *http.Request) []byte {
 	body, err := io.ReadAll(io.LimitReader(r.Body, requestBytesMax+1))
 	if err != nil {
 		panic(http.ErrAbortHandler)
 	}
+	return body
+}
+
+// exchangeIn is exchange in a protocol, of a request whose body was read.
+func (e *Emulator) exchangeIn(write protocol, w http.ResponseWriter, r *http.Request, plane, op cloudsync.Operation, truth func(page fault.Page) (any, *apiError)) {
+	e.count(op)
 	effect := e.effect(plane, op)
 	e.hold(r.Context(), effect.Latency)
-	header := w.Header()
+	header, id := w.Header(), requestID()
 	header.Set("Content-Type", "application/json")
 	header.Set("Date", e.now().Add(effect.DateSkew).UTC().Format(http.TimeFormat))
-	header.Set("x-amzn-RequestId", requestID())
+	header.Set("x-amzn-RequestId", id)
 	for name, value := range effect.Header {
 		header.Set(name, value)
 	}
@@ -120,11 +136,11 @@ func (e *Emulator) exchange(w http.ResponseWriter, r *http.Request, plane, op cl
 	case f.Blackhole:
 		e.hold(r.Context(), -1)
 	case f.Status != 0 || f.Body != "":
-		injected(f).write(w, false)
+		injected(f, write, id).write(w, false)
 		return
 	}
-	value, refused := truth(body, f.Page)
-	a := trueAnswer(value, refused)
+	value, refused := truth(f.Page)
+	a := write(id, value, refused)
 	a.mangle(f.Mangle)
 	a.write(w, f.Truncate)
 }

@@ -144,8 +144,9 @@ func Start(cfg Config) (*Emulator, error) {
 	}
 	e.amazon = sync.OnceValues(func() (*Authority, error) { return NewAuthority("Gatehouse AWS emulator: IoT", cfg.Now()) })
 	e.role.SessionToken = base64.StdEncoding.EncodeToString(random(180))
-	e.account.add(cfg.Admin, Administrator, false)
-	e.account.add(e.role, TokenExchangeRole, false)
+	if err := e.addIdentities(); err != nil {
+		return nil, fmt.Errorf("start emulated cloud: %w", err)
+	}
 	shape := frontConfig{tls: serverTLS(cfg.Certificate, slices.Concat(ServerNames(), cfg.Names), cfg.Now), log: cfg.Log}
 	e.data = &plane{addr: cfg.Addr, shape: shape}
 	e.data.shape.handler = http.HandlerFunc(e.serveDataPlane)
@@ -166,6 +167,21 @@ func Start(cfg Config) (*Emulator, error) {
 		return nil, fmt.Errorf("start emulated cloud: %w", err)
 	}
 	return e, nil
+}
+
+// addIdentities makes the identities that are there from the start.
+func (e *Emulator) addIdentities() error {
+	admin, err := user(e.cfg.Admin, Administrator)
+	if err != nil {
+		return err
+	}
+	e.account.add(admin, false)
+	core, err := TokenExchangeRole.read()
+	if err != nil {
+		return err
+	}
+	e.account.add(session(e.role, core, "gatehouse", core.permissions), false)
+	return nil
 }
 
 // planes are the addresses of the cloud.

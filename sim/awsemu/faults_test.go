@@ -2,6 +2,7 @@ package awsemu_test
 
 import (
 	"bytes"
+	"cmp"
 	"compress/gzip"
 	"context"
 	"crypto/tls"
@@ -125,13 +126,14 @@ func TestEveryStatusOfEveryOperation(t *testing.T) {
 	}
 	for _, target := range awsemu.Targets() {
 		op, path := target.Op, strings.ReplaceAll(target.Path, "*", "pump-7")
-		if got := w.api(t, w.admin(), target.Method, path, "{}"); got.error() == "UnknownOperationException" || w.emulator.Calls(op) != 1 {
+		body := cmp.Or(target.Form, "{}")
+		if got := w.api(t, w.admin(), target.Method, path, body); got.error() == "UnknownOperationException" || w.emulator.Calls(op) != 1 {
 			t.Fatalf("%s: %d %s, %d calls", op, got.status, got.text, w.emulator.Calls(op))
 		}
 		for status, name := range errorTypes {
 			w.setFaults(t, awsemu.Fault{Operation: op, Status: status, ErrorType: name, RetryAfter: 3 * time.Second})
-			got := w.api(t, w.admin(), target.Method, path, "{}")
-			if got.status != status || got.error() != name || got.header.Get("Retry-After") != "3" {
+			got := w.api(t, w.admin(), target.Method, path, body)
+			if got.status != status || got.header.Get("X-Amzn-ErrorType") != name || got.header.Get("Retry-After") != "3" {
 				t.Errorf("%s: %d %s %v, want %d %s", op, got.status, got.error(), got.header, status, name)
 			}
 		}

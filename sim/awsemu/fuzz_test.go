@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"encoding/pem"
+	"encoding/xml"
 	"net/http"
 	"net/url"
 	"slices"
@@ -226,6 +227,58 @@ func FuzzRoute(f *testing.F) {
 		}
 		if got := strings.Join(written, "/"); method != found.method || got != strings.TrimPrefix(path, "/") || used != len(parameters) {
 			t.Errorf("%s %q went to %s as %q %q", method, path, found.op, got, parameters)
+		}
+	})
+}
+
+// FuzzQuery: whatever the form, IAM answers it or refuses it in its own words, and what it
+// has stored can be stored again.
+func FuzzQuery(f *testing.F) {
+	now := time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC)
+	admin, err := Administrator.read()
+	if err != nil {
+		f.Fatal(err)
+	}
+	trust := url.QueryEscape(TokenExchangeRole.Trust)
+	policy := url.QueryEscape(Administrator.Policies["AdministratorAccess"])
+	for _, form := range []string{
+		"RoleName=r&Path=/a/&AssumeRolePolicyDocument=" + trust, "RoleName=r&PolicyName=p&PolicyDocument=" + policy, "RoleName=r&MaxSessionDuration=7200",
+		"PolicyName=p&PolicyDocument=" + policy, "PolicyArn=arn:aws:iam::123456789012:policy/p&RoleName=kept&VersionId=v1", "RoleArn=arn:aws:iam::123456789012:role/kept&RoleSessionName=me&Policy=" + policy,
+		"PathPrefix=/a&MaxItems=3&Marker=x",
+	} {
+		for i := range queryRoutes {
+			f.Add(i, form)
+		}
+	}
+	f.Fuzz(func(t *testing.T, index int, text string) {
+		form, err := readForm([]byte(text))
+		if err != nil {
+			return
+		}
+		e := &Emulator{registry: NewRegistry(), account: newAccount(), tokenKey: random(32), cfg: Config{Now: func() time.Time { return now }}}
+		if err := e.registry.AddRole(now, Role{Name: "kept", Trust: TokenExchangeRole.Trust}); err != nil {
+			t.Fatal(err)
+		}
+		who := session(newCredentials("ASIA"), admin, "x", admin.permissions)
+		q := queryRoutes[uint(index)%uint(len(queryRoutes))]
+		value, refused := q.serve(e, &call{op: q.op, parameters: []string{form.Get(q.listed)}, query: form, who: who})
+		if refused != nil && (refused.status < 400 || refused.status >= 500 || refused.name == "" || refused.message == "") {
+			t.Fatalf("%s: %+v", q.op, refused)
+		}
+		a := q.service.protocol(string(q.op))("id", value, refused)
+		if err := xml.Unmarshal(a.body, new(struct{})); err != nil {
+			t.Fatalf("%s answers %q: %v", q.op, a.body, err)
+		}
+		kept, err := e.registry.Encode()
+		if err != nil {
+			t.Fatal(err)
+		}
+		again, err := ReadRegistry(bytes.NewReader(kept))
+		if err != nil {
+			t.Fatalf("%s: %v in %s", q.op, err, kept)
+		}
+		if text, err := again.Encode(); err != nil || !bytes.Equal(text, kept) {
+			t.Fatalf("%s: kept %s, and was %s (%v)", q.op, text, kept, err)
 		}
 	})
 }

@@ -35,13 +35,14 @@ func (e *Emulator) hold(ctx context.Context, d time.Duration) {
 }
 
 // injected is the answer that a fault gives in place of the truth.
-func injected(f *Fault) *answer {
+func injected(f *Fault, write protocol, id string) *answer {
 	a := &answer{status: f.Status, header: map[string]string{}, body: []byte(f.Body)}
 	if a.status == 0 {
 		a.status = http.StatusOK
 	}
 	if f.Body == "" {
-		a.body = []byte(`{"message":"injected fault"}`)
+		a = write(id, nil, &apiError{status: a.status, name: f.ErrorType, message: "injected fault"})
+		delete(a.header, "X-Amzn-ErrorType")
 	}
 	if f.ContentType != "" {
 		a.header["Content-Type"] = f.ContentType

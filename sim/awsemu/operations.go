@@ -32,12 +32,15 @@ const (
 type service struct {
 	name   string   // as in permissions
 	scopes []string // the names that clients sign for it; the first is what AWS asks for
+	global bool     // may be signed for globalRegion, too
 }
 
 var (
-	greengrass = &service{"greengrass", []string{"greengrass"}}
+	greengrass = &service{"greengrass", []string{"greengrass"}, false}
 	// awscli signs for execute-api what aws-sdk-go-v2 signs for iot (cloud spec 7.6).
-	iot = &service{"iot", []string{"iot", "execute-api"}}
+	iot = &service{"iot", []string{"iot", "execute-api"}, false}
+	// someService is what an unknown operation may be signed for.
+	someService = &service{"", slices.Concat(iot.scopes, greengrass.scopes), false}
 )
 
 // route is where an operation lives, and what may call it.
@@ -68,7 +71,7 @@ const (
 )
 
 // controlRoutes are all operations of the control planes. fault names each, too.
-var controlRoutes = slices.Concat(greengrassRoutes, iotRoutes, certificateRoutes, authorityRoutes, thingRoutes, thingTypeRoutes)
+var controlRoutes = slices.Concat(greengrassRoutes, iotRoutes, certificateRoutes, authorityRoutes, thingRoutes, thingTypeRoutes, roleAliasRoutes)
 
 var greengrassRoutes = []route{
 	newRoute(OpListClientDevices, greengrass, "GET", coreDevices+"/associatedClientDevices", coreARN, (*Emulator).listClientDevices),

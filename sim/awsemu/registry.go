@@ -64,9 +64,10 @@ type Registry struct {
 	code         string                                    // registration code; empty: not asked for
 	types        map[string]*thingType                     // by name. Values never change in place
 	shadows      map[string]*shadow.Shadow                 // by thing, which need not be one of things
-	listeners    []func(Change)
-	outbox       []shadowMessage // of changes that are made
-	readers      []func(topic string, payload []byte)
+	identities
+	listeners []func(Change)
+	outbox    []shadowMessage // of changes that are made
+	readers   []func(topic string, payload []byte)
 
 	delivering sync.Mutex // held while the outbox is handed out; never taken under mu
 }
@@ -100,6 +101,7 @@ func NewRegistry() *Registry {
 		signers:      map[messages.CertificateID]*caCertificate{},
 		types:        map[string]*thingType{},
 		shadows:      map[string]*shadow.Shadow{},
+		identities:   newIdentities(),
 	}
 }
 

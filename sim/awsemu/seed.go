@@ -32,6 +32,9 @@ type seedFile struct {
 	Code          string            `json:"registrationCode,omitempty" doc:"What verification certificates of CAs must name. Default: a fresh one."`
 	Authorities   []seedAuthority   `json:"caCertificates,omitempty" doc:"Registered CAs."`
 	ThingTypes    []seedThingType   `json:"thingTypes,omitempty" doc:"Thing types."`
+	Managed       []seedManaged     `json:"managedPolicies,omitempty" doc:"IAM's managed policies."`
+	Roles         []seedRole        `json:"roles,omitempty" doc:"IAM's roles."`
+	Aliases       []seedAlias       `json:"roleAliases,omitempty" doc:"AWS IoT's role aliases."`
 }
 
 type seedShadow struct {
@@ -121,6 +124,9 @@ func (r *Registry) load(from io.Reader) error {
 }
 
 func (b *Batch) fill(seed seedFile) error {
+	if err := b.fillIdentities(&seed); err != nil {
+		return err
+	}
 	if err := b.fillRegistry(seed); err != nil {
 		return err
 	}
@@ -244,6 +250,7 @@ func (r *Registry) encode() ([]byte, error) {
 		seed.Shadows = append(seed.Shadows, seedShadow{name, r.shadows[name]})
 	}
 	r.seedRegistry(&seed)
+	r.encodeIdentities(&seed)
 	text, err := json.MarshalIndent(seed, "", "  ")
 	if err != nil {
 		return nil, fmt.Errorf("encode emulated registry: %w", err)

@@ -153,16 +153,16 @@ func (a *authorization) checkTime(stamp string, now time.Time) *apiError {
 	return nil
 }
 
-// checkScope checks that the credential is for this region and one of the names the
-// service is signed for; the first of them is the one that AWS asks for.
-func (a *authorization) checkScope(services []string) *apiError {
+// checkScope checks that the credential is for a region of the service's and one of the
+// names it is signed for; the first of them is the one that AWS asks for.
+func (a *authorization) checkScope(called *service) *apiError {
 	switch {
 	case len(a.date) != len("20060102"):
 		return invalidSignature("Date in Credential scope is not YYYYMMDD.")
-	case a.region != Region:
+	case a.region != Region && (!called.global || a.region != globalRegion):
 		return invalidSignature(fmt.Sprintf("Credential should be scoped to a valid region, not '%.40s'. ", a.region))
-	case !slices.Contains(services, a.service):
-		return invalidSignature(fmt.Sprintf("Credential should be scoped to correct service: '%s'. ", services[0]))
+	case !slices.Contains(called.scopes, a.service):
+		return invalidSignature(fmt.Sprintf("Credential should be scoped to correct service: '%s'. ", called.scopes[0]))
 	case a.terminator != sigTerminator:
 		return invalidSignature(fmt.Sprintf("Credential should be scoped with a valid terminator: '%s', not '%.40s'.", sigTerminator, a.terminator))
 	}

@@ -87,14 +87,18 @@ func (s *signed) judge(a *account, services []string, now time.Time) (*identity,
 	if err != nil {
 		return nil, validation(err.Error())
 	}
-	return a.authenticate(r, query, body, services, now)
+	return a.authenticate(r, query, body, &service{scopes: services}, now)
 }
 
 func testAccount(t testing.TB) (*account, Credentials, Credentials) {
 	t.Helper()
 	a := newAccount()
 	admin := newCredentials("AKIA")
-	a.add(admin, Administrator, false)
+	who, err := user(admin, Administrator)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a.add(who, false)
 	role, err := a.issue(TokenExchangeRole, time.Hour, sigNow)
 	if err != nil {
 		t.Fatal(err)
@@ -303,26 +307,39 @@ func TestSigningKeyOfTheManual(t *testing.T) {
 }
 
 func TestPermissions(t *testing.T) {
+	allow := func(action string) string {
+		return `{"Effect":"Allow","Action":"` + action + `","Resource":"*"}`
+	}
 	for _, c := range []struct {
-		allow  []string
-		action string
-		want   bool
+		statements, action string
+		want               string // of the message; empty: allowed
 	}{
-		{[]string{"*"}, "iot:ListThings", true},
-		{[]string{"iot:*"}, "IOT:ListThings", true},
-		{[]string{"iot:*"}, "greengrass:ListThings", false},
-		{[]string{"iot:ListThingPrincipals"}, "iot:ListThingPrincipalsV2", false},
-		{[]string{"iot:ListThingPrincipals*"}, "iot:ListThingPrincipalsV2", true},
-		{[]string{""}, "iot:ListThings", false},
-		{nil, "iot:ListThings", false},
+		{allow("*"), "iot:ListThings", ""},
+		{allow("iot:*"), "IOT:ListThings", ""},
+		{allow("iot:*"), "greengrass:ListThings", "because no identity-based policy allows the greengrass:ListThings action"},
+		{allow("iot:ListThingPrincipals"), "iot:ListThingPrincipalsV2", "because no identity-based policy"},
+		{allow("*") + `,{"Effect":"Deny","Action":"iot:List*","Resource":"arn:aws:*"}`, "iot:ListThings", "with an explicit deny in an identity-based policy"},
+		{allow("*") + `,{"Effect":"Deny","Action":"iot:List*","Resource":"arn:aws:z"}`, "iot:ListThings", ""},
 	} {
-		refused := (&identity{arn: "arn:x", allow: c.allow}).authorize(c.action, "arn:y")
-		if (refused == nil) != c.want {
-			t.Errorf("%v, %s: %+v", c.allow, c.action, refused)
+		role, err := Role{Name: "x", Policies: map[string]string{"x": `{"Statement":[` + c.statements + `]}`}}.read()
+		if err != nil {
+			t.Fatal(err)
 		}
-		if refused != nil && (refused.status != 403 || !strings.Contains(refused.message, "not authorized to perform: "+c.action+" on resource: arn:y")) {
-			t.Errorf("refused with %+v", refused)
+		who := session(newCredentials("ASIA"), role, "y", role.permissions)
+		refused := who.authorize(c.action, "arn:aws:y")
+		if (refused == nil) != (c.want == "") {
+			t.Errorf("%v, %s: %+v", c.statements, c.action, refused)
 		}
+		if want := "assumed-role/x/y is not authorized to perform: " + c.action + " on resource: arn:aws:y " + c.want; refused != nil && (refused.status != 403 || !strings.Contains(refused.message, want)) {
+			t.Errorf("refused with %+v, want %q", refused, want)
+		}
+	}
+	role, err := Role{Name: "x"}.read()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if refused := session(newCredentials("ASIA"), role, "y", role.permissions).authorize("iot:ListThings", "*"); refused == nil {
+		t.Error("a role without a policy may list things")
 	}
 }
 

@@ -54,7 +54,9 @@ const (
 )
 
 // isListing says whether op answers in pages.
-func isListing(op cloudsync.Operation) bool { return strings.HasPrefix(string(op), "List") }
+func isListing(op cloudsync.Operation) bool {
+	return strings.HasPrefix(strings.TrimPrefix(string(op), "iam:"), "List")
+}
 
 // Page is what happens to one page of a listing. Only PageRepeat and PageLoop can be
 // noticed by who asks, and PageEmpty loses nothing.

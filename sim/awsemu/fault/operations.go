@@ -10,7 +10,7 @@ import (
 var operations = map[cloudsync.Operation][]cloudsync.Operation{
 	DataPlane:    {cloudsync.OpVerifyIdentity, cloudsync.OpVerifyAssociation, cloudsync.OpPutAuthorities, "GetConnectivityInfo", "UpdateConnectivityInfo", "Discover"},
 	MQTT:         {Connect, Subscribe, Publish, Receive, GetShadow, UpdateShadow, DeleteShadow},
-	ControlPlane: slices.Concat(greengrassOperations, iotOperations, certificateOperations, thingOperations),
+	ControlPlane: slices.Concat(greengrassOperations, iotOperations, certificateOperations, thingOperations, roleOperations, iamOperations, stsOperations),
 }
 
 var greengrassOperations = []cloudsync.Operation{
@@ -32,6 +32,19 @@ var thingOperations = []cloudsync.Operation{
 	"AttachThingPrincipal", "DetachThingPrincipal", "ListThingPrincipals", "ListThingPrincipalsV2", "ListPrincipalThings", "ListPrincipalThingsV2",
 	"CreateThingType", "DescribeThingType", "ListThingTypes", "DeprecateThingType", "DeleteThingType",
 }
+
+var roleOperations = []cloudsync.Operation{"CreateRoleAlias", "DescribeRoleAlias", "UpdateRoleAlias", "ListRoleAliases", "DeleteRoleAlias"}
+
+// Those of IAM and STS have their service's prefix: IoT has a GetPolicy, too.
+var iamOperations = []cloudsync.Operation{
+	"iam:CreateRole", "iam:GetRole", "iam:ListRoles", "iam:UpdateRole", "iam:UpdateAssumeRolePolicy", "iam:DeleteRole",
+	"iam:PutRolePolicy", "iam:GetRolePolicy", "iam:ListRolePolicies", "iam:DeleteRolePolicy",
+	"iam:AttachRolePolicy", "iam:DetachRolePolicy", "iam:ListAttachedRolePolicies",
+	"iam:CreatePolicy", "iam:GetPolicy", "iam:ListPolicies", "iam:DeletePolicy",
+	"iam:CreatePolicyVersion", "iam:GetPolicyVersion", "iam:ListPolicyVersions", "iam:SetDefaultPolicyVersion", "iam:DeletePolicyVersion",
+}
+
+var stsOperations = []cloudsync.Operation{"sts:GetCallerIdentity", "sts:AssumeRole"}
 
 // Operations lists the operations of plane: DataPlane, ControlPlane or MQTT.
 func Operations(plane cloudsync.Operation) []cloudsync.Operation {

@@ -99,6 +99,55 @@ func TestListDescribeAssociate(t *testing.T) {
 	}
 }
 
+// IAM, STS and role aliases at the same address: it signs for IAM's region, or for its own.
+func TestRoles(t *testing.T) {
+	need(t)
+	c := awsemutest.Start(t, 0, time.Now)
+	call := func(into any, args ...string) {
+		t.Helper()
+		out, err := run(t, c, c.AdminCredentials(), awsemu.Region, args...)
+		if err == nil {
+			err = json.Unmarshal([]byte(out), into)
+		}
+		if err != nil {
+			t.Fatalf("aws %v: %v\n%s", args, err, out)
+		}
+	}
+	var alias struct {
+		Description struct{ RoleArn string } `json:"roleAliasDescription"`
+	}
+	call(&alias, "iot", "describe-role-alias", "--role-alias", awsemu.TokenExchangeAlias)
+	var role struct {
+		Role struct {
+			Arn                      string
+			MaxSessionDuration       int
+			AssumeRolePolicyDocument struct {
+				Statement []struct{ Principal struct{ Service string } }
+			}
+		}
+	}
+	call(&role, "iam", "get-role", "--role-name", awsemu.TokenExchangeRole.Name)
+	if s := role.Role.AssumeRolePolicyDocument.Statement; role.Role.Arn != alias.Description.RoleArn || role.Role.MaxSessionDuration != 3600 || len(s) != 1 || s[0].Principal.Service != "credentials.iot.amazonaws.com" {
+		t.Errorf("role %+v of %+v", role, alias)
+	}
+	var policies struct{ PolicyNames []string }
+	call(&policies, "iam", "list-role-policies", "--role-name", awsemu.TokenExchangeRole.Name)
+	var none struct{ AttachedPolicies []any }
+	call(&none, "iam", "list-attached-role-policies", "--role-name", awsemu.TokenExchangeRole.Name)
+	if len(policies.PolicyNames) != 1 || none.AttachedPolicies == nil || len(none.AttachedPolicies) != 0 {
+		t.Errorf("policies: %v, %v", policies, none)
+	}
+	var who struct{ Account, Arn string }
+	call(&who, "sts", "get-caller-identity")
+	if who.Account != awsemu.AccountID || who.Arn != "arn:aws:iam::123456789012:user/administrator" {
+		t.Errorf("who: %+v", who)
+	}
+	out, err := run(t, c, c.AdminCredentials(), awsemu.Region, "iam", "get-role", "--role-name", "nobody")
+	if want := "An error occurred (NoSuchEntity) when calling the GetRole operation: The role with name nobody cannot be found."; exitCode(err) != serviceError || !strings.Contains(out, want) {
+		t.Errorf("no such role: %v, %s", err, out)
+	}
+}
+
 // serviceError is awscli's exit code for what a service refuses.
 const serviceError = 254
 
