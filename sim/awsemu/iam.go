@@ -37,15 +37,15 @@ var iamRoutes = []queryRoute{
 	{"iam:AttachRolePolicy", iam, roleARNIn, "", (*Emulator).attachRolePolicy},
 	{"iam:DetachRolePolicy", iam, roleARNIn, "", (*Emulator).detachRolePolicy},
 	{"iam:ListAttachedRolePolicies", iam, roleARNIn, "RoleName", (*Emulator).listAttachedRolePolicies},
-	{"iam:CreatePolicy", iam, newARN("PolicyName", managedARN), "", (*Emulator).createPolicy},
-	{"iam:GetPolicy", iam, policyARNIn, "", (*Emulator).getPolicy},
-	{"iam:ListPolicies", iam, func(*Emulator, url.Values) string { return "*" }, "PathPrefix", (*Emulator).listPolicies},
-	{"iam:DeletePolicy", iam, policyARNIn, "", (*Emulator).deletePolicy},
-	{"iam:CreatePolicyVersion", iam, policyARNIn, "", (*Emulator).createPolicyVersion},
-	{"iam:GetPolicyVersion", iam, policyARNIn, "", (*Emulator).getPolicyVersion},
-	{"iam:ListPolicyVersions", iam, policyARNIn, "PolicyArn", (*Emulator).listPolicyVersions},
-	{"iam:SetDefaultPolicyVersion", iam, policyARNIn, "", (*Emulator).setDefaultPolicyVersion},
-	{"iam:DeletePolicyVersion", iam, policyARNIn, "", (*Emulator).deletePolicyVersion},
+	{"iam:CreatePolicy", iam, newARN("PolicyName", managedARN), "", (*Emulator).createManaged},
+	{"iam:GetPolicy", iam, policyARNIn, "", (*Emulator).getManaged},
+	{"iam:ListPolicies", iam, func(*Emulator, url.Values) string { return "*" }, "PathPrefix", (*Emulator).listManaged},
+	{"iam:DeletePolicy", iam, policyARNIn, "", (*Emulator).deleteManaged},
+	{"iam:CreatePolicyVersion", iam, policyARNIn, "", (*Emulator).createManagedVersion},
+	{"iam:GetPolicyVersion", iam, policyARNIn, "", (*Emulator).getManagedVersion},
+	{"iam:ListPolicyVersions", iam, policyARNIn, "PolicyArn", (*Emulator).listManagedVersions},
+	{"iam:SetDefaultPolicyVersion", iam, policyARNIn, "", (*Emulator).setDefaultManagedVersion},
+	{"iam:DeletePolicyVersion", iam, policyARNIn, "", (*Emulator).deleteManagedVersion},
 }
 
 // newARN is the ARN of what is to be made, of its path and name.
@@ -108,8 +108,8 @@ func unsupported(form url.Values, prefixes ...string) *apiError {
 	return nil
 }
 
-// readDocument reads a policy document of a request.
-func readDocument(text string, max int, parse func(string) (*iampolicy.Document, error)) (policyText, *apiError) {
+// readIAMPolicy reads a policy document of a request.
+func readIAMPolicy(text string, max int, parse func(string) (*iampolicy.Document, error)) (policyText, *apiError) {
 	p, err := readPolicy(text, max, parse)
 	switch {
 	case errors.Is(err, errTooLong):

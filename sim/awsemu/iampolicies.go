@@ -40,7 +40,7 @@ func (r *Registry) attachments(arn string) (n int) {
 
 func managedARN(path, name string) string { return (&managedPolicy{path: path, name: name}).arn() }
 
-type versionXML struct {
+type managedVersionXML struct {
 	Document  string `xml:"Document,omitempty"`
 	ID        string `xml:"VersionId"`
 	IsDefault bool   `xml:"IsDefaultVersion"`
@@ -48,8 +48,8 @@ type versionXML struct {
 }
 
 // xmlOf describes a version, with its document only where it is wanted.
-func (p *managedPolicy) xmlOf(v *policyVersion, document bool) versionXML {
-	x := versionXML{ID: v.id, IsDefault: v.id == p.inForce, Created: iamTime(v.created)}
+func (p *managedPolicy) xmlOf(v *managedVersion, document bool) managedVersionXML {
+	x := managedVersionXML{ID: v.id, IsDefault: v.id == p.inForce, Created: iamTime(v.created)}
 	if document {
 		x.Document = escaped(v.text)
 	}
@@ -60,13 +60,13 @@ type managedResult struct {
 	Policy managedXML `xml:"Policy"`
 }
 
-type versionResult struct {
-	Version versionXML `xml:"PolicyVersion"`
+type managedVersionResult struct {
+	Version managedVersionXML `xml:"PolicyVersion"`
 }
 
-func noPolicy(arn string) *apiError { return noEntity("Policy %.200s was not found.", arn) }
+func noManaged(arn string) *apiError { return noEntity("Policy %.200s was not found.", arn) }
 
-func (e *Emulator) createPolicy(c *call) (any, *apiError) {
+func (e *Emulator) createManaged(c *call) (any, *apiError) {
 	form := c.query
 	if refused := unsupported(form, "Tags"); refused != nil {
 		return nil, refused
@@ -82,11 +82,11 @@ func (e *Emulator) createPolicy(c *call) (any, *apiError) {
 	if made.description, refused = descriptionIn(form); refused != nil {
 		return nil, refused
 	}
-	text, refused := readDocument(form.Get("PolicyDocument"), managedCharsMax, iampolicy.ParseIdentity)
+	text, refused := readIAMPolicy(form.Get("PolicyDocument"), managedCharsMax, iampolicy.ParseIdentity)
 	if refused != nil {
 		return nil, refused
 	}
-	made.versions = []policyVersion{{"v1", made.created, text}}
+	made.versions = []managedVersion{{"v1", made.created, text}}
 	var answer managedResult
 	refused = e.change(func(b *Batch) *apiError {
 		for _, known := range b.r.managed {
@@ -107,19 +107,19 @@ func (e *Emulator) createPolicy(c *call) (any, *apiError) {
 	return answer, nil
 }
 
-// namedPolicy is the policy that a request names.
-func (e *Emulator) namedPolicy(c *call) (*managedPolicy, *apiError) {
+// namedManaged is the policy that a request names.
+func (e *Emulator) namedManaged(c *call) (*managedPolicy, *apiError) {
 	arn := c.query.Get("PolicyArn")
 	e.registry.mu.RLock()
 	defer e.registry.mu.RUnlock()
 	if found := e.registry.managed[arn]; found != nil {
 		return found, nil
 	}
-	return nil, noPolicy(arn)
+	return nil, noManaged(arn)
 }
 
-func (e *Emulator) getPolicy(c *call) (any, *apiError) {
-	found, refused := e.namedPolicy(c)
+func (e *Emulator) getManaged(c *call) (any, *apiError) {
+	found, refused := e.namedManaged(c)
 	if refused != nil {
 		return nil, refused
 	}
@@ -128,8 +128,8 @@ func (e *Emulator) getPolicy(c *call) (any, *apiError) {
 	return managedResult{e.registry.xmlOf(found)}, nil
 }
 
-// listPolicies lists the account's policies; AWS's own are not emulated.
-func (e *Emulator) listPolicies(c *call) (any, *apiError) {
+// listManaged lists the account's policies; AWS's own are not emulated.
+func (e *Emulator) listManaged(c *call) (any, *apiError) {
 	form := c.query
 	prefix, refused := pathIn(form, "PathPrefix")
 	switch scope := form.Get("Scope"); {
@@ -165,12 +165,12 @@ func (e *Emulator) listPolicies(c *call) (any, *apiError) {
 	return answer, nil
 }
 
-func (e *Emulator) deletePolicy(c *call) (any, *apiError) {
+func (e *Emulator) deleteManaged(c *call) (any, *apiError) {
 	return nil, e.change(func(b *Batch) *apiError {
 		arn := c.query.Get("PolicyArn")
 		switch found := b.r.managed[arn]; {
 		case found == nil:
-			return noPolicy(arn)
+			return noManaged(arn)
 		case b.r.attachments(arn) > 0:
 			return iamConflict("Cannot delete a policy attached to entities.")
 		case len(found.versions) > 1:
@@ -181,13 +181,13 @@ func (e *Emulator) deletePolicy(c *call) (any, *apiError) {
 	})
 }
 
-// changePolicy changes the policy that a request names.
-func (e *Emulator) changePolicy(c *call, f func(*managedPolicy) *apiError) *apiError {
+// changeManaged changes the policy that a request names.
+func (e *Emulator) changeManaged(c *call, f func(*managedPolicy) *apiError) *apiError {
 	arn := c.query.Get("PolicyArn")
 	return e.change(func(b *Batch) *apiError {
 		found := b.r.managed[arn]
 		if found == nil {
-			return noPolicy(arn)
+			return noManaged(arn)
 		}
 		changed := found.clone()
 		if refused := f(changed); refused != nil {
@@ -199,18 +199,18 @@ func (e *Emulator) changePolicy(c *call, f func(*managedPolicy) *apiError) *apiE
 	})
 }
 
-func (e *Emulator) createPolicyVersion(c *call) (any, *apiError) {
-	text, refused := readDocument(c.query.Get("PolicyDocument"), managedCharsMax, iampolicy.ParseIdentity)
+func (e *Emulator) createManagedVersion(c *call) (any, *apiError) {
+	text, refused := readIAMPolicy(c.query.Get("PolicyDocument"), managedCharsMax, iampolicy.ParseIdentity)
 	if refused != nil {
 		return nil, refused
 	}
-	var answer versionResult
-	refused = e.changePolicy(c, func(p *managedPolicy) *apiError {
+	var answer managedVersionResult
+	refused = e.changeManaged(c, func(p *managedPolicy) *apiError {
 		if len(p.versions) >= versionsMax {
 			return iamLimit("A managed policy can have up to %d versions. Before you create a new version, you must delete an existing version.", versionsMax)
 		}
 		p.last++
-		v := policyVersion{"v" + strconv.Itoa(p.last), toSecond(e.now()), text}
+		v := managedVersion{"v" + strconv.Itoa(p.last), toSecond(e.now()), text}
 		p.versions = append(p.versions, v)
 		if c.query.Get("SetAsDefault") == "true" {
 			p.inForce = v.id
@@ -224,24 +224,24 @@ func (e *Emulator) createPolicyVersion(c *call) (any, *apiError) {
 	return answer, nil
 }
 
-func noVersion(c *call) *apiError {
+func noManagedVersion(c *call) *apiError {
 	return noEntity("Policy %.200s version %.20s does not exist or is not attachable.", c.query.Get("PolicyArn"), c.query.Get("VersionId"))
 }
 
-func (e *Emulator) getPolicyVersion(c *call) (any, *apiError) {
-	found, refused := e.namedPolicy(c)
+func (e *Emulator) getManagedVersion(c *call) (any, *apiError) {
+	found, refused := e.namedManaged(c)
 	if refused != nil {
 		return nil, refused
 	}
 	v := found.version(c.query.Get("VersionId"))
 	if v == nil {
-		return nil, noVersion(c)
+		return nil, noManagedVersion(c)
 	}
-	return versionResult{found.xmlOf(v, true)}, nil
+	return managedVersionResult{found.xmlOf(v, true)}, nil
 }
 
-func (e *Emulator) listPolicyVersions(c *call) (any, *apiError) {
-	found, refused := e.namedPolicy(c)
+func (e *Emulator) listManagedVersions(c *call) (any, *apiError) {
+	found, refused := e.namedManaged(c)
 	if refused != nil {
 		return nil, refused
 	}
@@ -255,7 +255,7 @@ func (e *Emulator) listPolicyVersions(c *call) (any, *apiError) {
 		return nil, refused
 	}
 	answer := struct {
-		Versions members[versionXML] `xml:"Versions"`
+		Versions members[managedVersionXML] `xml:"Versions"`
 		iamListing
 	}{iamListing: listing}
 	for _, id := range ids {
@@ -264,27 +264,27 @@ func (e *Emulator) listPolicyVersions(c *call) (any, *apiError) {
 	return answer, nil
 }
 
-func (e *Emulator) setDefaultPolicyVersion(c *call) (any, *apiError) {
-	return nil, e.changePolicy(c, func(p *managedPolicy) *apiError {
+func (e *Emulator) setDefaultManagedVersion(c *call) (any, *apiError) {
+	return nil, e.changeManaged(c, func(p *managedPolicy) *apiError {
 		id := c.query.Get("VersionId")
 		if p.version(id) == nil {
-			return noVersion(c)
+			return noManagedVersion(c)
 		}
 		p.inForce = id
 		return nil
 	})
 }
 
-func (e *Emulator) deletePolicyVersion(c *call) (any, *apiError) {
-	return nil, e.changePolicy(c, func(p *managedPolicy) *apiError {
+func (e *Emulator) deleteManagedVersion(c *call) (any, *apiError) {
+	return nil, e.changeManaged(c, func(p *managedPolicy) *apiError {
 		id := c.query.Get("VersionId")
 		switch {
 		case p.version(id) == nil:
-			return noVersion(c)
+			return noManagedVersion(c)
 		case id == p.inForce:
 			return iamConflict("Cannot delete the default version of a policy.")
 		}
-		p.versions = slices.DeleteFunc(p.versions, func(v policyVersion) bool { return v.id == id })
+		p.versions = slices.DeleteFunc(p.versions, func(v managedVersion) bool { return v.id == id })
 		return nil
 	})
 }

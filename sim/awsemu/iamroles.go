@@ -49,7 +49,7 @@ func (e *Emulator) createRole(c *call) (any, *apiError) {
 		return nil, refused
 	}
 	made.session = time.Duration(seconds) * time.Second
-	if made.trust, refused = readDocument(form.Get("AssumeRolePolicyDocument"), trustCharsMax, iampolicy.ParseTrust); refused != nil {
+	if made.trust, refused = readIAMPolicy(form.Get("AssumeRolePolicyDocument"), trustCharsMax, iampolicy.ParseTrust); refused != nil {
 		return nil, refused
 	}
 	refused = e.change(func(b *Batch) *apiError {
@@ -148,7 +148,7 @@ func (e *Emulator) updateRole(c *call) (any, *apiError) {
 }
 
 func (e *Emulator) updateAssumeRolePolicy(c *call) (any, *apiError) {
-	trust, refused := readDocument(c.query.Get("PolicyDocument"), trustCharsMax, iampolicy.ParseTrust)
+	trust, refused := readIAMPolicy(c.query.Get("PolicyDocument"), trustCharsMax, iampolicy.ParseTrust)
 	if refused != nil {
 		return nil, refused
 	}
@@ -179,7 +179,7 @@ func (e *Emulator) putRolePolicy(c *call) (any, *apiError) {
 	if refused != nil {
 		return nil, refused
 	}
-	policy, refused := readDocument(c.query.Get("PolicyDocument"), inlineCharsMax, iampolicy.ParseIdentity)
+	policy, refused := readIAMPolicy(c.query.Get("PolicyDocument"), inlineCharsMax, iampolicy.ParseIdentity)
 	if refused != nil {
 		return nil, refused
 	}

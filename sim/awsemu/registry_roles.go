@@ -75,12 +75,12 @@ func (r *role) clone() *role {
 type managedPolicy struct {
 	name, id, path, description string
 	created, updated            time.Time
-	versions                    []policyVersion // oldest first
-	inForce                     string          // id of the default version
-	last                        int             // number of the newest version there ever was
+	versions                    []managedVersion // oldest first
+	inForce                     string           // id of the default version
+	last                        int              // number of the newest version there ever was
 }
 
-type policyVersion struct {
+type managedVersion struct {
 	id      string
 	created time.Time
 	policyText
@@ -97,8 +97,8 @@ func (p *managedPolicy) clone() *managedPolicy {
 }
 
 // version finds one; nil if it is not there.
-func (p *managedPolicy) version(id string) *policyVersion {
-	if i := slices.IndexFunc(p.versions, func(v policyVersion) bool { return v.id == id }); i >= 0 {
+func (p *managedPolicy) version(id string) *managedVersion {
+	if i := slices.IndexFunc(p.versions, func(v managedVersion) bool { return v.id == id }); i >= 0 {
 		return &p.versions[i]
 	}
 	return nil

@@ -140,7 +140,7 @@ func (b *Batch) fillManaged(s seedManaged) error {
 			return fmt.Errorf("versions[%d]: %w", i, err)
 		}
 		p.last = n
-		p.versions = append(p.versions, policyVersion{v.ID, toSecond(v.Created), text})
+		p.versions = append(p.versions, managedVersion{v.ID, toSecond(v.Created), text})
 	}
 	p.last = max(p.last, s.Last)
 	if p.inForce == "" {

@@ -56,7 +56,7 @@ func (e *Emulator) assumeRole(c *call) (any, *apiError) {
 	}
 	var bounds []*iampolicy.Document
 	if form.Has("Policy") {
-		bound, refused := readDocument(form.Get("Policy"), trustCharsMax, iampolicy.ParseIdentity)
+		bound, refused := readIAMPolicy(form.Get("Policy"), trustCharsMax, iampolicy.ParseIdentity)
 		if refused != nil {
 			return nil, refused
 		}
