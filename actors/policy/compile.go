@@ -130,6 +130,23 @@ func (c *Compiled) For(thing messages.ThingName) *ThingPolicy {
 	return &ThingPolicy{thing: thing, groups: groups}
 }
 
+// Alone returns what applies to thing in that one group, whichever others its rules put it
+// in: nothing, if there is no such group or its selection rule does not pick the thing.
+func (c *Compiled) Alone(thing messages.ThingName, group string) *ThingPolicy {
+	t := &ThingPolicy{thing: thing}
+	for _, g := range c.members(thing) {
+		if g.name == group {
+			t.groups = g.alone
+		}
+	}
+	return t
+}
+
+// HasGroup reports whether the document defines a group of that name.
+func (c *Compiled) HasGroup(name string) bool {
+	return slices.ContainsFunc(c.groups, func(g *group) bool { return g.name == name })
+}
+
 // members lists, by name, the groups whose rule is true for thing
 // (client-device-auth spec 2.5).
 func (c *Compiled) members(thing messages.ThingName) []*group {
@@ -179,7 +196,12 @@ func listPermissions(all []permission.Permission) []listed {
 // holds a '*' that the document does not; a permission comes twice only where two
 // groups, or a name put in for the variable, make two of them equal.
 func (c *Compiled) Permissions(thing messages.ThingName) []permission.Permission {
-	groups := c.For(thing).groups
+	return c.For(thing).Permissions()
+}
+
+// Permissions lists what the thing may do by what this decides: see Compiled.Permissions.
+func (t *ThingPolicy) Permissions() []permission.Permission {
+	groups, thing := t.groups, t.thing
 	n := 0
 	for _, g := range groups {
 		n += len(g.policy.listed)
