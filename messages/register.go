@@ -67,6 +67,21 @@ const (
 	WantCloud
 )
 
+// PendingDevice is a device that is admitted as pending, for the registrar and for people.
+// Times are trust milliseconds.
+type PendingDevice struct {
+	Thing                   ThingName
+	Certificate             CertificateID
+	Authority               CertificateID // its signer
+	Subject, Rule           string
+	DER                     []byte // shared: not to be changed
+	AdmittedMs              int64  // VoidMs: the clock was wrong then
+	NotBeforeMs, NotAfterMs int64  // of certificate and authority
+	Seq                     uint64 // the record that admitted it
+	Accepted                bool   // by the registrar; the cloud's own word is outstanding
+	Sessions                int
+}
+
 // Target implements Command.
 func (c SettleRegistration) Target() StreamID { return DeviceStream(c.Thing) }
 

@@ -42,6 +42,22 @@ func (t Trust) Trusted(c CertificateTrust, nowMs int64) bool {
 	return c.Verified && t.Holds(c.VerifiedMs, nowMs) && ValidAt(c.NotBeforeMs, c.NotAfterMs, nowMs)
 }
 
+// NotAdmitted says why an admission as pending from admittedMs does not count at nowMs; "" if
+// it does. Nobody but the clock stands behind it, so that it needs one that nobody doubts,
+// also where other trust counts for a shorter time. Certificate and authority are both valid
+// from notBeforeMs to notAfterMs.
+func (t Trust) NotAdmitted(admittedMs, notBeforeMs, notAfterMs, nowMs int64) string {
+	switch {
+	case t.Doubted:
+		return "how long the machine was off is not known"
+	case !ValidAt(notBeforeMs, notAfterMs, nowMs):
+		return "the certificate, or its authority, is outside its validity"
+	case !t.Holds(admittedMs, nowMs):
+		return "its admission has lapsed"
+	}
+	return ""
+}
+
 // ValidAt reports whether nowMs lies in a certificate's validity, both ends included
 // (RFC 5280, 4.1.2.5; the vectors pin it). The five minutes of skew before notBefore that
 // the reliability spec proposes (B5) are not given.

@@ -34,6 +34,9 @@ type Facts struct {
 	// RefreshMs names the refresh that is being carried out, by its beginning; 0: none is. For
 	// the sync entity.
 	RefreshMs int64
+	// CertificateKnown: the log holds, or held, the cloud's word about the certificate; for a
+	// device entity that is to admit it as pending.
+	CertificateKnown bool
 	// Voided: what the entity holds about the certificate was stamped by a clock that was
 	// wrong, and does not count (ClockReanchored).
 	Voided bool
@@ -119,8 +122,8 @@ func verifyAnswered(id messages.CertificateID, s Certificate, f Facts, a message
 		d.Events = []messages.Event{e}
 		return d
 	case messages.CloudDenied:
-		return refuse(id, s, f, messages.Source_SOURCE_CLOUD, messages.CloseReason_CLOSE_CERTIFICATE_REFUSED,
-			"the cloud does not vouch for the certificate: "+a.Answer.Detail)
+		return wanting(s, messages.WantRegistration, refuse(id, s, f, messages.Source_SOURCE_CLOUD, messages.CloseReason_CLOSE_CERTIFICATE_REFUSED,
+			"the cloud does not vouch for the certificate: "+a.Answer.Detail))
 	default:
 		if f.Trust.Trusted(s.Trust, at.TrustMs) {
 			return valid(messages.Source_SOURCE_LOCAL, "verified before, within the trust duration; the cloud gave no answer: "+a.Answer.Detail)
@@ -129,8 +132,18 @@ func verifyAnswered(id messages.CertificateID, s Certificate, f Facts, a message
 		if s.Trust.Verified {
 			reason = "trust lapsed, and the cloud gave no answer: "
 		}
-		return refuse(id, s, f, messages.Source_SOURCE_LOCAL, messages.CloseReason_CLOSE_TRUST_LAPSED, reason+a.Answer.Detail)
+		return wanting(s, messages.WantCloud, refuse(id, s, f, messages.Source_SOURCE_LOCAL, messages.CloseReason_CLOSE_TRUST_LAPSED, reason+a.Answer.Detail))
 	}
+}
+
+// wanting adds what a certificate lacks of which nothing was ever on record. One that the
+// cloud took back must not come in again by registering.
+func wanting(s Certificate, w messages.Want, d messages.Decision) messages.Decision {
+	if v, ok := d.Reply.(messages.Verified); ok && !s.Trust.Verified && s.RefusedMs == 0 {
+		v.Want = w
+		d.Reply = v
+	}
+	return d
 }
 
 // recheck asks again about a certificate that is held; one that is not held is not

@@ -22,6 +22,7 @@ type Session struct {
 	Certificate messages.CertificateID
 	Broker      messages.BrokerID
 	OpenedMs    int64 // trust time
+	Pending     bool  // the session of a pending device: it has that group's rights alone, for good
 }
 
 // Device is the state of a device entity. The zero value is a device nobody knows.
@@ -29,8 +30,10 @@ type Session struct {
 type Device struct {
 	Attachments map[messages.CertificateID]int64 // when last confirmed, trust ms
 	Sessions    map[messages.TokenDigest]Session
-	WithdrawnMs int64  // when an attachment was last withdrawn; 0: never
-	Quarantined string // why; empty: it is not
+	WithdrawnMs int64    // when an attachment, or the pending admission, was last withdrawn; 0: never
+	Quarantined string   // why; empty: it is not
+	Pending     *Pending // nil: it is not admitted as pending
+	Settled     Settled
 }
 
 // confirmed is when an attachment was last confirmed, and whether it is held at all.
@@ -49,12 +52,22 @@ func DecideDevice(thing messages.ThingName, s Device, f Facts, in messages.Input
 		return open(s, f, c, in), nil
 	case messages.RecheckAttachment:
 		return recheckAttachment(s, f, c, in.At), nil
+	case messages.AdmitPending:
+		return admit(s, f, c, in), nil
+	case messages.ConfirmPending:
+		return confirmPending(s, f, c, in.At), nil
+	case messages.WithdrawPending:
+		return withdrawPending(s, c), nil
+	case messages.SettleRegistration:
+		return settle(s, c), nil
 	case messages.CloudAnswered:
 		switch then := c.Then.(type) {
 		case messages.OpenSession:
 			return openAnswered(s, f, c, then, in), nil
 		case messages.RecheckAttachment:
 			return recheckAttachmentAnswered(s, f, c, then, in.At), nil
+		case messages.ConfirmPending:
+			return confirmPendingAnswered(s, f, c, then, in.At), nil
 		}
 		return messages.Decision{}, fmt.Errorf("device: unexpected answer for %T", c.Then)
 	case messages.CloseSession:
@@ -62,7 +75,7 @@ func DecideDevice(thing messages.ThingName, s Device, f Facts, in messages.Input
 	case messages.CloseSessions:
 		return messages.Decision{Events: closeAll(s, c.Certificate, c.Reason, c.Detail), Reply: messages.Done{}}, nil
 	case messages.QuarantineDevice:
-		return quarantine(s, c), nil
+		return quarantine(s, c, in.At), nil
 	case messages.ReleaseDevice:
 		return release(s, c), nil
 	case messages.ForgetDevice:
@@ -122,9 +135,9 @@ func openAnswered(s Device, f Facts, a messages.CloudAnswered, c messages.OpenSe
 		if stale(f, a, s.WithdrawnMs, in.At) {
 			return askAttachment(s, f, c, in.At)
 		}
-		d := grant(s, f, c, in, messages.Source_SOURCE_CLOUD)
-		attached := &messages.AttachmentVerified{CertificateId: string(c.Certificate), Source: messages.Source_SOURCE_CLOUD}
-		d.Events = append([]messages.Event{attached}, d.Events...)
+		attached := attach(s, c.Certificate)
+		d := grant(evolved(s, attached, in.At), f, c, in, messages.Source_SOURCE_CLOUD)
+		d.Events = append(attached, d.Events...)
 		return d
 	case messages.CloudDenied:
 		d := withdraw(s, f, c.Certificate, "the cloud says the certificate does not belong to the thing: "+a.Answer.Detail)
@@ -246,13 +259,14 @@ func closeAll(s Device, certificate messages.CertificateID, why messages.CloseRe
 	return events
 }
 
-func quarantine(s Device, c messages.QuarantineDevice) messages.Decision {
+func quarantine(s Device, c messages.QuarantineDevice, at messages.Instant) messages.Decision {
 	if s.Quarantined != "" {
 		return messages.Decision{Reply: messages.Done{}}
 	}
 	reason := cmp.Or(c.Reason, noReason)
-	events := []messages.Event{&messages.DeviceQuarantined{Source: c.Source, Reason: reason}}
-	events = append(events, closeAll(s, "", messages.CloseReason_CLOSE_QUARANTINED, reason)...)
+	events := endPending(s, "", c.Source, "the device is quarantined: "+reason)
+	events = append(events, &messages.DeviceQuarantined{Source: c.Source, Reason: reason})
+	events = append(events, closeAll(evolved(s, events, at), "", messages.CloseReason_CLOSE_QUARANTINED, reason)...)
 	return messages.Decision{Events: events, Reply: messages.Done{}}
 }
 
@@ -268,10 +282,11 @@ func release(s Device, c messages.ReleaseDevice) messages.Decision {
 // sessions alone (sessions.closeOnRevoke), its attachments go and its sessions stay.
 func forget(s Device, f Facts, c messages.ForgetDevice) messages.Decision {
 	d := messages.Decision{Reply: messages.Done{}}
-	if len(s.Attachments) == 0 && len(s.Sessions) == 0 {
+	if len(s.Attachments) == 0 && len(s.Sessions) == 0 && s.Pending == nil {
 		return d
 	}
 	if c.Source == messages.Source_SOURCE_CLOUD && !f.CloseOnRevoke && len(s.Sessions) > 0 {
+		d.Events = endPending(s, "", c.Source, c.Reason)
 		for _, id := range slices.Sorted(maps.Keys(s.Attachments)) {
 			d.Events = append(d.Events, &messages.AttachmentWithdrawn{CertificateId: string(id), Source: c.Source, Reason: c.Reason})
 		}
@@ -288,6 +303,7 @@ func EvolveDevice(s Device, e messages.Event, at messages.Instant) Device {
 	case *messages.AttachmentVerified:
 		s.Attachments = cloned(s.Attachments)
 		s.Attachments[messages.CertificateID(e.CertificateId)] = at.TrustMs
+		s.Pending = nil
 	case *messages.AttachmentWithdrawn:
 		s.Attachments = cloned(s.Attachments)
 		delete(s.Attachments, messages.CertificateID(e.CertificateId))
@@ -299,6 +315,19 @@ func EvolveDevice(s Device, e messages.Event, at messages.Instant) Device {
 		s.Sessions[digestOf(e.Session)] = Session{
 			Certificate: messages.CertificateID(e.CertificateId), Broker: messages.BrokerID(e.Broker), OpenedMs: at.TrustMs,
 		}
+	case *messages.PendingSessionOpened:
+		s.Sessions = cloned(s.Sessions)
+		s.Sessions[digestOf(e.Session)] = Session{
+			Certificate: messages.CertificateID(e.CertificateId), Broker: messages.BrokerID(e.Broker), OpenedMs: at.TrustMs, Pending: true,
+		}
+	case *messages.DevicePending:
+		s.Pending = &Pending{
+			Certificate: messages.CertificateID(e.CertificateId), AdmittedMs: at.TrustMs, NotBeforeMs: e.NotBeforeMs, NotAfterMs: e.NotAfterMs,
+		}
+	case *messages.PendingWithdrawn:
+		s.Pending, s.WithdrawnMs = nil, at.TrustMs
+	case *messages.DeviceRegistered:
+		s.Settled = Settled{messages.CertificateID(e.CertificateId), e.Outcome}
 	case *messages.SessionClosed:
 		s.Sessions = cloned(s.Sessions)
 		delete(s.Sessions, digestOf(e.Session))
