@@ -44,12 +44,12 @@ func (v *Views) Authorize(broker messages.BrokerID, token, operation, resource [
 		verdict.Allowed = policy.Component().EvaluateBytes(operation, resource).Allowed
 		return verdict
 	}
-	d := s.permittedBy(p.current).EvaluateBytes(operation, resource)
+	d := v.permittedBy(s, p.current).EvaluateBytes(operation, resource)
 	if d.Err != nil {
 		verdict.Err = errMismatch
 		return verdict
 	}
-	verdict.Allowed = d.Allowed && (p.next == nil || p.next.For(s.Thing).EvaluateBytes(operation, resource).Allowed)
+	verdict.Allowed = d.Allowed && (p.next == nil || v.policyOf(s, p.next).EvaluateBytes(operation, resource).Allowed)
 	return verdict
 }
 
@@ -59,6 +59,9 @@ func (v *Views) Authorize(broker messages.BrokerID, token, operation, resource [
 func (v *Views) trusted(s *Session, trust messages.Trust, nowMs int64) bool {
 	if s.Component != "" {
 		return s.componentHolds(trust, nowMs)
+	}
+	if s.pending != nil { // whatever closeOnRevoke says: nothing but the clock vouches for it
+		return s.pending.why(trust, nowMs) == ""
 	}
 	c := s.cert
 	if notAfter := c.notAfterMs.Load(); nowMs > notAfter {
@@ -72,11 +75,11 @@ func (v *Views) trusted(s *Session, trust messages.Trust, nowMs int64) bool {
 
 // permittedBy is the policy as it applies to the session's thing, worked out once per
 // revision.
-func (s *Session) permittedBy(c *policy.Compiled) *policy.ThingPolicy {
+func (v *Views) permittedBy(s *Session, c *policy.Compiled) *policy.ThingPolicy {
 	if p := s.permitted.Load(); p != nil && p.compiled == c {
 		return p.thing
 	}
-	p := &permitted{compiled: c, thing: c.For(s.Thing)}
+	p := &permitted{compiled: c, thing: v.policyOf(s, c)}
 	s.permitted.Store(p)
 	return p.thing
 }
@@ -104,6 +107,9 @@ func (v *Views) Settled() (c *policy.Compiled, seq uint64, ok bool) {
 func (v *Views) TrustEndsMs(s *Session, trust messages.Trust) int64 {
 	if s.Component != "" {
 		return s.endsMs
+	}
+	if s.pending != nil {
+		return max(s.pending.pendingEndMs(trust), 0)
 	}
 	end := s.cert.notAfterMs.Load()
 	if v.CloseOnRevoke() {

@@ -41,9 +41,10 @@ type watch struct {
 	thing       messages.ThingName // empty: the basis is the certificate itself
 	certificate messages.CertificateID
 	notAfterMs  *atomic.Int64
-	sessions    int   // that rest on it
-	askedMs     int64 // when it was last handed out to be asked about
-	toldMs      int64 // when it was last handed out to be closed
+	pending     *pending // whose basis it is; nil: a certificate's or an attachment's
+	sessions    int      // that rest on it
+	askedMs     int64    // when it was last handed out to be asked about
+	toldMs      int64    // when it was last handed out to be closed
 	renew, end  entry[watch]
 }
 
@@ -78,8 +79,8 @@ func (r *rules) retryMs() int64 { return max(min(r.trust.DurationMs/8, r.ageMs),
 func (r *rules) renewMs(w *watch) int64 {
 	ms := w.basis.confirmedMs.Load()
 	switch {
-	case ms == never:
-		return math.MaxInt64 // no entity holds it: there is nothing to renew
+	case ms == never, w.pending != nil:
+		return math.MaxInt64 // no entity holds it, or the registrar's business: there is nothing to renew
 	case ms < r.trust.SinceMs:
 		return w.askedMs + r.retryMs() // it does not count: renew it now
 	default:
@@ -89,7 +90,10 @@ func (r *rules) renewMs(w *watch) int64 {
 
 func (r *rules) endMs(w *watch) int64 {
 	end := w.notAfterMs.Load() + 1 // notAfter itself is still valid
-	if r.closeOnRevoke {
+	switch {
+	case w.pending != nil:
+		end = w.pending.pendingEndMs(r.trust)
+	case r.closeOnRevoke:
 		end = min(end, w.basis.endMs(r.trust))
 	}
 	return max(end, w.toldMs+tellAgainMs)
@@ -135,6 +139,15 @@ func (a *agenda) rest(b *basis, thing messages.ThingName, id messages.Certificat
 		heap.Push(&a.ends, &w.end)
 	}
 	b.watch.sessions++
+}
+
+// restPending counts a session that rests on the admission p.
+func (a *agenda) restPending(p *pending) {
+	a.rest(&p.basis, p.thing, p.certificate, &p.notAfterMs)
+	if w := p.watch; w.pending == nil {
+		w.pending = p
+		a.changed(&p.basis)
+	}
 }
 
 // leave counts a session off.
@@ -209,6 +222,10 @@ func (v *Views) closings(list []messages.CloseSessions, w *watch, nowMs int64) [
 	c := messages.CloseSessions{
 		Thing: w.thing, Certificate: w.certificate,
 		Reason: messages.CloseReason_CLOSE_TRUST_LAPSED, Detail: "trust lapsed while the cloud was away",
+	}
+	if w.pending != nil {
+		c.Reason, c.Detail = messages.CloseReason_CLOSE_PENDING_ENDED, w.pending.why(v.agenda.rules.trust, nowMs)
+		return append(list, c)
 	}
 	switch confirmed := w.basis.confirmedMs.Load(); {
 	case nowMs > w.notAfterMs.Load():

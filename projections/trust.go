@@ -29,6 +29,7 @@ func (v *Views) certificateVerified(rec *messages.Record, e *messages.Certificat
 // session that rests on it, at once.
 func (v *Views) certificateRefused(id messages.CertificateID, e *messages.CertificateRefused, at messages.Instant) {
 	c := v.distrust(id)
+	v.endPendingBy(id, messages.CloseReason_CLOSE_PENDING_ENDED, e.Reason)
 	if c == nil || !v.CloseOnRevoke() {
 		return
 	}
@@ -70,13 +71,14 @@ func (v *Views) attachmentVerified(rec *messages.Record, e *messages.AttachmentV
 	}
 	at.confirmedMs.Store(rec.At.TrustMs)
 	v.agenda.changed(at)
+	v.dropPending(name) // by whichever certificate: the log closes its sessions
 }
 
 // basisOf finds what the thing's sessions with a certificate rest on although it is not
 // attached any more, or makes it anew. Views.mu is held.
 func (t *thing) basisOf(id messages.CertificateID) *basis {
 	for s := range t.sessions {
-		if s.Certificate == id {
+		if s.Certificate == id && s.attached != nil {
 			return s.attached
 		}
 	}
@@ -109,6 +111,7 @@ func (v *Views) forgotten(name messages.ThingName, reason string) {
 	v.endAll(v.sessionsOf(name, ""), messages.CloseReason_CLOSE_FORGOTTEN, reason)
 	v.mu.Lock()
 	defer v.mu.Unlock()
+	v.dropPending(name)
 	t := v.things[name]
 	if t == nil {
 		return
@@ -228,6 +231,11 @@ func (v *Views) dropSession(s *Session) (h Hooks, live bool) {
 	if t := v.things[s.Thing]; t != nil {
 		delete(t.sessions, s)
 	}
+	if s.pending != nil {
+		delete(v.ofPending, s)
+		v.agenda.leave(&s.pending.basis)
+		return v.hooks, !v.replaying
+	}
 	delete(s.cert.sessions, s)
 	v.agenda.leave(&s.cert.basis)
 	v.agenda.leave(s.attached)
@@ -321,13 +329,17 @@ func (v *Views) CertificateTrust(id messages.CertificateID) messages.Certificate
 func (v *Views) Holders(id messages.CertificateID) []messages.ThingName {
 	v.mu.RLock()
 	defer v.mu.RUnlock()
-	c := v.certificates[id]
-	if c == nil {
-		return nil
+	var names []messages.ThingName
+	if c := v.certificates[id]; c != nil {
+		names = slices.AppendSeq(names, maps.Keys(c.holders))
+		for s := range c.sessions {
+			names = append(names, s.Thing)
+		}
 	}
-	names := slices.Collect(maps.Keys(c.holders))
-	for s := range c.sessions {
-		names = append(names, s.Thing)
+	for s := range v.ofPending {
+		if s.Certificate == id {
+			names = append(names, s.Thing)
+		}
 	}
 	slices.Sort(names)
 	return slices.Compact(names)

@@ -27,6 +27,7 @@ type thing struct {
 	sessions    map[*Session]struct{}
 	quarantined string
 	associated  bool // with this core, as the last listing said
+	pending     *pending
 }
 
 // Hooks are told what others must hear of. They are called from folds and must not
@@ -53,6 +54,9 @@ type Views struct {
 	certificates map[messages.CertificateID]*certificate             // guarded by mu
 	things       map[messages.ThingName]*thing                       // guarded by mu
 	components   map[*Session]int64                                  // internal components' sessions: trust ms when last handed out to be closed; guarded by mu
+	pending      map[messages.ThingName]*pending                     // devices that are pending; guarded by mu
+	ofPending    map[*Session]struct{}                               // sessions that were opened for such; guarded by mu
+	admissions   admissions                                          // guarded by mu
 	withdrawn    map[messages.ComponentName][]messages.CertificateID // components taken back, and the certificates issued since; guarded by mu
 	poisoned     map[messages.StreamID]struct{}                      // guarded by mu
 	agenda       agenda                                              // guarded by mu
@@ -69,6 +73,7 @@ type Views struct {
 	policy       atomic.Pointer[policyState]
 	section      atomic.Pointer[config.Section]
 	override     atomic.Pointer[int64] // trust duration set by hand, ms (dev, simulator)
+	pendingGroup atomic.Pointer[string]
 	voidedMs     atomic.Int64
 	configured   atomic.Bool
 	clockSetBack atomic.Bool // ever
@@ -103,6 +108,8 @@ func New(logger *slog.Logger) *Views {
 		certificates: make(map[messages.CertificateID]*certificate),
 		things:       make(map[messages.ThingName]*thing),
 		components:   make(map[*Session]int64),
+		pending:      make(map[messages.ThingName]*pending),
+		ofPending:    make(map[*Session]struct{}),
 		withdrawn:    make(map[messages.ComponentName][]messages.CertificateID),
 		poisoned:     make(map[messages.StreamID]struct{}),
 		documents:    make(map[messages.StreamID]Document),
@@ -110,6 +117,7 @@ func New(logger *slog.Logger) *Views {
 	section := config.DefaultSection()
 	v.section.Store(&section)
 	v.policy.Store(&policyState{current: emptyPolicy()})
+	v.SetPendingGroup(DefaultPendingGroup)
 	return v
 }
 
@@ -166,6 +174,12 @@ func (v *Views) apply(rec *messages.Record, e messages.Event) {
 		v.attachmentVerified(rec, e)
 	case *messages.SessionOpened:
 		v.sessionOpened(rec, e)
+	case *messages.DevicePending:
+		v.devicePending(rec, e)
+	case *messages.PendingSessionOpened:
+		v.pendingSessionOpened(rec, e)
+	case *messages.DeviceRegistered:
+		v.registered(rec, e)
 	case *messages.DeviceReleased:
 		v.released(rec.Stream)
 	case *messages.PolicyReplaced:
@@ -211,6 +225,10 @@ func (v *Views) Restrict(stream messages.StreamID, e messages.Event, at messages
 	case *messages.DeviceForgotten:
 		if name, ok := stream.Device(); ok {
 			v.forgotten(name, e.Reason)
+		}
+	case *messages.PendingWithdrawn:
+		if name, ok := stream.Device(); ok {
+			v.pendingWithdrawn(name, e.Reason)
 		}
 	case *messages.SessionClosed:
 		if len(e.Session) == len(messages.TokenDigest{}) {
@@ -263,6 +281,9 @@ func (v *Views) reanchored(e *messages.ClockReanchored) {
 			v.void(at, e.VoidAfterMs)
 		}
 	}
+	for _, p := range v.pending {
+		v.void(&p.basis, e.VoidAfterMs)
+	}
 	v.voidedMs.Store(min(v.voidedMs.Load(), e.AuthenticatedMs))
 	v.clockSetBack.Store(true)
 }
@@ -286,6 +307,9 @@ func (v *Views) Voided(stream messages.StreamID, id messages.CertificateID) bool
 		if t := v.things[name]; t != nil && t.attachments[id] != nil {
 			return t.attachments[id].confirmedMs.Load() == messages.VoidMs
 		}
+		if p := v.pending[name]; p != nil && p.certificate == id {
+			return p.confirmedMs.Load() == messages.VoidMs
+		}
 		return false
 	}
 	c := v.certificates[id]
@@ -298,10 +322,12 @@ func (v *Views) Voided(stream messages.StreamID, id messages.CertificateID) bool
 func (v *Views) Quarantine(stream messages.StreamID) {
 	v.poison(stream)
 	if name, ok := stream.Device(); ok {
+		v.endPending(name)
 		v.endAll(v.sessionsOf(name, ""), messages.CloseReason_CLOSE_QUARANTINED, "the device's records cannot be read")
 	}
 	if id, ok := stream.Certificate(); ok {
 		v.distrust(id)
+		v.endPendingBy(id, messages.CloseReason_CLOSE_QUARANTINED, "the certificate's records cannot be read")
 		v.endAll(v.sessionsWith(id), messages.CloseReason_CLOSE_QUARANTINED, "the certificate's records cannot be read")
 	}
 	if name, ok := stream.Component(); ok {
