@@ -119,6 +119,15 @@ func (a *Access) Verify(ctx context.Context, cause messages.Cause, der []byte, r
 	a.sys.Submit(ctx, c, cause, func(r messages.Reply) {
 		switch r := r.(type) {
 		case messages.Verified:
+			if r.Want == messages.WantRegistration { // who it is is not known here: a client id comes with the session
+				if refusal := a.register(leaf, ""); refusal != nil && refusal.Code != messages.RefusedInvalidCredential {
+					a.denials.Note(Denial{Certificate: c.Certificate, Broker: cause.Broker, Operation: "verify", Reason: refusal.Reason}, cause)
+					reply(messages.Verified{}, refusal)
+					return
+				} else if refusal != nil {
+					r.Reason = refusal.Reason
+				}
+			}
 			if !r.Valid {
 				a.denials.Note(Denial{Certificate: c.Certificate, Broker: cause.Broker, Operation: "verify", Reason: r.Reason}, cause)
 			}
@@ -190,7 +199,7 @@ func (a *Access) Authenticate(ctx context.Context, cause messages.Cause, clientI
 		refuse(err)
 		return
 	}
-	c, _, err := a.read(id, der)
+	c, leaf, err := a.read(id, der)
 	if err != nil {
 		refuse(&messages.Refusal{Code: messages.RefusedInvalidCredential, Reason: err.Error()})
 		return
@@ -200,7 +209,8 @@ func (a *Access) Authenticate(ctx context.Context, cause messages.Cause, clientI
 		a.open(ctx, cause, c,
 			func(s messages.SessionReady, err error) { reply(s, err == nil, err) },
 			func() {
-				a.connectDenied(cause, thing, id)
+				_, revision := a.sys.views.ConnectAllowed(thing)
+				a.connectDenied(cause, thing, id, revision, "no statement of the device's groups lets it connect")
 				reply(messages.SessionReady{}, false, nil)
 			})
 	}
@@ -214,9 +224,61 @@ func (a *Access) Authenticate(ctx context.Context, cause messages.Cause, clientI
 		case !answered:
 			reply(messages.SessionReady{}, false, refusalOf(r))
 		case !v.Valid:
-			refuse(&messages.Refusal{Code: messages.RefusedInvalidCredential, Reason: v.Reason})
+			a.unknown(ctx, cause, thing, leaf, v, refuse, reply)
 		default:
 			open()
+		}
+	})
+}
+
+// unknown is the end of a connect with a certificate that nobody vouches for: the cloud is
+// told of the device, or it is admitted as pending, if the rules of registration let it.
+func (a *Access) unknown(ctx context.Context, cause messages.Cause, thing messages.ThingName, leaf *x509.Certificate, v messages.Verified,
+	refuse func(error), reply func(messages.SessionReady, bool, error)) {
+	refusal := &messages.Refusal{Code: messages.RefusedInvalidCredential, Reason: v.Reason}
+	e := a.sys.enroller.Load()
+	switch {
+	case v.Want == messages.WantRegistration:
+		if r := a.register(leaf, thing); r != nil {
+			refusal = r
+		}
+	case v.Want == messages.WantCloud && e != nil && leaf != nil:
+		order, done, r := e.admission(leaf, thing, cause.Broker)
+		if order != nil {
+			a.admit(ctx, cause, *order, done, refuse, reply)
+			return
+		}
+		if r != nil {
+			refusal = r
+		}
+	}
+	refuse(refusal)
+}
+
+// register has the cloud told of a certificate that it does not know; nil: that is no matter
+// of registration.
+func (a *Access) register(leaf *x509.Certificate, thing messages.ThingName) *messages.Refusal {
+	e := a.sys.enroller.Load()
+	if e == nil || leaf == nil {
+		return nil
+	}
+	return e.register(leaf, thing)
+}
+
+// admit asks the entity for a pending device's session.
+func (a *Access) admit(ctx context.Context, cause messages.Cause, c messages.AdmitPending, done func(),
+	refuse func(error), reply func(messages.SessionReady, bool, error)) {
+	a.sys.Submit(ctx, c, cause, func(r messages.Reply) {
+		done()
+		switch r := r.(type) {
+		case messages.SessionReady:
+			reply(r, true, nil)
+		case messages.ConnectDenied:
+			_, revision := a.sys.views.PendingConnectAllowed(c.Thing)
+			a.connectDenied(cause, c.Thing, c.Certificate, revision, "no statement of the group of pending devices lets it connect")
+			reply(messages.SessionReady{}, false, nil)
+		default:
+			refuse(refusalOf(r))
 		}
 	})
 }
@@ -254,7 +316,7 @@ func (a *Access) clientID(s string) (messages.ThingName, error) {
 // denied puts a refused authentication on record, if it is about the device.
 func (a *Access) denied(cause messages.Cause, clientID string, id messages.CertificateID, err error) {
 	r, ok := errors.AsType[*messages.Refusal](err)
-	if !ok || r.Code != messages.RefusedInvalidCredential && r.Code != messages.RefusedService {
+	if !ok || r.Code != messages.RefusedInvalidCredential && r.Code != messages.RefusedService && r.Code != messages.RefusedPending {
 		return
 	}
 	a.denials.Note(Denial{Thing: clientID, Certificate: id, Broker: cause.Broker, Operation: "authenticate", Reason: r.Reason}, cause)
@@ -262,12 +324,11 @@ func (a *Access) denied(cause messages.Cause, clientID string, id messages.Certi
 
 // connectDenied puts on record that the policy does not let a device connect that is who
 // it says.
-func (a *Access) connectDenied(cause messages.Cause, thing messages.ThingName, id messages.CertificateID) {
-	_, revision := a.sys.views.ConnectAllowed(thing)
+func (a *Access) connectDenied(cause messages.Cause, thing messages.ThingName, id messages.CertificateID, revision, reason string) {
 	a.denials.Note(Denial{
 		Thing: string(thing), Certificate: id, Broker: cause.Broker,
 		Operation: "mqtt:connect", Resource: "mqtt:clientId:" + string(thing), Revision: revision,
-		Reason: "no statement of the device's groups lets it connect",
+		Reason: reason,
 	}, cause)
 }
 

@@ -124,6 +124,10 @@ func asksAbout(c messages.Command) (messages.CertificateID, bool) {
 		return c.Certificate, true
 	case messages.RecheckAttachment:
 		return c.Certificate, true
+	case messages.AdmitPending:
+		return c.Certificate, true
+	case messages.ConfirmPending:
+		return c.Certificate, true
 	}
 	return "", false
 }
@@ -160,6 +164,11 @@ func (s *System) facts(c messages.Command, trust messages.Trust) device.Facts {
 		if c.Connect {
 			f.ConnectAllowed, f.PolicyRevision = s.views.ConnectAllowed(c.Thing)
 		}
+	case messages.AdmitPending:
+		f.Certificate, f.CertificateKnown = s.views.CertificateTrust(c.Certificate), s.views.CertificateKnown(c.Certificate)
+		f.ConnectAllowed, f.PolicyRevision = s.views.PendingConnectAllowed(c.Thing)
+	case messages.ConfirmPending:
+		f.Certificate = s.views.CertificateTrust(c.Certificate)
 	}
 	return f
 }

@@ -42,6 +42,12 @@ type Views interface {
 	// ConnectAllowed says whether the policy in force lets thing connect, and which
 	// policy that is.
 	ConnectAllowed(thing messages.ThingName) (bool, string)
+	// PendingConnectAllowed says it of thing as a pending device, which is in one group of
+	// the policy alone.
+	PendingConnectAllowed(thing messages.ThingName) (bool, string)
+	// CertificateKnown reports whether the log holds, or held, the cloud's word about a
+	// certificate, or cannot be read about it.
+	CertificateKnown(id messages.CertificateID) bool
 	// TrustDurationMs and CloseOnRevoke are the configuration in force.
 	TrustDurationMs() int64
 	CloseOnRevoke() bool
@@ -118,6 +124,7 @@ type System struct {
 	panics  atomic.Int64
 
 	refresher atomic.Pointer[Refresher] // nil: nothing refreshes
+	enroller  atomic.Pointer[Enroller]  // nil: nobody registers
 
 	// Commands under way are counted, not awaited by a WaitGroup: one that is handed in
 	// while Close waits would make a WaitGroup panic.
@@ -256,6 +263,9 @@ func (s *System) SetNetwork(up bool) {
 		s.tell(messages.Note{Stream: messages.StreamSync, Event: &messages.NetworkChanged{Up: up}}, messages.Cause{})
 		if r := s.refresher.Load(); r != nil {
 			r.network(up)
+		}
+		if e := s.enroller.Load(); e != nil {
+			e.network(up)
 		}
 	}
 }

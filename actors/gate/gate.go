@@ -109,7 +109,7 @@ func (g *Gate) Permissions(c brokers.Caller, token []byte) (brokers.Grant, error
 	if !settled {
 		return brokers.Grant{}, &messages.Refusal{Code: messages.RefusedBusy, Reason: "another policy is about to be in force", RetryAfter: 10 * time.Millisecond}
 	}
-	if allowed, _ := g.views.ConnectAllowed(s.Thing); !allowed {
+	if !g.views.ConnectAllowedOf(s) {
 		return brokers.Grant{Thing: s.Thing, CertificateID: s.Certificate, PolicyRevision: revision, DecisionID: c.Request}, nil
 	}
 	return brokers.Grant{
@@ -117,7 +117,7 @@ func (g *Gate) Permissions(c brokers.Caller, token []byte) (brokers.Grant, error
 		Token:             messages.Token(token),
 		Thing:             s.Thing,
 		CertificateID:     s.Certificate,
-		Permissions:       compiled.Permissions(s.Thing),
+		Permissions:       g.views.PermissionsOf(s, compiled),
 		PolicyRevision:    revision,
 		ExpiresAt:         g.expires(s),
 		CacheTTL:          cacheTTL,
