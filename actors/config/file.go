@@ -3,6 +3,7 @@ package config
 import (
 	"fmt"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"go.yaml.in/yaml/v3"
@@ -23,6 +24,7 @@ type File struct {
 	Log   Log    `json:"log"`
 
 	TokenExchange TokenExchange `json:"tokenExchange"`
+	Registration  Registration  `json:"registration"`
 
 	// PolicyFile names a file that holds only the device groups and is reloaded when
 	// it changes. Empty: the groups stand in ClientDeviceAuth. Never both.
@@ -224,13 +226,14 @@ func defaultFile() File {
 		Trust:            Trust{UnknownOffTime: OffTimeStrict},
 		Log:              Log{Level: "info", Format: "text"},
 		TokenExchange:    defaultTokenExchange(),
+		Registration:     defaultRegistration(),
 		ClientDeviceAuth: DefaultSection(),
 	}
 }
 
 func (r *reader) file(n *yaml.Node, previous *Section) File {
 	f := defaultFile()
-	root := r.object(n, "", strict, "dir", "keys", "nats", "mqtt", "cloud", "http", "trust", "log", "tokenExchange", "policyFile", "clientDeviceAuth")
+	root := r.object(n, "", strict, "dir", "keys", "nats", "mqtt", "cloud", "http", "trust", "log", "tokenExchange", "registration", "policyFile", "clientDeviceAuth")
 	root.string("dir", &f.Dir)
 	keys := root.child("keys", "passphraseFile", "pkcs11")
 	keys.string("passphraseFile", &f.Keys.PassphraseFile)
@@ -246,6 +249,10 @@ func (r *reader) file(n *yaml.Node, previous *Section) File {
 	exchange := root.child("tokenExchange", "listen", "directory", "refreshBefore", "credentialRetryInSec", "consumers")
 	r.tokenExchange(exchange, &f.TokenExchange)
 	r.checkTokenExchange(cloud, exchange, f.Cloud, f.TokenExchange)
+	registration := root.child("registration", "authorities", "offline")
+	registration.list("authorities", &f.Registration.Authorities)
+	offline := registration.child("offline", "enabled", "perHour", "max", "groupName")
+	r.offline(offline, &f.Registration.Offline)
 	http := root.child("http", "listen")
 	http.address("listen", &f.HTTP.Listen)
 	if n, path := http.get("listen"); n != nil && f.HTTP.Listen != "" && !loopback(f.HTTP.Listen) {
@@ -259,6 +266,7 @@ func (r *reader) file(n *yaml.Node, previous *Section) File {
 
 	section, path := root.get("clientDeviceAuth")
 	f.ClientDeviceAuth = r.section(section, path, previous)
+	r.checkOffline(registration, offline, f)
 	if policyFile, at := root.get("policyFile"); policyFile != nil && section != nil {
 		inner := (&reader{}).object(section, path, lenient, sectionKeys...)
 		if groups, groupsPath := inner.get("deviceGroups"); groups != nil {
@@ -364,6 +372,12 @@ func (f File) Resolve(base string) File {
 		&f.NATS.TLS.Certificate, &f.NATS.TLS.PrivateKey, &f.Cloud.Certificate, &f.Cloud.PrivateKey, &f.Cloud.CA, &f.Cloud.Control.CA, &f.TokenExchange.Directory} {
 		if *path != "" && !filepath.IsAbs(*path) {
 			*path = filepath.Join(base, *path)
+		}
+	}
+	f.Registration.Authorities = slices.Clone(f.Registration.Authorities)
+	for i, path := range f.Registration.Authorities {
+		if !filepath.IsAbs(path) {
+			f.Registration.Authorities[i] = filepath.Join(base, path)
 		}
 	}
 	return f

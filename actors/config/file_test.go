@@ -47,6 +47,10 @@ func TestEveryKeyIsRead(t *testing.T) {
 			CredentialRetryInSec: CredentialRetry{60, 30, 120},
 			Consumers:            map[string]TokenConsumer{"uploader": {User: "uploader"}, "reports": {User: "1001", AnyUser: true}},
 		},
+		Registration: Registration{
+			Authorities: []string{"fleet/ca.pem", "fleet/ca-2.pem"},
+			Offline:     OfflineRegistration{Enabled: true, PerHour: 5, Max: 50, GroupName: "sensors"},
+		},
 	}
 	want.ClientDeviceAuth = got.ClientDeviceAuth // its own tests
 	if !reflect.DeepEqual(got, want) {
@@ -171,6 +175,12 @@ func TestFileErrors(t *testing.T) {
 		{"a consumer with our name", "tokenExchange: {consumers: {gatehouse: {}}}", "line 1, column 29: tokenExchange.consumers.gatehouse: this name is Gatehouse's own, want another"},
 		{"a word for a truth", "cloud: {roleAlias: a, credentialEndpoint: x, region: r, thingName: c, certificate: d, privateKey: e}\ntokenExchange: {consumers: {a: {anyUser: yes}}}",
 			`line 2, column 42: tokenExchange.consumers.a.anyUser: "yes" is not known, want one of true, false`},
+		{"pending devices of nobody", "registration: {offline: {enabled: true}}",
+			"line 1, column 15: registration.authorities: missing, want a value, since registration.offline.enabled is true; it names whose devices are admitted"},
+		{"pending for ever", "registration: {authorities: [a.pem], offline: {enabled: true}}",
+			"line 1, column 57: registration.offline.enabled: true, and nobody could register the devices later, want cloud.control.credentials; or remove the key"},
+		{"no pending device at all", "registration: {offline: {max: 0}}", `line 1, column 31: registration.offline.max: "0" cannot be used, want a whole number from 1 to 1000`},
+		{"pending devices without end", "registration: {offline: {perHour: 1001}}", `line 1, column 35: registration.offline.perHour: "1001" cannot be used, want a whole number from 1 to 1000`},
 		{"no time", "tokenExchange: {refreshBefore: 30s}", `line 1, column 32: tokenExchange.refreshBefore: "30s" cannot be used, want a duration with its unit, from 1m0s to 1h0m0s`},
 		{"a short while", "tokenExchange: {credentialRetryInSec: {clientError: 9}}",
 			`line 1, column 53: tokenExchange.credentialRetryInSec.clientError: "9" cannot be used, want a whole number from 10 to 42900`},
@@ -231,6 +241,19 @@ func TestResolveMakesPathsAbsolute(t *testing.T) {
 	}
 	if file.Dir != "data" {
 		t.Error("Resolve changed its receiver")
+	}
+	full := parsed(t, string(readExample(t, "full.yaml")))
+	if got := full.Resolve("/etc/gatehouse").Registration.Authorities; got[1] != "/etc/gatehouse/fleet/ca-2.pem" || full.Registration.Authorities[1] != "fleet/ca-2.pem" {
+		t.Errorf("authorities resolved to %v, of %v", got, full.Registration.Authorities)
+	}
+}
+
+// TestPendingDevicesOfNoGroup: without their group none is admitted, and that is said.
+func TestPendingDevicesOfNoGroup(t *testing.T) {
+	doc := strings.Replace(string(readExample(t, "full.yaml")), "groupName: sensors", "groupName: pending", 1)
+	_, warnings, err := ParseFile([]byte(doc), nil)
+	if err != nil || len(warnings) != 1 || !strings.Contains(warnings[0].Error(), `there is no device group "pending": nobody is admitted`) {
+		t.Errorf("%v, warnings %v", err, warnings)
 	}
 }
 
