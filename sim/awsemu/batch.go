@@ -2,6 +2,7 @@ package awsemu
 
 import (
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -119,22 +120,6 @@ func (b *Batch) SetStatus(id messages.CertificateID, status Status) error {
 	return nil
 }
 
-// SetPolicy is Registry.SetPolicy.
-func (b *Batch) SetPolicy(id messages.CertificateID, policy Policy) error {
-	known, ok := b.r.certificates[id]
-	switch {
-	case policy != PolicyOpen && policy != PolicyMinimal:
-		return fmt.Errorf("policy %.40q: want %q or none", policy, PolicyMinimal)
-	case !ok:
-		return fmt.Errorf("certificate %.64q: %w", id, ErrNotFound)
-	}
-	if before := known.policy; before != policy {
-		known.policy = policy
-		b.undo = append(b.undo, func() { known.policy = before })
-	}
-	return nil
-}
-
 // Attach is Registry.Attach.
 func (b *Batch) Attach(name messages.ThingName, id messages.CertificateID) error {
 	return b.setAttached(name, id, true)
@@ -178,7 +163,7 @@ func (b *Batch) Enroll(name messages.ThingName, identity *Identity, core bool) e
 	if err != nil {
 		return fmt.Errorf("enroll %.128s: %w", name, err)
 	}
-	if err := b.Attach(name, id); err != nil {
+	if err := errors.Join(b.Attach(name, id), b.SetPolicy(id, PolicyOpen)); err != nil {
 		return fmt.Errorf("enroll %.128s: %w", name, err)
 	}
 	return nil

@@ -135,7 +135,8 @@ func (e *Emulator) deleteCertificate(c *call) (any, *apiError) {
 	if refused != nil {
 		return nil, refused
 	}
-	if _, refused := c.flag("forceDelete"); refused != nil {
+	force, refused := c.flag("forceDelete")
+	if refused != nil {
 		return nil, refused
 	}
 	return none{}, e.change(func(b *Batch) *apiError {
@@ -147,6 +148,8 @@ func (e *Emulator) deleteCertificate(c *call) (any, *apiError) {
 			return certificateState(fmt.Sprintf("Certificate must be deactivated (not ACTIVE) before deletion. (arn: %s)", certificateARN(string(id))))
 		case len(known.things) > 0:
 			return deleteConflict(fmt.Sprintf("Things must be detached before deletion (arn: %s)", certificateARN(string(id))))
+		case len(b.r.attached[CertificateARN(id)]) > 0 && !force:
+			return deleteConflict(fmt.Sprintf("Certificate policies must be detached before deletion (arn: %s)", CertificateARN(id)))
 		}
 		b.removeCertificate(id)
 		return nil

@@ -101,10 +101,14 @@ func failed(err error) *apiError {
 }
 
 func accessDenied(c *call) *apiError {
-	return &apiError{
+	refused := &apiError{
 		status: http.StatusForbidden, name: "AccessDeniedException",
 		message: fmt.Sprintf("the certificate has no policy that allows greengrass:%s", c.op),
 	}
+	if c.op == OpDiscover { // in its own words (cloud spec 1.7)
+		refused.body = map[string]any{"message": nil, "traceId": requestID()}
+	}
+	return refused
 }
 
 // discovery is what a client device learns. Inside Connectivity names are in UpperCamel,
@@ -128,7 +132,7 @@ type discoveredCore struct {
 func (e *Emulator) discover(c *call) (any, *apiError) {
 	device, err := messages.ParseThingName(c.parameters[0])
 	if err != nil || !e.registry.Attached(device, c.caller) {
-		return nil, &apiError{status: http.StatusForbidden, name: "AccessDeniedException", body: map[string]any{"message": nil, "traceId": requestID()}}
+		return nil, accessDenied(c)
 	}
 	answer := discovery{}
 	for _, g := range e.registry.groups(device) {

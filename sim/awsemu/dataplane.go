@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/gatehouse-edge/gatehouse/cloudsync"
+	"github.com/gatehouse-edge/gatehouse/cloudsync/iotpolicy"
 	"github.com/gatehouse-edge/gatehouse/messages"
 	"github.com/gatehouse-edge/gatehouse/sim/awsemu/fault"
 )
@@ -65,13 +66,28 @@ func (e *Emulator) serveDataPlane(w http.ResponseWriter, r *http.Request) {
 			return nil, accessDenied(c)
 		case found == nil:
 			return nil, unknownOperation()
+		case e.Authorize(Bearer{Certificate: caller, Address: r.RemoteAddr}, found.action(), dataResource(c)).Decision != iotpolicy.Allowed:
+			return nil, accessDenied(c)
 		}
 		return found.serve(e, c)
 	})
 }
 
+// dataResource is what a policy must allow the operation on (cloud spec 1.7).
+func dataResource(c *call) string {
+	switch {
+	case c.op == OpDiscover || ofOneCore[c.op]:
+		return thingARN(c.parameters[0])
+	case c.op == cloudsync.OpVerifyAssociation:
+		var request associationRequest
+		_ = json.Unmarshal(c.body, &request) // what is malformed is refused behind this
+		return thingARN(request.Thing)
+	}
+	return "*"
+}
+
 // ofOneCore are the operations that a core may ask for under its own name alone, which is
-// in their path. It is what a policy for thing/{core} amounts to (cloud spec 1.7).
+// in their path, whatever its policy allows beside (cloud spec 1.7).
 var ofOneCore = map[cloudsync.Operation]bool{OpGetConnectivityInfo: true, OpUpdateConnectivityInfo: true}
 
 // newDataRoutes says where the data plane's operations live: those that AWS publishes, and
@@ -83,8 +99,8 @@ func newDataRoutes(unpublished cloudsync.Routes) []route {
 		newRoute(OpDiscover, greengrass, "GET", "greengrass/discover/thing/*", nil, (*Emulator).discover),
 	}
 	for op, serve := range map[cloudsync.Operation]func(*Emulator, *call) (any, *apiError){
-		cloudsync.OpVerifyIdentity:    func(e *Emulator, c *call) (any, *apiError) { return e.verifyIdentity(c.body) },
-		cloudsync.OpVerifyAssociation: func(e *Emulator, c *call) (any, *apiError) { return e.verifyAssociation(c.body) },
+		cloudsync.OpVerifyIdentity:    withServiceRole(func(e *Emulator, c *call) (any, *apiError) { return e.verifyIdentity(c.body) }),
+		cloudsync.OpVerifyAssociation: withServiceRole(func(e *Emulator, c *call) (any, *apiError) { return e.verifyAssociation(c.body) }),
 		cloudsync.OpPutAuthorities:    (*Emulator).putCertificateAuthorities,
 	} {
 		r := unpublished[op]

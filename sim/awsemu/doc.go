@@ -6,11 +6,14 @@
 //     PutCertificateAuthorities, whose paths are Gatehouse's own, since AWS publishes none
 //     (cloudsync.DefaultRoutes); connectivity information, and discovery for client devices;
 //   - AWS IoT's MQTT endpoint for active certificates, with classic shadows, at a port of
-//     its own and, by ALPN, at the data plane's. Policies are not emulated yet but for the
-//     least that AWS documents for a core (PolicyMinimal);
+//     its own and, by ALPN, at the data plane's;
 //   - the control planes of Greengrass and IoT, at one address (ControlURL), for callers
 //     who sign: listing, associating and disassociating client devices, and looking at
 //     things, their principals and certificates. Stock clients work against it.
+//
+// What a certificate may do its IoT policies say (Emulator.Authorize): at MQTT with those of
+// the thing groups of the connection's thing, at the data plane alone. Enroll attaches what
+// AWS's installer does, which allows nearly everything.
 //
 // It keeps to AWS's order of checks, error names, words and headers (cloud spec 1.2, 1.4,
 // 1.7, 7). Who signs is one of three: an administrator, the core's role, or whom

@@ -63,6 +63,12 @@ type Config struct {
 	// DisconnectUnauthorized has who subscribes to what it may not disconnected, as AWS was
 	// seen to do with MQTT 3.1.1; else the filter is refused in the SUBACK (cloud spec 5).
 	DisconnectUnauthorized bool
+	// ConnackUnauthorized answers a CONNECT that is refused with CONNACK 5, in MQTT 5 0x87,
+	// for whoever looks for the cause; AWS hangs up (cloud spec 4.4).
+	ConnackUnauthorized bool
+	// PolicyDelay is how long changes of policies take to count; AWS takes 6 to 8 minutes
+	// (cloud spec 4.6). Default: none. See SetPolicyDelay.
+	PolicyDelay time.Duration
 	// Log hears of failed handshakes and the like. Default: nobody.
 	Log *slog.Logger
 }
@@ -76,6 +82,7 @@ type Emulator struct {
 	role       Credentials // of the core's role
 	tokenKey   []byte      // of page tokens
 	faults     atomic.Pointer[faults]
+	lag        policyLag
 	amazon     func() (*Authority, error) // signs the certificates that are made here
 
 	mqtt *iotEndpoint
@@ -143,6 +150,7 @@ func Start(cfg Config) (*Emulator, error) {
 		counts:     map[cloudsync.Operation]int{},
 	}
 	e.amazon = sync.OnceValues(func() (*Authority, error) { return NewAuthority("Gatehouse AWS emulator: IoT", cfg.Now()) })
+	e.SetPolicyDelay(cfg.PolicyDelay)
 	e.role.SessionToken = base64.StdEncoding.EncodeToString(random(180))
 	if err := e.addIdentities(); err != nil {
 		return nil, fmt.Errorf("start emulated cloud: %w", err)

@@ -157,6 +157,10 @@ func TestRegistrationOnConnect(t *testing.T) {
 	if got := w.api(t, w.admin(), "PUT", "/certificates/"+string(pump.ID)+"?newStatus=ACTIVE", ""); got.status != 200 {
 		t.Fatalf("activate: %s", got.text)
 	}
+	w.wantClosed(t, "active, without a policy", pump, awsemu.ServerName)
+	if err := w.registry.SetPolicy(pump.ID, awsemu.PolicyOpen); err != nil {
+		t.Fatal(err)
+	}
 	w.wantConnected(t, "once active", pump, awsemu.ServerName)
 	heard.wantSilence(t, w)
 
@@ -233,7 +237,7 @@ func TestServerNameIndication(t *testing.T) {
 	w.wantClosed(t, "first", valve, "")
 	heard.wantRegistered(t, plain, valve)
 	for _, as := range []*awsemu.Identity{pump, valve} {
-		if err := w.registry.SetStatus(as.ID, awsemu.StatusActive); err != nil {
+		if err := errors.Join(w.registry.SetPolicy(as.ID, awsemu.PolicyOpen), w.registry.SetStatus(as.ID, awsemu.StatusActive)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -310,7 +314,7 @@ func TestPahoRegisters(t *testing.T) {
 		t.Fatalf("at first: %v", token.Error())
 	}
 	heard.wantRegistered(t, ca, pump)
-	if err := w.registry.SetStatus(pump.ID, awsemu.StatusActive); err != nil {
+	if err := errors.Join(w.registry.SetPolicy(pump.ID, awsemu.PolicyOpen), w.registry.SetStatus(pump.ID, awsemu.StatusActive)); err != nil {
 		t.Fatal(err)
 	}
 	client = paho3.NewClient(options)
@@ -363,7 +367,8 @@ func TestMosquittoRegisters(t *testing.T) {
 			t.Errorf("heard %s (%v)", payload, err)
 		}
 	}
-	if err := w.registry.SetStatus(messages.CertificateIDOf(device.Raw), awsemu.StatusActive); err != nil {
+	registered := messages.CertificateIDOf(device.Raw)
+	if err := errors.Join(w.registry.SetPolicy(registered, awsemu.PolicyOpen), w.registry.SetStatus(registered, awsemu.StatusActive)); err != nil {
 		t.Fatal(err)
 	}
 	if err := send(); err != nil {

@@ -52,8 +52,9 @@ type mqttConn struct {
 	net.Conn
 	certificate messages.CertificateID
 	state       tls.ConnectionState
-	newcomer    bool   // is registered by its CONNECT
-	turn        string // the client id whose turn it has; empty: none. Its own goroutine's
+	newcomer    bool        // is registered by its CONNECT
+	rights      *mqttRights // from CONNECT on; never changed after
+	turn        string      // the client id whose turn it has; empty: none. Its own goroutine's
 }
 
 // turns lets one connection of a client id at a time begin or end: mochi cleans up after
@@ -260,7 +261,7 @@ type iotHook struct {
 }
 
 var iotProvided = []byte{
-	mqtt.OnConnect, mqtt.OnConnectAuthenticate, mqtt.OnSessionEstablished, mqtt.OnDisconnect, mqtt.OnACLCheck, mqtt.OnPacketRead, mqtt.OnPacketEncode, mqtt.OnSubscribe, mqtt.OnPublish,
+	mqtt.OnConnect, mqtt.OnConnectAuthenticate, mqtt.OnSessionEstablished, mqtt.OnDisconnect, mqtt.OnACLCheck, mqtt.OnPacketRead, mqtt.OnPacketEncode, mqtt.OnSubscribe, mqtt.OnSubscribed, mqtt.OnPublish, mqtt.OnWill,
 }
 
 // ID names the hook.
@@ -281,7 +282,12 @@ var errStruck = errors.New("a fault struck")
 
 // OnConnect refuses as AWS does: by hanging up.
 func (h *iotHook) OnConnect(cl *mqtt.Client, pk packets.Packet) error {
-	rights := h.rightsOf(cl)
+	conn, ok := cl.Net.Conn.(*mqttConn)
+	if !ok {
+		return packets.ErrNotAuthorized
+	}
+	conn.rights = h.i.e.mqttRights(conn, cl.ID)
+	cl.Properties.Props.TopicAliasMaximum = 0 // OnPacketEncode is to know every topic
 	switch f := h.strike(fault.Connect); {
 	case f == nil:
 	case f.Blackhole:
@@ -305,17 +311,14 @@ func (h *iotHook) OnConnect(cl *mqtt.Client, pk packets.Packet) error {
 	default:
 		return errStruck
 	}
-	if c, ok := cl.Net.Conn.(*mqttConn); ok && c.newcomer {
-		h.i.e.registerNewcomer(c.state)
+	if conn.newcomer {
+		h.i.e.registerNewcomer(conn.state)
 		return errNewcomer
 	}
-	switch {
-	case !rights.connect(cl.ID), pk.Connect.WillFlag && !rights.publish(pk.Connect.WillTopic):
-		return packets.ErrNotAuthorized
+	if conn.rights.unknown() || !conn.rights.connect(pk) {
+		return h.refuse(cl)
 	}
-	if c, ok := cl.Net.Conn.(*mqttConn); ok {
-		h.i.turns.take(c, cl.ID)
-	}
+	h.i.turns.take(conn, cl.ID)
 	return nil
 }
 
@@ -341,8 +344,11 @@ func (h *iotHook) OnDisconnect(cl *mqtt.Client, _ error, _ bool) {
 // OnConnectAuthenticate lets through what OnConnect did.
 func (h *iotHook) OnConnectAuthenticate(*mqtt.Client, packets.Packet) bool { return true }
 
-// OnACLCheck lets through what OnPacketRead and OnSubscribe judge.
-func (h *iotHook) OnACLCheck(_ *mqtt.Client, topic string, _ bool) bool { return topic != refused }
+// OnACLCheck judges which messages a client gets. What it sends OnPacketRead and
+// OnSubscribe have judged.
+func (h *iotHook) OnACLCheck(cl *mqtt.Client, topic string, write bool) bool {
+	return topic != refused && (write || cl.Net.Inline || rightsOf(cl).hears(topic))
+}
 
 // refused stands for a filter that was refused: no client can send it (MQTT 5, 1.5.4).
 const refused = "\x00"
@@ -357,7 +363,7 @@ func (h *iotHook) OnPacketRead(cl *mqtt.Client, pk packets.Packet) (packets.Pack
 	switch {
 	case pk.FixedHeader.Qos > 1:
 		code = packets.ErrQosNotSupported
-	case !h.rightsOf(cl).publish(pk.TopicName):
+	case !rightsOf(cl).publish(pk.TopicName, pk.FixedHeader.Retain):
 		code = packets.ErrNotAuthorized
 	default:
 		return pk, nil
@@ -366,9 +372,11 @@ func (h *iotHook) OnPacketRead(cl *mqtt.Client, pk packets.Packet) (packets.Pack
 	return pk, packets.ErrRejectPacket
 }
 
-// OnPacketEncode keeps back what MQTT 3.1.1 does not know from a server (3.14).
+// OnPacketEncode keeps back what MQTT 3.1.1 does not know from a server (3.14), and
+// messages that may not be received.
 func (h *iotHook) OnPacketEncode(cl *mqtt.Client, pk packets.Packet) packets.Packet {
-	if pk.FixedHeader.Type == packets.Disconnect && cl.Properties.ProtocolVersion < 5 {
+	foreign := pk.FixedHeader.Type == packets.Disconnect && cl.Properties.ProtocolVersion < 5
+	if foreign || pk.FixedHeader.Type == packets.Publish && !cl.Net.Inline && !rightsOf(cl).receive(pk.TopicName) {
 		pk.Mods.MaxSize = 1 // byte: every packet is longer, and one too long is not sent
 	}
 	return pk
@@ -379,7 +387,7 @@ func (h *iotHook) OnSubscribe(cl *mqtt.Client, pk packets.Packet) packets.Packet
 	if cl.Net.Inline {
 		return pk
 	}
-	rights, f := h.rightsOf(cl), h.strike(fault.Subscribe)
+	rights, f := rightsOf(cl), h.strike(fault.Subscribe)
 	pk.Filters = slices.Clone(pk.Filters)
 	for n := range pk.Filters {
 		allowed := rights.subscribe(pk.Filters[n].Filter)
@@ -390,7 +398,15 @@ func (h *iotHook) OnSubscribe(cl *mqtt.Client, pk packets.Packet) packets.Packet
 			pk.Filters[n].Filter = refused
 		}
 	}
+	rights.ask(pk.Filters)
 	return pk
+}
+
+// OnSubscribed ends what OnSubscribe began.
+func (h *iotHook) OnSubscribed(cl *mqtt.Client, _ packets.Packet, _ []byte) {
+	if !cl.Net.Inline {
+		rightsOf(cl).asked()
+	}
 }
 
 // OnPublish takes what is meant for the service.

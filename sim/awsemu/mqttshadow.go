@@ -1,10 +1,8 @@
 package awsemu
 
 import (
-	"slices"
 	"strings"
 
-	mqtt "github.com/mochi-mqtt/server/v2"
 	"github.com/mochi-mqtt/server/v2/packets"
 
 	"github.com/gatehouse-edge/gatehouse/cloudsync"
@@ -63,51 +61,4 @@ func (i *iotEndpoint) serveShadow(op cloudsync.Operation, name string, pk packet
 		answer = spoil(answer, f)
 	}
 	i.publish(topic, answer)
-}
-
-// rights are what a client may do until policies are emulated.
-type rights struct {
-	policy Policy
-	things []messages.ThingName
-}
-
-func (h *iotHook) rightsOf(cl *mqtt.Client) rights {
-	c, ok := cl.Net.Conn.(*mqttConn)
-	if !ok {
-		return rights{policy: PolicyMinimal}
-	}
-	policy, things := h.i.e.registry.policyOf(c.certificate)
-	return rights{policy, things}
-}
-
-// connect: under any name, or only one that begins with a thing's of its own, as
-// client/core* allows.
-func (r rights) connect(clientID string) bool {
-	if clientID == "" {
-		return false
-	}
-	return r.policy == PolicyOpen || slices.ContainsFunc(r.things, func(t messages.ThingName) bool { return strings.HasPrefix(clientID, string(t)) })
-}
-
-// publish: topics that begin with $ belong to the service, which takes requests for
-// shadows.
-func (r rights) publish(topic string) bool {
-	if r.policy != PolicyOpen {
-		return r.ofAddressShadow(topic, "get")
-	}
-	_, shadow := shadowOperation(topic)
-	return !strings.HasPrefix(topic, "$") || shadow != ""
-}
-
-func (r rights) subscribe(filter string) bool {
-	if r.policy != PolicyOpen {
-		return r.ofAddressShadow(filter, "get/accepted", "update/delta")
-	}
-	return !strings.HasPrefix(filter, "$") || strings.HasPrefix(filter, "$aws/") || strings.HasPrefix(filter, "$share/")
-}
-
-func (r rights) ofAddressShadow(topic string, rests ...string) bool {
-	return slices.ContainsFunc(r.things, func(t messages.ThingName) bool {
-		return slices.ContainsFunc(rests, func(rest string) bool { return topic == shadowTopic(AddressShadow(t), rest) })
-	})
 }

@@ -71,7 +71,7 @@ const (
 )
 
 // controlRoutes are all operations of the control planes. fault names each, too.
-var controlRoutes = slices.Concat(greengrassRoutes, iotRoutes, certificateRoutes, authorityRoutes, thingRoutes, thingTypeRoutes, roleAliasRoutes)
+var controlRoutes = slices.Concat(greengrassRoutes, iotRoutes, certificateRoutes, authorityRoutes, thingRoutes, thingTypeRoutes, roleAliasRoutes, policyRoutes, groupRoutes)
 
 var greengrassRoutes = []route{
 	newRoute(OpListClientDevices, greengrass, "GET", coreDevices+"/associatedClientDevices", coreARN, (*Emulator).listClientDevices),
@@ -79,6 +79,9 @@ var greengrassRoutes = []route{
 	newRoute(OpDisassociateClientDevice, greengrass, "POST", coreDevices+"/disassociateClientDevices", coreARN, (*Emulator).disassociateClientDevices),
 	newRoute(OpGetConnectivityInfo, greengrass, "GET", connectivityPath, thingARNOf, (*Emulator).getConnectivityInfo),
 	newRoute(OpUpdateConnectivityInfo, greengrass, "PUT", connectivityPath, thingARNOf, (*Emulator).updateConnectivityInfo),
+	newRoute("GetServiceRoleForAccount", greengrass, "GET", serviceRolePath, anything, (*Emulator).getServiceRole),
+	newRoute("AssociateServiceRoleToAccount", greengrass, "PUT", serviceRolePath, anything, (*Emulator).associateServiceRole),
+	newRoute("DisassociateServiceRoleFromAccount", greengrass, "DELETE", serviceRolePath, anything, (*Emulator).disassociateServiceRole),
 }
 
 var iotRoutes = []route{

@@ -63,6 +63,10 @@ type Registry struct {
 	signers      map[messages.CertificateID]*caCertificate // CA certificates. Values never change in place
 	code         string                                    // registration code; empty: not asked for
 	types        map[string]*thingType                     // by name. Values never change in place
+	policies     map[string]*iotPolicy                     // by name. Values never change in place
+	attached     map[string][]string                       // policies by name, of a certificate or thing group by ARN; none is empty. Values never change in place
+	thingGroups  map[string]*thingGroup                    // by name
+	serviceRole  serviceRole                               // Greengrass's
 	shadows      map[string]*shadow.Shadow                 // by thing, which need not be one of things
 	identities
 	listeners []func(Change)
@@ -85,7 +89,6 @@ type thing struct {
 type certificate struct {
 	der    []byte
 	status Status
-	policy Policy
 	things map[messages.ThingName]bool
 	// exclusive: things is one thing, and stays so
 	exclusive bool
@@ -100,6 +103,10 @@ func NewRegistry() *Registry {
 		certificates: map[messages.CertificateID]*certificate{},
 		signers:      map[messages.CertificateID]*caCertificate{},
 		types:        map[string]*thingType{},
+		policies:     map[string]*iotPolicy{},
+		attached:     map[string][]string{},
+		thingGroups:  map[string]*thingGroup{},
+		serviceRole:  defaultServiceRole,
 		shadows:      map[string]*shadow.Shadow{},
 		identities:   newIdentities(),
 	}
@@ -139,33 +146,24 @@ func (r *Registry) SetStatus(id messages.CertificateID, status Status) error {
 	return r.Update(func(b *Batch) error { return b.SetStatus(id, status) })
 }
 
-// Policy is what a certificate may do at the MQTT endpoint, until policies are emulated.
+// Policy is a shorthand for the policies of a certificate.
 type Policy string
 
 // The policies.
 const (
-	// PolicyOpen allows what AWS's installer grants: everything.
+	// PolicyOpen is what AWS's installer grants (DefaultPolicyName): everything but to keep
+	// messages (iot:RetainPublish) and to assume a role.
 	PolicyOpen Policy = ""
-	// PolicyMinimal is the least that AWS documents for a core: to connect under its name,
-	// to read its address shadow and to hear of changes to it; neither why a get was
-	// rejected nor writing to it (cloud spec 5).
+	// PolicyMinimal is the least that AWS documents for a core, for each thing of the
+	// certificate: to connect under names that begin with its own, to read its address shadow
+	// and to hear of changes to it, neither why a get was rejected nor writing to it (cloud
+	// spec 5); and the data plane.
 	PolicyMinimal Policy = "minimal"
 )
 
-// SetPolicy changes what a certificate may do at the MQTT endpoint.
+// SetPolicy replaces what is attached to a certificate.
 func (r *Registry) SetPolicy(id messages.CertificateID, policy Policy) error {
 	return r.Update(func(b *Batch) error { return b.SetPolicy(id, policy) })
-}
-
-// policyOf returns the policy of a certificate, and the things that it belongs to.
-func (r *Registry) policyOf(id messages.CertificateID) (Policy, []messages.ThingName) {
-	r.mu.RLock()
-	defer r.mu.RUnlock()
-	c := r.certificates[id]
-	if c == nil {
-		return PolicyMinimal, nil
-	}
-	return c.policy, sortedKeys(c.things)
 }
 
 // Revoke sets a certificate's status to REVOKED.

@@ -69,6 +69,7 @@ func (b *Batch) register(der []byte, status Status, o origin) (messages.Certific
 
 // removeCertificate forgets a certificate, which must be attached to nothing.
 func (b *Batch) removeCertificate(id messages.CertificateID) {
+	b.setPolicies(CertificateARN(id), nil)
 	put(b, b.r.certificates, id, nil)
 	b.r.forgetOrder(b)
 	b.told = append(b.told, Change{Certificate: id})

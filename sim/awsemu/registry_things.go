@@ -125,6 +125,9 @@ func (b *Batch) removeThing(name messages.ThingName) error {
 			}
 		}
 	}
+	if err := asError(b.leaveGroups(name)); err != nil {
+		return err
+	}
 	put(b, b.r.things, name, nil)
 	set(b, &b.r.names, nil)
 	return nil

@@ -2,6 +2,7 @@ package awsemu
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"encoding/pem"
 	"errors"
@@ -35,6 +36,9 @@ type seedFile struct {
 	Managed       []seedManaged     `json:"managedPolicies,omitempty" doc:"IAM's managed policies."`
 	Roles         []seedRole        `json:"roles,omitempty" doc:"IAM's roles."`
 	Aliases       []seedAlias       `json:"roleAliases,omitempty" doc:"AWS IoT's role aliases."`
+	Policies      []seedPolicy      `json:"iotPolicies,omitempty" doc:"IoT policies."`
+	Groups        []seedGroup       `json:"thingGroups,omitempty" doc:"Thing groups."`
+	ServiceRole   *serviceRole      `json:"greengrassServiceRole,omitempty" doc:"Greengrass's role in the account. Default: there is one. An empty roleArn is none."`
 }
 
 type seedShadow struct {
@@ -59,11 +63,12 @@ type seedDevice struct {
 }
 
 type seedCertificate struct {
-	PEM    string   `json:"certificatePem" doc:"The certificate, if it is not to be made."`
-	Make   string   `json:"make,omitempty" doc:"Make a certificate: devices/NAME/cert.pem and key.pem in the directory, unless they are there."`
-	Status string   `json:"status" doc:"Default: ACTIVE."`
-	Policy Policy   `json:"iotPolicy,omitempty"`
-	Things []string `json:"things" doc:"The things that it is attached to."`
+	PEM      string   `json:"certificatePem" doc:"The certificate, if it is not to be made."`
+	Make     string   `json:"make,omitempty" doc:"Make a certificate: devices/NAME/cert.pem and key.pem in the directory, unless they are there."`
+	Status   string   `json:"status" doc:"Default: ACTIVE."`
+	Policies []string `json:"policies,omitzero" doc:"The IoT policies attached to it. Default: GreengrassV2IoTThingPolicy, which is made and allows nearly everything."`
+	Policy   Policy   `json:"iotPolicy,omitempty" doc:"In place of policies: minimal, the least that AWS documents for a core."`
+	Things   []string `json:"things" doc:"The things that it is attached to."`
 	// Exclusive says that the one thing is the certificate's only one, ever.
 	Exclusive bool `json:"exclusive,omitempty" doc:"The one thing is the certificate's only one, ever."`
 	seedOrigin
@@ -127,7 +132,7 @@ func (b *Batch) fill(seed seedFile) error {
 	if err := b.fillIdentities(&seed); err != nil {
 		return err
 	}
-	if err := b.fillRegistry(seed); err != nil {
+	if err := cmp.Or(b.fillRegistry(seed), b.fillPolicies(seed.Policies), b.fillServiceRole(seed.ServiceRole)); err != nil {
 		return err
 	}
 	for i, t := range seed.Things {
@@ -161,9 +166,6 @@ func (b *Batch) fill(seed seedFile) error {
 		if err != nil {
 			return fmt.Errorf("certificates[%d]: %w", i, err)
 		}
-		if err := b.SetPolicy(id, c.Policy); err != nil {
-			return fmt.Errorf("certificates[%d].iotPolicy: %w", i, err)
-		}
 		if err := b.fillOrigin(id, c); err != nil {
 			return fmt.Errorf("certificates[%d].%w", i, err)
 		}
@@ -172,8 +174,11 @@ func (b *Batch) fill(seed seedFile) error {
 				return fmt.Errorf("certificates[%d]: %w", i, err)
 			}
 		}
+		if err := b.fillAttached(id, c); err != nil {
+			return fmt.Errorf("certificates[%d].%w", i, err)
+		}
 	}
-	return nil
+	return b.fillGroups(seed.Groups)
 }
 
 func (b *Batch) fillDevices(t seedThing) error {
@@ -240,7 +245,7 @@ func (r *Registry) encode() ([]byte, error) {
 	}
 	for _, id := range slices.Sorted(maps.Keys(r.certificates)) {
 		c := r.certificates[id]
-		entry := seedCertificate{PEM: string(certificatePEM(c.der)), Status: string(c.status), Policy: c.policy, Things: []string{}, Exclusive: c.exclusive, seedOrigin: c.origin.seed()}
+		entry := seedCertificate{PEM: string(certificatePEM(c.der)), Status: string(c.status), Things: []string{}, Policies: append([]string{}, r.attached[CertificateARN(id)]...), Exclusive: c.exclusive, seedOrigin: c.origin.seed()}
 		for _, name := range slices.Sorted(maps.Keys(c.things)) {
 			entry.Things = append(entry.Things, string(name))
 		}
@@ -251,6 +256,7 @@ func (r *Registry) encode() ([]byte, error) {
 	}
 	r.seedRegistry(&seed)
 	r.encodeIdentities(&seed)
+	r.seedPolicies(&seed)
 	text, err := json.MarshalIndent(seed, "", "  ")
 	if err != nil {
 		return nil, fmt.Errorf("encode emulated registry: %w", err)

@@ -88,6 +88,14 @@ func (s *seedFile) complete(o SeedOptions) error {
 			t.Created = o.Now
 		}
 	}
+	for i := range s.Policies {
+		p := &s.Policies[i]
+		p.Created = cmp.Or(p.Created, o.Now)
+		p.Modified = cmp.Or(p.Modified, p.Created)
+	}
+	for i := range s.Groups {
+		s.Groups[i].Created = cmp.Or(s.Groups[i].Created, o.Now)
+	}
 	for i := range s.Certificates {
 		c := &s.Certificates[i]
 		c.fill(o.Now)

@@ -10,12 +10,13 @@ import (
 var operations = map[cloudsync.Operation][]cloudsync.Operation{
 	DataPlane:    {cloudsync.OpVerifyIdentity, cloudsync.OpVerifyAssociation, cloudsync.OpPutAuthorities, "GetConnectivityInfo", "UpdateConnectivityInfo", "Discover"},
 	MQTT:         {Connect, Subscribe, Publish, Receive, GetShadow, UpdateShadow, DeleteShadow},
-	ControlPlane: slices.Concat(greengrassOperations, iotOperations, certificateOperations, thingOperations, roleOperations, iamOperations, stsOperations),
+	ControlPlane: slices.Concat(greengrassOperations, iotOperations, certificateOperations, thingOperations, roleOperations, iamOperations, stsOperations, policyOperations, groupOperations),
 }
 
 var greengrassOperations = []cloudsync.Operation{
 	"GetConnectivityInfo", "UpdateConnectivityInfo",
 	"ListClientDevicesAssociatedWithCoreDevice", "BatchAssociateClientDeviceWithCoreDevice", "BatchDisassociateClientDeviceFromCoreDevice",
+	"GetServiceRoleForAccount", "AssociateServiceRoleToAccount", "DisassociateServiceRoleFromAccount",
 }
 
 var iotOperations = []cloudsync.Operation{"DescribeEndpoint"}
@@ -45,6 +46,18 @@ var iamOperations = []cloudsync.Operation{
 }
 
 var stsOperations = []cloudsync.Operation{"sts:GetCallerIdentity", "sts:AssumeRole"}
+
+var policyOperations = []cloudsync.Operation{
+	"CreatePolicy", "GetPolicy", "ListPolicies", "DeletePolicy",
+	"CreatePolicyVersion", "GetPolicyVersion", "ListPolicyVersions", "SetDefaultPolicyVersion", "DeletePolicyVersion",
+	"AttachPolicy", "DetachPolicy", "AttachPrincipalPolicy", "DetachPrincipalPolicy",
+	"ListAttachedPolicies", "ListPrincipalPolicies", "ListTargetsForPolicy", "GetEffectivePolicies", "TestAuthorization",
+}
+
+var groupOperations = []cloudsync.Operation{
+	"CreateThingGroup", "DescribeThingGroup", "ListThingGroups", "DeleteThingGroup",
+	"AddThingToThingGroup", "RemoveThingFromThingGroup", "ListThingGroupsForThing", "ListThingsInThingGroup",
+}
 
 // Operations lists the operations of plane: DataPlane, ControlPlane or MQTT.
 func Operations(plane cloudsync.Operation) []cloudsync.Operation {
