@@ -18,8 +18,8 @@ var words = map[Kind]string{
 // marks are the states, of one width.
 var marks = map[State]string{OK: "ok     ", Note: "-      ", Unknown: "unknown", Warning: "warning", Broken: "BROKEN "}
 
-// shown is a node's name for people: the digits of an id that tell it apart.
-func (n *Node) shown() string {
+// Title is a node's name for people: of an id the digits that tell it apart.
+func (n *Node) Title() string {
 	name := n.Name
 	if (n.Kind == KindCertificate || n.Kind == KindAuthority) && len(name) == 64 {
 		name = name[:12] + "…"
@@ -48,7 +48,7 @@ func (r *Report) WriteText(w io.Writer) error {
 }
 
 func (n *Node) writeText(b *strings.Builder, first, rest string) {
-	fmt.Fprintf(b, "%s  %s%s", marks[n.State], first, n.shown())
+	fmt.Fprintf(b, "%s  %s%s", marks[n.State], first, n.Title())
 	if n.Detail != "" {
 		fmt.Fprintf(b, ": %s", oneLine(n.Detail))
 	}
@@ -92,7 +92,7 @@ func (r *Report) WriteDOT(w io.Writer) error {
 		if n.State == Broken {
 			width = 3
 		}
-		label := n.shown() + "\n" + strings.TrimSpace(marks[n.State])
+		label := n.Title() + "\n" + strings.TrimSpace(marks[n.State])
 		if n.Fault != "" {
 			label += ": " + string(n.Fault)
 		}

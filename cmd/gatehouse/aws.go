@@ -109,6 +109,9 @@ func (a *app) awsTrace(ctx context.Context, f siteFlags, subject string, device,
 
 // trace traces what cfg says, with the site's reader and prober.
 func (s *coreSite) trace(ctx context.Context, cfg trace.Config) (*trace.Report, error) {
+	if s.away != nil {
+		return nil, s.away
+	}
 	reader, err := awsreader.New(s.control)
 	if err != nil {
 		return nil, fmt.Errorf("%w; name the region with --region, or a configuration with -c", err)

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/gatehouse-edge/gatehouse/actors/config"
+	"github.com/gatehouse-edge/gatehouse/actors/policy"
 	"github.com/gatehouse-edge/gatehouse/cloudsync/control"
 	"github.com/gatehouse-edge/gatehouse/cloudsync/credentials"
 	"github.com/gatehouse-edge/gatehouse/cloudsync/trace"
@@ -39,8 +40,11 @@ type coreSite struct {
 	control control.Config
 
 	certificate, key string // files of the core
+	rootsFile        string // by which the core verifies endpoints; empty: the system's
 	roots            *x509.CertPool
-	serverName       string // of the endpoints that the core asks; empty: their hosts
+	problems         []string // of the configuration file
+	away             error    // why AWS cannot be asked
+	serverName       string   // of the endpoints that the core asks; empty: their hosts
 }
 
 // siteOf finds out from the flags: a configuration file, else the directory of a dev, else
@@ -102,8 +106,11 @@ func (s *coreSite) ofFile(f siteFlags) error {
 		return err
 	}
 	parsed, _, err := config.ParseFile(doc, nil)
-	if err != nil && parsed.Dir == "" {
-		return fmt.Errorf("%s cannot be used: %w; see `gatehouse config check %s`", f.config, err, f.config)
+	for _, e := range inFile(f.config, policy.ErrorsOf(err)) {
+		s.problems = append(s.problems, e.Error())
+	}
+	if err != nil && len(s.problems) == 0 {
+		s.problems = []string{err.Error()}
 	}
 	if s.file, err = filepath.Abs(f.config); err != nil {
 		return err
@@ -115,9 +122,10 @@ func (s *coreSite) ofFile(f siteFlags) error {
 	c := s.config.Cloud
 	s.local = trace.Local{
 		Thing: messages.ThingName(c.ThingName), Region: c.Region, Greengrass: c.Endpoint, Data: c.IoTDataEndpoint,
+		Credentials: c.CredentialEndpoint, RoleAlias: c.RoleAlias,
 		OwnVerifier: c.Verifier == config.VerifierIoT,
 	}
-	s.certificate, s.key = c.Certificate, c.PrivateKey
+	s.certificate, s.key, s.rootsFile = c.Certificate, c.PrivateKey, c.CA
 	if s.roots, err = rootsOf(c.CA); err != nil {
 		s.roots = nil // doctor says what is wrong with the file
 	}
@@ -143,17 +151,23 @@ func (s *coreSite) ofDev(ctx context.Context) error {
 	s.dev = true
 	core := filepath.Join(cloudDir(s.dir), "core")
 	s.certificate, s.key, s.serverName = filepath.Join(core, "cert.pem"), filepath.Join(core, "key.pem"), awsemu.ServerName
-	authority := filepath.Join(cloudDir(s.dir), "authority.pem")
+	s.rootsFile = filepath.Join(cloudDir(s.dir), "authority.pem")
 	var err error
-	if s.roots, err = rootsOf(authority); err != nil {
+	if s.roots, err = rootsOf(s.rootsFile); err != nil {
 		return err
 	}
 	s.local = trace.Local{Thing: coreThing, Region: awsemu.Region}
 	s.readCertificate()
 	s.control = control.Config{Region: awsemu.Region, Roots: s.roots, Now: time.Now}
+	s.away = s.ofCloud(ctx)
+	return nil
+}
+
+// ofCloud finds the emulated cloud of a dev that runs.
+func (s *coreSite) ofCloud(ctx context.Context) error {
 	env, err := readAWSEnv(filepath.Join(s.dir, "aws.env"))
 	if errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("the emulated cloud of %s does not run: start it with `gatehouse dev --dir %s`", s.dir, s.dir)
+		return fmt.Errorf("the emulated cloud of %s does not run: start it with `gatehouse dev --dir %[1]s`", s.dir)
 	}
 	if err != nil {
 		return err
