@@ -47,7 +47,7 @@ func authoritiesBody(core string, certificates ...[]byte) string {
 // shadowVersion is the version of the addresses that the core-1's shadow tells of.
 func (w *world) shadowVersion(t *testing.T) string {
 	t.Helper()
-	text, refused := w.registry.GetShadow("core-1-gci", nil, noon)
+	text, refused := w.registry.GetShadow(awsemu.ShadowID{Thing: "core-1-gci"}, nil, noon)
 	if refused != nil {
 		t.Fatal(refused)
 	}

@@ -37,16 +37,19 @@ func (e *Emulator) serveControlPlane(w http.ResponseWriter, r *http.Request) {
 		who, refused := e.account.authenticate(r, query, body, called, e.now())
 		switch {
 		case refused != nil:
-			return nil, refused
+			return nil, forService(refused, found, traceOf(w))
 		case badQuery != nil:
 			return nil, &apiError{status: http.StatusBadRequest, name: "SerializationException", message: badQuery.Error()}
 		case found == nil:
 			return nil, unknownOperation()
 		}
-		if refused := who.authorize(found.action(), found.resource(parameters)); refused != nil {
-			return nil, refused
+		if refused := who.authorize(found.action(), found.resourceOf(parameters, query)); refused != nil {
+			return nil, forService(refused, found, traceOf(w))
 		}
-		return found.serve(e, &call{op: op, parameters: parameters, query: query, header: r.Header, body: body, who: who, fault: page})
+		answer, refused := found.serve(e, &call{
+			op: op, parameters: parameters, query: query, header: r.Header, body: body, who: who, fault: page, traceID: traceOf(w), gone: r.Context().Done(),
+		})
+		return answer, forService(refused, found, traceOf(w))
 	})
 }
 

@@ -243,7 +243,7 @@ func TestErrorsOfTheControlPlanes(t *testing.T) {
 		{"GET", "/things/nobody/principals", "", 404, "ResourceNotFoundException"},
 		{"GET", "/things/a%2Fb", "", 400, "InvalidRequestException"},
 		{"GET", "/things/pump-7/principals-v2?thingPrincipalType=X", "", 400, "InvalidRequestException"},
-		{"GET", "/things/pump-7/shadow", "", 404, "UnknownOperationException"},
+		{"GET", "/things/pump-7/shadow", "", 403, "InvalidSignatureException"}, // it is iotdata's
 		{"GET", "/things//principals", "", 404, "UnknownOperationException"},
 		{"GET", "/things/../things", "", 404, "UnknownOperationException"},
 		{"GET", "/things/pump-7/", "", 404, "UnknownOperationException"},

@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/gatehouse-edge/gatehouse/messages"
-	"github.com/gatehouse-edge/gatehouse/sim/awsemu/shadow"
 )
 
 // What a core tells the cloud for its client devices: where it can be reached, and whom to
@@ -30,7 +29,7 @@ const (
 	connectivityName = "-gci"
 )
 
-// AddressShadow is the name of the shadow that tells a core that its addresses changed.
+// AddressShadow is the name of the thing whose classic shadow tells a core that its addresses changed.
 func AddressShadow(core messages.ThingName) string { return string(core) + connectivityName }
 
 // SetConnectivity is Registry.SetConnectivity.
@@ -46,7 +45,7 @@ func (b *Batch) SetConnectivity(core messages.ThingName, at time.Time, addresses
 	c.connectivity = append([]Connectivity{}, addresses...)
 	b.undo = append(b.undo, func() { c.connectivity = before })
 	version = requestID()
-	b.changeShadow(AddressShadow(core), []byte(`{"state":{"desired":{"version":"`+version+`"}}}`), at) // not refused: it is small and of the right form
+	b.changeShadow(ShadowID{Thing: AddressShadow(core)}, []byte(`{"state":{"desired":{"version":"`+version+`"}}}`), at) // not refused: it is small and of the right form
 	return version, nil
 }
 
@@ -133,7 +132,7 @@ func (r *Registry) coreInfo(core messages.ThingName) CoreInfo {
 	info := CoreInfo{Core: core, Addresses: append([]Connectivity{}, r.Connectivity(core)...), Authorities: append([]string{}, r.Authorities(core)...)}
 	r.mu.RLock()
 	defer r.mu.RUnlock()
-	if s := r.shadows[AddressShadow(core)]; s != nil {
+	if s := r.shadows[ShadowID{Thing: AddressShadow(core)}]; s != nil {
 		info.Version, _ = s.Desired.State["version"].(string)
 	}
 	return info
@@ -159,118 +158,4 @@ func (r *Registry) groups(device messages.ThingName) []group {
 		}
 	}
 	return found
-}
-
-// shadowMessage is something that is published because a shadow changed.
-type shadowMessage struct {
-	topic   string
-	payload []byte
-}
-
-// shadowTopic is where clients and the service talk about a shadow.
-func shadowTopic(name, rest string) string { return "$aws/things/" + name + "/shadow/" + rest }
-
-// changeShadow applies an update request to a shadow.
-func (b *Batch) changeShadow(name string, payload []byte, at time.Time) *shadow.Error {
-	before := b.r.shadows[name]
-	if before == nil && len(b.r.shadows) >= shadowsMax {
-		return shadow.Refuse(payload, 429, "too many shadows")
-	}
-	change, refused := before.Update(payload, at)
-	if refused != nil {
-		return refused
-	}
-	b.putShadow(name, change.Next)
-	b.messages = append(b.messages,
-		shadowMessage{shadowTopic(name, "update/accepted"), change.Accepted},
-		shadowMessage{shadowTopic(name, "update/documents"), change.Documents})
-	if change.Delta != nil {
-		b.messages = append(b.messages, shadowMessage{shadowTopic(name, "update/delta"), change.Delta})
-	}
-	return nil
-}
-
-// deleteShadow applies a delete request to a shadow.
-func (b *Batch) deleteShadow(name string, payload []byte, at time.Time) *shadow.Error {
-	next, accepted, refused := b.r.shadows[name].Delete(name, payload, at)
-	if refused != nil {
-		return refused
-	}
-	b.putShadow(name, next)
-	b.messages = append(b.messages, shadowMessage{shadowTopic(name, "delete/accepted"), accepted})
-	return nil
-}
-
-const shadowsMax = 10_000
-
-func (b *Batch) putShadow(name string, next *shadow.Shadow) {
-	r := b.r
-	before, had := r.shadows[name]
-	r.shadows[name] = next
-	b.undo = append(b.undo, func() {
-		if !had {
-			delete(r.shadows, name)
-			return
-		}
-		r.shadows[name] = before
-	})
-}
-
-// UpdateShadow applies an update request to the classic shadow of a thing, which need not
-// be registered.
-func (r *Registry) UpdateShadow(name string, payload []byte, at time.Time) *shadow.Error {
-	return r.onShadow(payload, func(b *Batch) *shadow.Error { return b.changeShadow(name, payload, at) })
-}
-
-// DeleteShadow applies a delete request to it.
-func (r *Registry) DeleteShadow(name string, payload []byte, at time.Time) *shadow.Error {
-	return r.onShadow(payload, func(b *Batch) *shadow.Error { return b.deleteShadow(name, payload, at) })
-}
-
-func (r *Registry) onShadow(payload []byte, change func(*Batch) *shadow.Error) *shadow.Error {
-	var refused *shadow.Error
-	err := r.Update(func(b *Batch) error {
-		refused = change(b)
-		return nil
-	})
-	if err != nil {
-		return shadow.Refuse(payload, 500, "Internal service failure")
-	}
-	return refused
-}
-
-// GetShadow answers a get request.
-func (r *Registry) GetShadow(name string, payload []byte, at time.Time) ([]byte, *shadow.Error) {
-	r.mu.RLock()
-	s := r.shadows[name]
-	r.mu.RUnlock()
-	return s.Get(name, payload, at)
-}
-
-// OnMessage adds a listener for what is published at which topic because shadows changed,
-// in the order of the changes and one at a time. It must not change the registry.
-func (r *Registry) OnMessage(f func(topic string, payload []byte)) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.readers = append(r.readers, f)
-}
-
-// deliver hands out what waits.
-func (r *Registry) deliver() {
-	r.delivering.Lock()
-	defer r.delivering.Unlock()
-	for {
-		r.mu.Lock()
-		waiting, readers := r.outbox, slices.Clone(r.readers)
-		r.outbox = nil
-		r.mu.Unlock()
-		if len(waiting) == 0 {
-			return
-		}
-		for _, m := range waiting {
-			for _, f := range readers {
-				f(m.topic, m.payload)
-			}
-		}
-	}
 }

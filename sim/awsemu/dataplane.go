@@ -17,8 +17,12 @@ import (
 	"github.com/gatehouse-edge/gatehouse/sim/awsemu/fault"
 )
 
-// requestBytesMax bounds a request's body; a certificate has at most 16 KiB.
-const requestBytesMax = 64 << 10
+// requestBytesMax bounds a request in JSON; a certificate has at most 16 KiB. A message to
+// publish is longer.
+const (
+	requestBytesMax = 64 << 10
+	bodyBytesMax    = messageBytesMax
+)
 
 // apiError is an error as AWS answers it (cloud spec 1.4).
 type apiError struct {
@@ -55,13 +59,18 @@ func (e *Emulator) serveDataPlane(w http.ResponseWriter, r *http.Request) {
 		panic(http.ErrAbortHandler)
 	}
 	found, parameters := findRoute(e.dataRoutes, "", r.Method, r.URL.EscapedPath())
-	c := &call{caller: caller, parameters: parameters}
+	query, badQuery := parseQuery(r.URL.RawQuery)
+	c := &call{caller: caller, parameters: parameters, query: query, header: r.Header, gone: r.Context().Done(), address: r.RemoteAddr}
 	if found != nil {
 		c.op = found.op
 	}
-	e.exchange(w, r, fault.DataPlane, c.op, func(body []byte, _ fault.Page) (any, *apiError) {
-		c.body = body
+	e.exchange(w, r, fault.DataPlane, c.op, func(body []byte, page fault.Page) (any, *apiError) {
+		c.body, c.fault, c.traceID = body, page, traceOf(w)
 		switch {
+		case badQuery != nil:
+			return nil, &apiError{status: http.StatusBadRequest, name: "SerializationException", message: badQuery.Error()}
+		case found != nil && found.service == iotData:
+			return e.serveIoTData(found, c)
 		case !core && c.op != OpDiscover, core && ofOneCore[c.op] && !e.registry.Attached(messages.ThingName(parameters[0]), caller):
 			return nil, accessDenied(c)
 		case found == nil:
@@ -106,7 +115,7 @@ func newDataRoutes(unpublished cloudsync.Routes) []route {
 		r := unpublished[op]
 		routes = append(routes, newRoute(op, greengrass, r.Method, strings.TrimPrefix(r.PathFor("*"), "/"), nil, serve))
 	}
-	return routes
+	return append(routes, iotDataRoutes...)
 }
 
 // protocol writes what an operation answers or refuses; id is the request's.
@@ -124,7 +133,7 @@ func (e *Emulator) exchange(w http.ResponseWriter, r *http.Request, plane, op cl
 // readBody reads a request's body, before anything is waited for: only then does net/http
 // notice a caller that hangs up.
 func readBody(r *http.Request) []byte {
-	body, err := io.ReadAll(io.LimitReader(r.Body, requestBytesMax+1))
+	body, err := io.ReadAll(io.LimitReader(r.Body, bodyBytesMax+1))
 	if err != nil {
 		panic(http.ErrAbortHandler)
 	}

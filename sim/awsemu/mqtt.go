@@ -54,7 +54,9 @@ type mqttConn struct {
 	state       tls.ConnectionState
 	newcomer    bool        // is registered by its CONNECT
 	rights      *mqttRights // from CONNECT on; never changed after
-	turn        string      // the client id whose turn it has; empty: none. Its own goroutine's
+	since       time.Time
+	ended       chan struct{} // closed at its end
+	turn        string        // the client id whose turn it has; empty: none. Its own goroutine's
 }
 
 // turns lets one connection of a client id at a time begin or end: mochi cleans up after
@@ -124,7 +126,8 @@ func (i *iotEndpoint) serve(h *handshaken) {
 	if h.portal || len(h.state.PeerCertificates) == 0 {
 		return
 	}
-	conn := &mqttConn{Conn: h, certificate: messages.CertificateIDOf(h.state.PeerCertificates[0].Raw), state: h.state}
+	conn := &mqttConn{Conn: h, certificate: messages.CertificateIDOf(h.state.PeerCertificates[0].Raw), state: h.state, since: i.e.now(), ended: make(chan struct{})}
+	defer close(conn.ended)
 	if !i.track(conn) {
 		return
 	}
@@ -227,6 +230,18 @@ func (i *iotEndpoint) publish(topic string, payload []byte) {
 	if err := i.server.Publish(topic, payload, false, 1); err != nil {
 		i.e.cfg.Log.Debug("publish failed", "topic", topic, "error", err)
 	}
+}
+
+// inject publishes a message with properties, as a caller over HTTPS.
+func (i *iotEndpoint) inject(pk packets.Packet) error {
+	i.mu.Lock()
+	closed := i.closed
+	i.mu.Unlock()
+	inline, ok := i.server.Clients.Get(mqtt.InlineClientId)
+	if closed || !ok {
+		return net.ErrClosed
+	}
+	return i.server.InjectPacket(inline, pk)
 }
 
 // spoil does to a payload what f says.
@@ -414,17 +429,19 @@ func (h *iotHook) OnPublish(cl *mqtt.Client, pk packets.Packet) (packets.Packet,
 	if cl.Net.Inline {
 		return pk, nil
 	}
-	op, shadow := shadowOperation(pk.TopicName)
+	op, id, shadow := shadowOperation(pk.TopicName)
 	f := h.strike(op)
 	switch {
 	case f != nil && f.Drop:
 		cl.Stop(errStruck)
 		return pk, packets.ErrRejectPacket
-	case f != nil && f.Blackhole, f != nil && shadow == "" && f.Status != 0:
+	case f != nil && f.Blackhole, f != nil && !shadow && f.Status != 0:
 		return pk, packets.ErrRejectPacket // not even acknowledged
-	case shadow == "":
+	case isBasicIngest(pk.TopicName): // there are no rules here
+		return pk, packets.CodeSuccessIgnore
+	case !shadow:
 		return pk, nil
 	}
-	h.i.serveShadow(op, shadow, pk, f)
+	h.i.answerShadow(op, id, pk.Payload, f)
 	return pk, packets.CodeSuccessIgnore // acknowledged, and nobody else's
 }

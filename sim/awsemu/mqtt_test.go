@@ -164,7 +164,7 @@ func TestShadowsOverMQTT(t *testing.T) {
 func TestRulesOfTheEndpoint(t *testing.T) {
 	w := newWorld(t)
 	for topic, stays := range map[string]bool{
-		"sensors/1": true, ofShadow("get"): true, ofShadow("update/delta"): false, "$aws/things/core-1-gci/shadow/name/x/get": false,
+		"sensors/1": true, ofShadow("get"): true, ofShadow("update/delta"): false, "$aws/things/core-1-gci/shadow/name/x/get": true, "$aws/things/core-1-gci/shadow/name/a b/get": false, "$aws/things/core-1-gci/shadow/name/get": false,
 		"$SYS/x": false, "$aws/things/a b/shadow/get": false, "$aws/events/certificates/registered/1": false,
 	} {
 		d := must[*device](t)(w.dial(t, w.core, "core-1"))

@@ -45,10 +45,10 @@ func (r *mqttRights) connect(pk packets.Packet) bool {
 }
 
 // publish: topics that begin with $ belong to the service, which takes requests for
-// shadows.
+// shadows, and messages for rules.
 func (r *mqttRights) publish(topic string, retain bool) bool {
-	_, shadow := shadowOperation(topic)
-	if r == nil || strings.HasPrefix(topic, "$") && shadow == "" {
+	_, _, shadow := shadowOperation(topic)
+	if r == nil || strings.HasPrefix(topic, "$") && !shadow && !isBasicIngest(topic) {
 		return false
 	}
 	return r.may("iot:Publish", topicARN(topic)) && (!retain || r.may("iot:RetainPublish", topicARN(topic)))

@@ -3,37 +3,33 @@ package awsemu
 import (
 	"strings"
 
-	"github.com/mochi-mqtt/server/v2/packets"
-
 	"github.com/gatehouse-edge/gatehouse/cloudsync"
-	"github.com/gatehouse-edge/gatehouse/messages"
 	"github.com/gatehouse-edge/gatehouse/sim/awsemu/fault"
 	"github.com/gatehouse-edge/gatehouse/sim/awsemu/shadow"
 )
 
-// shadowOperation says what a message to topic asks of which thing's classic shadow; name
-// is empty if it is for no shadow.
-func shadowOperation(topic string) (op cloudsync.Operation, name string) {
-	name, rest, found := strings.Cut(strings.TrimPrefix(topic, "$aws/things/"), "/shadow/")
-	if !found || !strings.HasPrefix(topic, "$aws/things/") {
-		return fault.Publish, ""
+// shadowOperation says what a message to topic asks of which shadow; ok is false if it is
+// for none.
+func shadowOperation(topic string) (op cloudsync.Operation, id ShadowID, ok bool) {
+	below, found := strings.CutPrefix(topic, "$aws/things/")
+	thing, rest, cut := strings.Cut(below, "/shadow/")
+	if !found || !cut {
+		return fault.Publish, ShadowID{}, false
 	}
-	if _, err := messages.ParseThingName(name); err != nil {
-		return fault.Publish, ""
+	id.Thing = thing
+	if named, ok := strings.CutPrefix(rest, "name/"); ok {
+		if id.Name, rest, ok = strings.Cut(named, "/"); !ok || id.Name == "" {
+			return fault.Publish, ShadowID{}, false
+		}
 	}
-	switch rest {
-	case "get":
-		return fault.GetShadow, name
-	case "update":
-		return fault.UpdateShadow, name
-	case "delete":
-		return fault.DeleteShadow, name
+	if op, ok = map[string]cloudsync.Operation{"get": fault.GetShadow, "update": fault.UpdateShadow, "delete": fault.DeleteShadow}[rest]; !ok || id.check() != nil {
+		return fault.Publish, ShadowID{}, false
 	}
-	return fault.Publish, ""
+	return op, id, true
 }
 
-// serveShadow answers one request for a shadow.
-func (i *iotEndpoint) serveShadow(op cloudsync.Operation, name string, pk packets.Packet, f *Fault) {
+// answerShadow answers one request for a shadow, by MQTT.
+func (i *iotEndpoint) answerShadow(op cloudsync.Operation, id ShadowID, payload []byte, f *Fault) {
 	word := map[cloudsync.Operation]string{fault.GetShadow: "get", fault.UpdateShadow: "update", fault.DeleteShadow: "delete"}[op]
 	at := i.e.now()
 	var (
@@ -42,17 +38,17 @@ func (i *iotEndpoint) serveShadow(op cloudsync.Operation, name string, pk packet
 	)
 	switch {
 	case f != nil && f.Status != 0:
-		refused = shadow.Refuse(pk.Payload, f.Status, "injected fault")
+		refused = shadow.Refuse(payload, f.Status, "injected fault")
 	case op == fault.GetShadow:
-		answer, refused = i.e.registry.GetShadow(name, pk.Payload, at)
+		answer, refused = i.e.registry.GetShadow(id, payload, at)
 	case op == fault.UpdateShadow:
-		refused = i.e.registry.UpdateShadow(name, pk.Payload, at) // which publishes
+		_, refused = i.e.registry.UpdateShadow(id, payload, at) // which publishes
 	default:
-		refused = i.e.registry.DeleteShadow(name, pk.Payload, at)
+		_, refused = i.e.registry.DeleteShadow(id, payload, at)
 	}
-	topic := shadowTopic(name, word+"/accepted")
+	topic := id.topic(word + "/accepted")
 	if refused != nil {
-		answer, topic = refused.Payload(at), shadowTopic(name, word+"/rejected")
+		answer, topic = refused.Payload(at), id.topic(word+"/rejected")
 	}
 	if answer == nil {
 		return

@@ -51,6 +51,7 @@ type route struct {
 	path     []string // segments; "*" stands for a parameter
 	resource func(parameters []string) string
 	serve    func(*Emulator, *call) (any, *apiError)
+	narrow   func(resource string, query url.Values) string // by the query; nil: it is as it is
 }
 
 // call is one request for an operation whose caller is known.
@@ -62,6 +63,9 @@ type call struct {
 	body       []byte
 	caller     messages.CertificateID // at the data plane
 	who        *identity              // at the control planes
+	traceID    string                 // of the request
+	address    string                 // of the caller, at the data plane
+	gone       <-chan struct{}        // closed when the caller has hung up
 	fault      fault.Page             // what is to go wrong with a page of a listing
 }
 
@@ -71,7 +75,7 @@ const (
 )
 
 // controlRoutes are all operations of the control planes. fault names each, too.
-var controlRoutes = slices.Concat(greengrassRoutes, iotRoutes, certificateRoutes, authorityRoutes, thingRoutes, thingTypeRoutes, roleAliasRoutes, policyRoutes, groupRoutes)
+var controlRoutes = slices.Concat(greengrassRoutes, iotRoutes, certificateRoutes, authorityRoutes, thingRoutes, thingTypeRoutes, roleAliasRoutes, policyRoutes, groupRoutes, iotDataRoutes)
 
 var greengrassRoutes = []route{
 	newRoute(OpListClientDevices, greengrass, "GET", coreDevices+"/associatedClientDevices", coreARN, (*Emulator).listClientDevices),
@@ -89,7 +93,7 @@ var iotRoutes = []route{
 }
 
 func newRoute(op cloudsync.Operation, s *service, method, path string, resource func([]string) string, serve func(*Emulator, *call) (any, *apiError)) route {
-	return route{op, s, method, strings.Split(path, "/"), resource, serve}
+	return route{op: op, service: s, method: method, path: strings.Split(path, "/"), resource: resource, serve: serve}
 }
 
 // action is the permission that the operation needs.

@@ -67,7 +67,7 @@ type Registry struct {
 	attached     map[string][]string                       // policies by name, of a certificate or thing group by ARN; none is empty. Values never change in place
 	thingGroups  map[string]*thingGroup                    // by name
 	serviceRole  serviceRole                               // Greengrass's
-	shadows      map[string]*shadow.Shadow                 // by thing, which need not be one of things
+	shadows      map[ShadowID]*shadow.Shadow               // of things that need not be there
 	identities
 	listeners []func(Change)
 	outbox    []shadowMessage // of changes that are made
@@ -107,7 +107,7 @@ func NewRegistry() *Registry {
 		attached:     map[string][]string{},
 		thingGroups:  map[string]*thingGroup{},
 		serviceRole:  defaultServiceRole,
-		shadows:      map[string]*shadow.Shadow{},
+		shadows:      map[ShadowID]*shadow.Shadow{},
 		identities:   newIdentities(),
 	}
 }

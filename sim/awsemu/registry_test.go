@@ -85,11 +85,11 @@ func TestRegistrySurvivesInItsFile(t *testing.T) {
 		}
 	}
 	for name, request := range map[string]string{"pump-7": `{"state":{"desired":{"n":1.50,"o":{"p":[1,null]}},"reported":{"n":1.50}}}`, "gone": `{"state":{"reported":{}}}`} {
-		if refused := r.UpdateShadow(name, []byte(request), noon); refused != nil {
+		if _, refused := r.UpdateShadow(awsemu.ShadowID{Thing: name}, []byte(request), noon); refused != nil {
 			t.Fatal(refused)
 		}
 	}
-	if refused := r.DeleteShadow("gone", nil, noon); refused != nil {
+	if _, refused := r.DeleteShadow(awsemu.ShadowID{Thing: "gone"}, nil, noon); refused != nil {
 		t.Fatal(refused)
 	}
 	again := must[*awsemu.Registry](t)(awsemu.OpenRegistry(path))
@@ -116,8 +116,8 @@ func TestRegistrySurvivesInItsFile(t *testing.T) {
 		t.Errorf("authorities came back as %v", got)
 	}
 	for _, name := range []string{"pump-7", "core-1-gci", "gone"} {
-		before, refusedBefore := r.GetShadow(name, nil, noon)
-		after, refusedAfter := again.GetShadow(name, nil, noon)
+		before, refusedBefore := r.GetShadow(awsemu.ShadowID{Thing: name}, nil, noon)
+		after, refusedAfter := again.GetShadow(awsemu.ShadowID{Thing: name}, nil, noon)
 		if !bytes.Equal(before, after) || (refusedBefore == nil) != (refusedAfter == nil) || (name == "gone") != (before == nil) {
 			t.Errorf("shadow %s was %s (%v), came back as %s (%v)", name, before, refusedBefore, after, refusedAfter)
 		}
@@ -157,7 +157,7 @@ func TestAChangeThatCannotBeSavedIsUndone(t *testing.T) {
 			t.Errorf("%s: saved into a directory that is gone", name)
 		}
 	}
-	if refused := r.UpdateShadow("pump-7", []byte(`{"state":{}}`), noon); refused == nil || refused.Code != 500 {
+	if _, refused := r.UpdateShadow(awsemu.ShadowID{Thing: "pump-7"}, []byte(`{"state":{}}`), noon); refused == nil || refused.Code != 500 {
 		t.Errorf("shadow: %+v", refused)
 	}
 	if after := must[[]byte](t)(r.Encode()); !bytes.Equal(before, after) {

@@ -29,7 +29,7 @@ type seedFile struct {
 	FormatVersion string            `json:"formatVersion" seed:"required"`
 	Things        []seedThing       `json:"things" doc:"Things of the registry: cores, client devices and others."`
 	Certificates  []seedCertificate `json:"certificates" doc:"Certificates of devices."`
-	Shadows       []seedShadow      `json:"shadows,omitempty" doc:"Classic shadows. Their things need not be registered."`
+	Shadows       []seedShadow      `json:"shadows,omitempty" doc:"Shadows. Their things need not be registered."`
 	Code          string            `json:"registrationCode,omitempty" doc:"What verification certificates of CAs must name. Default: a fresh one."`
 	Authorities   []seedAuthority   `json:"caCertificates,omitempty" doc:"Registered CAs."`
 	ThingTypes    []seedThingType   `json:"thingTypes,omitempty" doc:"Thing types."`
@@ -42,7 +42,8 @@ type seedFile struct {
 }
 
 type seedShadow struct {
-	Name   string         `json:"thingName" seed:"required"`
+	Thing  string         `json:"thingName" seed:"required"`
+	Name   string         `json:"shadowName,omitempty" doc:"Default: the classic shadow."`
 	Shadow *shadow.Shadow `json:"shadow" seed:"required" doc:"version (from 1), and desired and reported, each with a state and its metadata."`
 }
 
@@ -152,10 +153,11 @@ func (b *Batch) fill(seed seedFile) error {
 		}
 	}
 	for i, s := range seed.Shadows {
-		if _, err := messages.ParseThingName(s.Name); err != nil || s.Shadow == nil || b.r.shadows[s.Name] != nil || i >= shadowsMax {
-			return fmt.Errorf("shadows[%d]: want at most %d, each of another thing: %v", i, shadowsMax, err)
+		id := ShadowID{s.Thing, s.Name}
+		if err := id.check(); err != nil || s.Shadow == nil || b.r.shadows[id] != nil || i >= shadowsMax {
+			return fmt.Errorf("shadows[%d]: want at most %d, each another one: %v", i, shadowsMax, err)
 		}
-		b.putShadow(s.Name, s.Shadow)
+		put(b, b.r.shadows, id, s.Shadow)
 	}
 	for i, c := range seed.Certificates {
 		block, rest := pem.Decode([]byte(c.PEM))
@@ -251,8 +253,8 @@ func (r *Registry) encode() ([]byte, error) {
 		}
 		seed.Certificates = append(seed.Certificates, entry)
 	}
-	for _, name := range sortedKeys(r.shadows) {
-		seed.Shadows = append(seed.Shadows, seedShadow{name, r.shadows[name]})
+	for _, id := range slices.SortedFunc(maps.Keys(r.shadows), compareShadows) {
+		seed.Shadows = append(seed.Shadows, seedShadow{id.Thing, id.Name, r.shadows[id]})
 	}
 	r.seedRegistry(&seed)
 	r.encodeIdentities(&seed)

@@ -103,7 +103,7 @@ func TestASeedInYAMLAndInJSONMakesTheSameRegistry(t *testing.T) {
 	if got := r.Associated("core-1"); !reflect.DeepEqual(got, want) {
 		t.Errorf("client devices %v, want %v", got, want)
 	}
-	if got, refused := r.GetShadow("pump-7", nil, seedTime); refused != nil || !strings.Contains(string(got), `"on":true`) {
+	if got, refused := r.GetShadow(ShadowID{Thing: "pump-7"}, nil, seedTime); refused != nil || !strings.Contains(string(got), `"on":true`) {
 		t.Errorf("shadow %s, %v", got, refused)
 	}
 }

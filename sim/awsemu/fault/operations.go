@@ -8,9 +8,19 @@ import (
 
 // operations are those that a fault can strike, by plane.
 var operations = map[cloudsync.Operation][]cloudsync.Operation{
-	DataPlane:    {cloudsync.OpVerifyIdentity, cloudsync.OpVerifyAssociation, cloudsync.OpPutAuthorities, "GetConnectivityInfo", "UpdateConnectivityInfo", "Discover"},
+	DataPlane:    slices.Concat(greengrassDataOperations, iotDataOperations),
 	MQTT:         {Connect, Subscribe, Publish, Receive, GetShadow, UpdateShadow, DeleteShadow},
-	ControlPlane: slices.Concat(greengrassOperations, iotOperations, certificateOperations, thingOperations, roleOperations, iamOperations, stsOperations, policyOperations, groupOperations),
+	ControlPlane: slices.Concat(greengrassOperations, iotOperations, certificateOperations, thingOperations, roleOperations, iamOperations, stsOperations, policyOperations, groupOperations, iotDataOperations),
+}
+
+var greengrassDataOperations = []cloudsync.Operation{
+	cloudsync.OpVerifyIdentity, cloudsync.OpVerifyAssociation, cloudsync.OpPutAuthorities, "GetConnectivityInfo", "UpdateConnectivityInfo", "Discover",
+}
+
+// iotDataOperations are at both planes.
+var iotDataOperations = []cloudsync.Operation{
+	GetShadow, UpdateShadow, DeleteShadow, "ListNamedShadowsForThing", Publish, "GetRetainedMessage", "ListRetainedMessages",
+	"GetConnection", "DeleteConnection", "ListSubscriptions",
 }
 
 var greengrassOperations = []cloudsync.Operation{

@@ -181,7 +181,7 @@ func TestRefusals(t *testing.T) {
 		"wrong secret":      {c, stolen, awsemu.Region, list, "An error occurred (InvalidSignatureException) when calling the ListClientDevicesAssociatedWithCoreDevice operation: The request signature we calculated does not match"},
 		"expired":           {c, c.Expired(t), awsemu.Region, list, "(ExpiredTokenException) when calling the ListClientDevicesAssociatedWithCoreDevice operation: The security token included in the request is expired"},
 		"wrong region":      {c, admin, "us-east-1", list, "(InvalidSignatureException) when calling the ListClientDevicesAssociatedWithCoreDevice operation: Credential should be scoped to a valid region, not 'us-east-1'"},
-		"wrong service":     {c, admin, awsemu.Region, []string{"iot-data", "get-thing-shadow", "--thing-name", "x", "/dev/null"}, "Credential should be scoped to correct service: 'iot'"},
+		"no shadow":         {c, admin, awsemu.Region, []string{"iot-data", "get-thing-shadow", "--thing-name", "x", "/dev/null"}, "(ResourceNotFoundException) when calling the GetThingShadow operation: No shadow exists with name: 'x'"},
 		"not allowed":       {c, unable, awsemu.Region, list, "(AccessDeniedException) when calling the ListClientDevicesAssociatedWithCoreDevice operation: User: arn:aws:sts::"},
 		"skewed clock":      {late, late.AdminCredentials(), awsemu.Region, list, "(InvalidSignatureException) when calling the ListClientDevicesAssociatedWithCoreDevice operation: Signature not yet current"},
 		"IoT, wrong secret": {c, stolen, awsemu.Region, []string{"iot", "list-things"}, "(InvalidSignatureException) when calling the ListThings operation"},
