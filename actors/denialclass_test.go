@@ -42,7 +42,7 @@ func TestDenialsHaveTheirClass(t *testing.T) {
 		return device.Device{Attachments: map[messages.CertificateID]int64{"c": ms}}
 	}
 	_, name := (&Access{}).clientID("no name")
-	seen := map[messages.DenialClass]bool{messages.DeniedByPolicy: true, messages.DeniedOther: true, messages.DeniedNoCertificate: true}
+	seen := map[messages.DenialClass]bool{messages.DeniedByPolicy: true, messages.DeniedOther: true, messages.DeniedNoCertificate: true, messages.DeniedCredentials: true}
 	for _, c := range []struct {
 		reason string
 		want   messages.DenialClass
@@ -76,6 +76,9 @@ func TestDenialsHaveTheirClass(t *testing.T) {
 		if got := messages.ClassOfDenial("authenticate", reason); got != want {
 			t.Errorf("%q is %s, want %s", reason, got, want)
 		}
+	}
+	if got := messages.ClassOfDenial(messages.OperationCredentials, noise); got != messages.DeniedCredentials {
+		t.Errorf("credentials: %s", got)
 	}
 	if got := messages.ClassOfDenial("mqtt:publish", noise); got != messages.DeniedByPolicy {
 		t.Errorf("a publish was denied by %s", got)

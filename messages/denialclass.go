@@ -20,8 +20,13 @@ const (
 	DeniedClientID      DenialClass = "client-id"      // the client id is no thing name
 	DeniedPending       DenialClass = "pending"        // it is being registered, or waits for that
 	DeniedRegistration  DenialClass = "registration"   // the rules of registration, or the cloud, deny it
+	DeniedCredentials   DenialClass = "credentials"    // a local program asked for AWS credentials that it may not have
 	DeniedOther         DenialClass = "other"
 )
+
+// OperationCredentials is the operation of an AccessDenied about AWS credentials; its resource
+// is the consumer.
+const OperationCredentials = "credentials"
 
 // DenialClasses lists the classes.
 func DenialClasses() []DenialClass {
@@ -29,7 +34,7 @@ func DenialClasses() []DenialClass {
 	for _, p := range denialPatterns {
 		list = append(list, p.class)
 	}
-	return append(list, DeniedOther)
+	return append(list, DeniedCredentials, DeniedOther)
 }
 
 // denialPatterns tell the class by what deciders say. What the cloud or an operator said
@@ -53,7 +58,11 @@ var denialPatterns = []struct {
 
 // ClassOfDenial tells why operation was denied, of the reason that went on record.
 func ClassOfDenial(operation, reason string) DenialClass {
-	if operation != "authenticate" && operation != "verify" {
+	switch operation {
+	case "authenticate", "verify":
+	case OperationCredentials:
+		return DeniedCredentials
+	default:
 		return DeniedByPolicy
 	}
 	class, first := DeniedOther, len(reason)

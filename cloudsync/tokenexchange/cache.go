@@ -12,6 +12,8 @@ type Source interface {
 	// Fetch asks once, and returns within a bound of its own or when ctx ends. A *Failure
 	// says why there are none.
 	Fetch(ctx context.Context) (Fetched, *Failure)
+	// Close drops what is idle.
+	Close()
 }
 
 // Clock is time that never leaps: neither does it go back, nor do settings of the wall clock
@@ -69,7 +71,7 @@ type FetchCounts struct {
 	Granted, Refused, Failed uint64 // a set; an error that the service names; anything else
 }
 
-// NewCache returns a cache that knows nothing yet. Close it.
+// NewCache returns a cache that knows nothing yet. Close it, and its source with it.
 func NewCache(cfg CacheConfig) (*Cache, error) {
 	if cfg.Source == nil || cfg.Clock == nil || cfg.Chance == nil {
 		return nil, errors.New("token exchange: no source, clock or chance given")
@@ -106,6 +108,7 @@ func (c *Cache) Close() {
 	c.mu.Unlock()
 	c.cancel()
 	c.asking.Wait()
+	c.source.Close()
 }
 
 // Get returns credentials that are good now, and whether they were fetched for this caller,

@@ -42,6 +42,8 @@ func (s *script) Fetch(ctx context.Context) (Fetched, *Failure) {
 	}
 }
 
+func (*script) Close() {}
+
 func inBubble(t *testing.T, answer func(n int64) (time.Duration, Fetched, *Failure), test func(*testing.T, *Cache, *script)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {

@@ -89,3 +89,5 @@ func (s short) Fetch(context.Context) (Fetched, *Failure) {
 	*s.n++
 	return set(fmt.Sprint("short-", *s.n), time.Minute), nil
 }
+
+func (short) Close() {}

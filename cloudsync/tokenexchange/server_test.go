@@ -51,6 +51,8 @@ func (s *source) Fetch(ctx context.Context) (Fetched, *Failure) {
 	return Fetched{Credentials{fmt.Sprint("ASIANEEDLE", s.n), needleSecret, needleSession, time.Date(2026, 11, 21, 13, 0, 0, 0, time.UTC)}, time.Hour}, s.failure
 }
 
+func (*source) Close() {}
+
 // site is a server with all around it.
 type site struct {
 	*Server

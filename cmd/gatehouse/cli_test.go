@@ -65,6 +65,9 @@ func TestHelpExamples(t *testing.T) {
 		if path == "dev" || path == "serve" || path == "cert watch" || path == "sim cloud serve" { // they run until they are ended: startDev, site.serve, TestCertWatch and startServed do it
 			continue
 		}
+		if path == "run" { // it becomes another program: TestCredentialsForLocalPrograms runs it
+			continue
+		}
 		for _, line := range strings.Split(c.Example, "\n") {
 			line = strings.TrimSpace(line)
 			if strings.HasPrefix(path, "log ") && !strings.Contains(line, "--live") {

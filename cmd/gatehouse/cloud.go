@@ -15,20 +15,21 @@ import (
 	"github.com/gatehouse-edge/gatehouse/cloudsync/credentials"
 	"github.com/gatehouse-edge/gatehouse/cloudsync/iotverifier"
 	"github.com/gatehouse-edge/gatehouse/cloudsync/shadow"
+	"github.com/gatehouse-edge/gatehouse/cloudsync/tokenexchange"
 	"github.com/gatehouse-edge/gatehouse/cmd/internal/daemon"
 	"github.com/gatehouse-edge/gatehouse/messages"
 )
 
 // cloudConfig says whom the daemon asks about devices, of a file's section. now is the time
 // by which servers' certificates are judged.
-func cloudConfig(c config.Cloud, now func() time.Time) (*cloudsync.Config, error) {
+func cloudConfig(c config.Cloud, x *tokenexchange.Exchange, now func() time.Time) (*cloudsync.Config, error) {
 	cfg := &cloudsync.Config{Queue: cloudsync.QueueConfig{RefreshRate: c.RefreshRate}}
 	if c.Verifier != config.VerifierIoT {
 		data, err := dataPlane(c, now)
 		cfg.DataPlane = data
 		return cfg, err
 	}
-	plane, err := controlPlane(c, now)
+	plane, err := controlPlane(c, x, now)
 	if err != nil {
 		return nil, err
 	}
@@ -41,11 +42,14 @@ func cloudConfig(c config.Cloud, now func() time.Time) (*cloudsync.Config, error
 	return cfg, err
 }
 
-// controlPlane says how AWS' control planes are reached.
-func controlPlane(c config.Cloud, now func() time.Time) (control.Config, error) {
+// controlPlane says how AWS' control planes are reached. x is only needed where their
+// credentials come from it.
+func controlPlane(c config.Cloud, x *tokenexchange.Exchange, now func() time.Time) (control.Config, error) {
 	cfg := control.Config{Region: c.Region, Endpoint: c.Control.Endpoint, Timeout: c.RequestTimeout, ConnectTimeout: c.ConnectTimeout, Now: now}
 	var err error
-	if cfg.Credentials, err = credentials.Default(context.Background(), credentials.Options{Region: c.Region, Profile: c.Control.Profile}); err != nil {
+	if c.Control.Credentials == config.CredentialsTokenExchange {
+		cfg.Credentials = credentials.Exchanged(x)
+	} else if cfg.Credentials, err = credentials.Default(context.Background(), credentials.Options{Region: c.Region, Profile: c.Control.Profile}); err != nil {
 		return cfg, fmt.Errorf("cloud.control: %w", err)
 	}
 	ca, key := c.Control.CA, "cloud.control.ca"
@@ -60,11 +64,11 @@ func controlPlane(c config.Cloud, now func() time.Time) (control.Config, error) 
 
 // associationsOf makes who lists the things associated with the core; nil if the control
 // planes are not asked.
-func associationsOf(c config.Cloud, now func() time.Time) (actors.Associations, error) {
+func associationsOf(c config.Cloud, x *tokenexchange.Exchange, now func() time.Time) (actors.Associations, error) {
 	if c.Control.Credentials == "" {
 		return nil, nil
 	}
-	plane, err := controlPlane(c, now)
+	plane, err := controlPlane(c, x, now)
 	if err != nil {
 		return nil, err
 	}

@@ -23,6 +23,7 @@ import (
 	"github.com/gatehouse-edge/gatehouse/actors/keys"
 	"github.com/gatehouse-edge/gatehouse/actors/policy"
 	"github.com/gatehouse-edge/gatehouse/cloudsync"
+	"github.com/gatehouse-edge/gatehouse/cloudsync/tokenexchange"
 	"github.com/gatehouse-edge/gatehouse/cmd/internal/daemon"
 )
 
@@ -157,17 +158,24 @@ func serveConfig(f config.File, logger *slog.Logger) (daemon.Config, error) {
 	cfg.PKCS11 = keys.PKCS11{
 		Helper: helperPath(f.Keys.PKCS11.Helper), Module: f.Keys.PKCS11.Module, Token: f.Keys.PKCS11.Token, PINFile: f.Keys.PKCS11.PINFile,
 	}
+	cfg.CloudTime = &daemon.CloudTime{}
+	var err error
+	if cfg.TokenExchange, err = exchangeOf(f, cfg.CloudTime.Now); err != nil {
+		return cfg, err
+	}
 	if !f.Cloud.Configured() {
 		logger.Warn("no cloud is configured: only devices that are trusted already are let in", "hint", "set cloud.endpoint, or cloud.verifier to iot")
 		return cfg, nil
 	}
-	var err error
-	cfg.CloudTime = &daemon.CloudTime{}
-	if cfg.Cloud, err = cloudConfig(f.Cloud, cfg.CloudTime.Now); err != nil {
+	var x *tokenexchange.Exchange
+	if cfg.TokenExchange != nil {
+		x = cfg.TokenExchange.Exchange
+	}
+	if cfg.Cloud, err = cloudConfig(f.Cloud, x, cfg.CloudTime.Now); err != nil {
 		return cfg, err
 	}
 	cfg.Recheck = f.Cloud.Recheck
-	if cfg.Associations, err = associationsOf(f.Cloud, cfg.CloudTime.Now); err != nil {
+	if cfg.Associations, err = associationsOf(f.Cloud, x, cfg.CloudTime.Now); err != nil {
 		return cfg, err
 	}
 	err = aboutTheCore(f.Cloud, cfg.CloudTime.Now, &cfg) // it writes to cfg, so not beside it in a return

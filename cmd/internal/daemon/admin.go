@@ -31,6 +31,8 @@ const (
 	OpTrustDue   = "trust-due"  // TrustDueRequest → TrustDue
 	OpMetrics    = "metrics"    // → metrics.Report
 	OpConfig     = "config"     // → ConfigReport
+
+	OpCredentials = "credentials" // → CredentialsReport
 )
 
 // Status describes a running daemon.
@@ -56,7 +58,8 @@ type Status struct {
 	MQTT           string                 `json:"mqtt,omitempty"`
 	Certificate    map[string]string      `json:"certificate,omitempty"` // of the embedded broker
 	Log            map[string]json.Number `json:"log"`
-	// Warnings say what is wrong with authorities and certificates, or will be.
+	Credentials    *Credentials           `json:"credentials,omitempty"` // of the role; absent: none are handed out
+	// Warnings say what is wrong with authorities, certificates and credentials, or will be.
 	Warnings []string `json:"warnings,omitempty"`
 }
 
@@ -220,6 +223,8 @@ func (d *Daemon) startAdmin(context.Context) error {
 			OpConfig:     handle(d.configReport),
 			OpTrustDue:   handle(d.trustDue),
 			OpMetrics:    handle(d.metricsReport),
+
+			OpCredentials: handle(d.credentialsReport),
 		},
 	}
 	orders, looks := d.certificateHandlers()
@@ -259,6 +264,8 @@ func (d *Daemon) status(ctx context.Context, _ struct{}) (Status, error) {
 	if a := d.authority.Load(); a != nil {
 		s.Warnings = warnings(a.Describe(), d.uploadReport(), moment(d.trust.NowMs()))
 	}
+	s.Credentials = d.credentialsNow()
+	s.Warnings = append(s.Warnings, credentialWarnings(s.Credentials)...)
 	return s, nil
 }
 

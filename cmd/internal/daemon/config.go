@@ -58,6 +58,8 @@ type Config struct {
 	// Addresses says how the core's addresses in the cloud are followed, but for its Keeper,
 	// OnLink, Now and Log; nil: they are not.
 	Addresses *shadow.Config
+	// TokenExchange gives local programs AWS credentials; nil: it does not.
+	TokenExchange *TokenExchange
 	// BudgetOffTime: stored trust counts, for a shorter time, when nobody knows how long
 	// the machine was off (trust.unknownOffTime: budget). Default: it does not.
 	BudgetOffTime bool

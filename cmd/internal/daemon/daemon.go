@@ -23,6 +23,7 @@ import (
 	"github.com/gatehouse-edge/gatehouse/actors/keys"
 	"github.com/gatehouse-edge/gatehouse/cloudsync"
 	"github.com/gatehouse-edge/gatehouse/cloudsync/shadow"
+	"github.com/gatehouse-edge/gatehouse/cloudsync/tokenexchange"
 	"github.com/gatehouse-edge/gatehouse/eventlog"
 	"github.com/gatehouse-edge/gatehouse/messages"
 	"github.com/gatehouse-edge/gatehouse/projections"
@@ -47,9 +48,10 @@ type Daemon struct {
 	refresh *actors.Refresher // nil: there is nobody to list the associated things
 
 	authority   atomic.Pointer[actors.Authority]
-	certificate *actors.Held        // the embedded broker's; nil: there is no such broker
-	uploads     *cloudsync.Uploader // of the authorities; nil: nobody tells the cloud
-	follower    *shadow.Follower    // of the core's addresses in the cloud; nil: they are not followed
+	certificate *actors.Held          // the embedded broker's; nil: there is no such broker
+	uploads     *cloudsync.Uploader   // of the authorities; nil: nobody tells the cloud
+	follower    *shadow.Follower      // of the core's addresses in the cloud; nil: they are not followed
+	credentials *tokenexchange.Server // nil: no local program gets credentials
 	server      *brokers.Server
 	conn        *brokers.Conn
 	users       *users
@@ -103,6 +105,7 @@ func (d *Daemon) steps() []step {
 		{"open log", d.takeUpLog},
 		{"start core", d.openCore},
 		{"take configuration", d.takeDocuments},
+		{"serve credentials", d.serveCredentials},
 		{"start authority", d.startAuthority},
 		{"follow addresses", d.followAddresses},
 		{"start NATS", d.startNATS},
@@ -215,6 +218,7 @@ func (d *Daemon) openCore(ctx context.Context) (err error) {
 		d.sys.SetNetwork(false)
 	}
 	d.onClose(d.stopCore)
+	d.fetchCredentials()
 	d.keeper = actors.NewKeeper(d.sys, d.views, d.clock, d.cfg.Recheck, d.logger)
 	d.keeper.Start()
 	d.onClose(d.keeper.Close)

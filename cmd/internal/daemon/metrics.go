@@ -131,7 +131,7 @@ func (d *Daemon) snapshot() metrics.Snapshot {
 	for _, document := range documentsOf(d.views, &d.documents) {
 		s.Problems[document.Document] = document.Problem != nil
 	}
-	s.Certificates = d.certificateMetrics()
+	s.Certificates, s.Credentials = d.certificateMetrics(), d.credentialMetrics()
 	if d.certificate != nil {
 		s.CertificateEnd = d.certificate.Leaf().NotAfter
 	}

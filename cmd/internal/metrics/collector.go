@@ -64,6 +64,7 @@ func (c collector) Collect(to chan<- prometheus.Metric) {
 		e.gauge(certificateEnd, float64(s.CertificateEnd.Unix()))
 	}
 	e.certificates(s.Certificates)
+	e.credentials(s.Credentials)
 }
 
 // documents are the values of the label document.

@@ -34,6 +34,9 @@ func full() Snapshot {
 			Last: &projections.RefreshRun{Failed: "x", Listed: 1, Renewed: 2, Removed: 3, Denied: 4, Unanswered: 5}},
 		ClockUncertain: true, Log: eventlog.Stat{Head: eventlog.Head{Seq: 13}, JournalUsed: 14, FreeBytes: 15, Low: true, Repaired: 16, Failed: errors.New("x")}, LogBytes: 17,
 		Problems: map[string]bool{"deviceGroups": true}, PolicyRecord: 18, CertificateEnd: now.Add(time.Hour), Certificates: someCertificates(),
+		Credentials: &Credentials{
+			Left: 90 * time.Second, Fetches: map[string]uint64{"granted": 40, "failed": 41}, HandOuts: 42, Refused: map[string]uint64{"token": 43, "user": 44},
+		},
 	}
 	for i := range s.Trust.Ages {
 		s.Trust.Ages[i] = min(i, 4)
@@ -87,6 +90,10 @@ func TestMetrics(t *testing.T) {
 		gatehouse_refresh_success_age_seconds 3600
 		gatehouse_refresh_due_in_seconds 60
 		gatehouse_clock_uncertain 1
+		gatehouse_credentials_left_seconds 90
+		gatehouse_credentials_served_total 42
+		gatehouse_credentials_fetches_total{outcome="failed"} 41
+		gatehouse_credentials_refused_total{reason="user"} 44
 		gatehouse_log_records 13
 		gatehouse_log_bytes 17
 		gatehouse_log_failed 1

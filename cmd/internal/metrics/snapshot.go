@@ -40,6 +40,15 @@ type Snapshot struct {
 	PolicyRecord   uint64        // that put the policy in force
 	CertificateEnd time.Time     // of the embedded broker; zero: it has none
 	Certificates   *Certificates // nil: there is no authority yet
+	Credentials    *Credentials  // nil: none are handed out
+}
+
+// Credentials are the role's, and who asks for them. The maps' keys are closed lists.
+type Credentials struct {
+	Left     time.Duration     // until they end; 0: there are none
+	Fetches  map[string]uint64 // by outcome
+	HandOuts uint64
+	Refused  map[string]uint64 // by reason
 }
 
 // Cloud is the state of the way to the cloud.
