@@ -330,9 +330,10 @@ func (h *iotHook) OnConnect(cl *mqtt.Client, pk packets.Packet) error {
 		h.i.e.registerNewcomer(conn.state)
 		return errNewcomer
 	}
-	if conn.rights.unknown() || !conn.rights.connect(pk) {
+	if len(cl.ID) > clientIDBytesMax || conn.rights.unknown() || !conn.rights.connect(pk) {
 		return h.refuse(cl)
 	}
+	keepAlive(cl)
 	h.i.turns.take(conn, cl.ID)
 	return nil
 }
@@ -367,25 +368,6 @@ func (h *iotHook) OnACLCheck(cl *mqtt.Client, topic string, write bool) bool {
 
 // refused stands for a filter that was refused: no client can send it (MQTT 5, 1.5.4).
 const refused = "\x00"
-
-// OnPacketRead disconnects who publishes what it may not, or with QoS 2, which AWS IoT
-// does not know. Here, since mochi drops some of it without a word.
-func (h *iotHook) OnPacketRead(cl *mqtt.Client, pk packets.Packet) (packets.Packet, error) {
-	if pk.FixedHeader.Type != packets.Publish {
-		return pk, nil
-	}
-	var code packets.Code
-	switch {
-	case pk.FixedHeader.Qos > 1:
-		code = packets.ErrQosNotSupported
-	case !rightsOf(cl).publish(pk.TopicName, pk.FixedHeader.Retain):
-		code = packets.ErrNotAuthorized
-	default:
-		return pk, nil
-	}
-	_ = h.i.server.DisconnectClient(cl, code)
-	return pk, packets.ErrRejectPacket
-}
 
 // OnPacketEncode keeps back what MQTT 3.1.1 does not know from a server (3.14), and
 // messages that may not be received.
