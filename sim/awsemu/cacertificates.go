@@ -133,10 +133,20 @@ func (e *Emulator) checkPossession(code string, mode Mode, ca *x509.Certificate,
 
 // checkConfig says what is wrong with how devices are to be provisioned. The caller holds mu.
 func (r *Registry) checkConfig(c registrationConfig) *apiError {
-	if c != (registrationConfig{}) {
-		return badRequest("registrationConfig: just-in-time provisioning is not emulated yet")
+	switch {
+	case c == (registrationConfig{}):
+		return nil
+	case (c.TemplateBody == "") == (c.TemplateName == ""):
+		return badRequest("registrationConfig: want one of templateBody and templateName")
+	case c.TemplateName != "" && r.templates[c.TemplateName] == nil:
+		return noTemplate(c.TemplateName)
+	case c.TemplateName != "":
+		return nil
+	case !roleARNForm.MatchString(c.RoleARN):
+		return badRequest("registrationConfig: a templateBody goes with roleArn, the ARN of a role")
 	}
-	return nil
+	_, refused := readTemplate(c.TemplateBody)
+	return refused
 }
 
 func (e *Emulator) authorityOf(c *call, r *Registry) (*caCertificate, *apiError) {

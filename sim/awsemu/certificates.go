@@ -395,25 +395,34 @@ var awsNotAfter = time.Date(2049, 12, 31, 23, 59, 59, 0, time.UTC)
 
 // issue makes a certificate as AWS does, and registers it.
 func (e *Emulator) issue(key any, subject pkix.Name, active bool) (registered, *apiError) {
-	authority, err := e.amazon()
-	if err != nil {
-		return registered{}, iotFailed(err)
-	}
-	template := newTemplate("", e.now(), time.Hour)
-	template.Subject, template.NotAfter = subject, awsNotAfter
-	template.KeyUsage, template.BasicConstraintsValid = x509.KeyUsageDigitalSignature, true
-	der, err := x509.CreateCertificate(rand.Reader, template, authority.certificate, key, authority.key)
-	if err != nil {
-		return registered{}, iotFailed(err)
+	der, refused := e.sign(key, subject)
+	if refused != nil {
+		return registered{}, refused
 	}
 	status := StatusInactive
 	if active {
 		status = StatusActive
 	}
 	var id messages.CertificateID
-	refused := e.change(func(b *Batch) (refused *apiError) {
+	refused = e.change(func(b *Batch) (refused *apiError) {
 		id, refused = b.register(der, status, born(e.now(), "", ModeDefault))
 		return refused
 	})
 	return registered{certificateARN(string(id)), id, string(certificatePEM(der))}, refused
+}
+
+// sign makes a certificate as AWS does.
+func (e *Emulator) sign(key any, subject pkix.Name) ([]byte, *apiError) {
+	authority, err := e.amazon()
+	if err != nil {
+		return nil, iotFailed(err)
+	}
+	template := newTemplate("", e.now(), time.Hour)
+	template.Subject, template.NotAfter = subject, awsNotAfter
+	template.KeyUsage, template.BasicConstraintsValid = x509.KeyUsageDigitalSignature, true
+	der, err := x509.CreateCertificate(rand.Reader, template, authority.certificate, key, authority.key)
+	if err != nil {
+		return nil, iotFailed(err)
+	}
+	return der, nil
 }

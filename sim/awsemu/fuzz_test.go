@@ -132,7 +132,7 @@ func FuzzIoTRequest(f *testing.F) {
 		f.Fatal(err)
 	}
 	quoted := func(text []byte) string { q, _ := json.Marshal(string(text)); return string(q) }
-	routes := slices.DeleteFunc(slices.Concat(certificateRoutes, authorityRoutes, thingRoutes, thingTypeRoutes), func(r route) bool {
+	routes := slices.DeleteFunc(slices.Concat(certificateRoutes, authorityRoutes, thingRoutes, thingTypeRoutes, templateRoutes, provisioningRoutes), func(r route) bool {
 		return r.op == "CreateKeysAndCertificate" // takes nothing, and long
 	})
 	at := func(op cloudsync.Operation) int {
@@ -146,6 +146,8 @@ func FuzzIoTRequest(f *testing.F) {
 	f.Add(at("UpdateThing"), "pump-7", "", `{"attributePayload":{"attributes":{"a":"","b":"c"},"merge":true},"expectedVersion":1}`, "")
 	f.Add(at("CreateThingType"), "pump", "", `{"thingTypeProperties":{"searchableAttributes":["a"]}}`, "")
 	f.Add(at("AttachThingPrincipal"), "pump-7", "thingPrincipalType=EXCLUSIVE_THING", ``, certificateARN(string(device.ID)))
+	f.Add(at("RegisterThing"), "", "", `{"templateBody":"{\"Resources\":{\"t\":{\"Type\":\"AWS::IoT::Thing\",\"Properties\":{\"ThingName\":\"a\"}}}}"}`, "")
+	f.Add(at("CreateProvisioningTemplate"), "", "", `{"templateName":"a","type":"JITP","templateBody":"{}","provisioningRoleArn":"arn:aws:iam::123456789012:role/a"}`, "")
 	f.Add(at("ListCertificates"), "", "pageSize=1&isAscendingOrder=true&marker=AAAA", ``, "")
 	f.Fuzz(func(t *testing.T, which int, parameter, query, body, principal string) {
 		e := &Emulator{registry: NewRegistry(), cfg: Config{Now: func() time.Time { return now }}, tokenKey: random(32), amazon: func() (*Authority, error) { return authority, nil }}

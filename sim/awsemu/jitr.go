@@ -82,24 +82,32 @@ func (r *Registry) registrarFor(leaf *x509.Certificate, serverName string, at ti
 
 var errNewcomer = errors.New("the certificate is being registered: connect again")
 
-// registerNewcomer registers a certificate that is pending from then on, and tells of it,
-// also if it was registered before and is pending still.
+// registerNewcomer registers a certificate that is pending from then on, also if it was
+// registered before and is pending still. Then it is provisioned, if its CA says how, or else
+// told of.
 func (e *Emulator) registerNewcomer(state tls.ConnectionState) {
 	leaf, at := state.PeerCertificates[0], e.now()
 	id := messages.CertificateIDOf(leaf.Raw)
+	var by registrationConfig
 	refused := e.change(func(b *Batch) *apiError {
 		a := b.r.registrarFor(leaf, state.ServerName, at)
 		if a == nil { // changed since the handshake
 			return nil
 		}
+		by = a.config
 		if b.r.certificates[id] == nil {
 			if _, refused := b.register(leaf.Raw, StatusPendingActivation, born(at, a.id, a.mode)); refused != nil {
 				return refused
 			}
 		}
-		b.messages = append(b.messages, registeredEvent(id, a.id, at))
+		if by == (registrationConfig{}) {
+			b.messages = append(b.messages, registeredEvent(id, a.id, at))
+		}
 		return nil
 	})
+	if refused == nil && by != (registrationConfig{}) {
+		refused = e.provisionNewcomer(leaf, by)
+	}
 	if refused != nil {
 		e.cfg.Log.Warn("a device could not be registered", "certificate", string(id), "error", refused.message)
 	}

@@ -12,6 +12,7 @@ import (
 	"net"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	mqtt "github.com/mochi-mqtt/server/v2"
@@ -52,7 +53,7 @@ type mqttConn struct {
 	net.Conn
 	certificate messages.CertificateID
 	state       tls.ConnectionState
-	newcomer    bool        // is registered by its CONNECT
+	newcomer    atomic.Bool // is registered by its CONNECT, and then ends by itself
 	rights      *mqttRights // from CONNECT on; never changed after
 	since       time.Time
 	ended       chan struct{} // closed at its end
@@ -138,7 +139,7 @@ func (i *iotEndpoint) serve(h *handshaken) {
 	case turnedAway:
 		return
 	case newcomer:
-		conn.newcomer = true // a handshake alone registers nobody (cloud spec 4.4)
+		conn.newcomer.Store(true) // a handshake alone registers nobody (cloud spec 4.4)
 	}
 	defer func() {
 		if p := recover(); p != nil { // the library's decoder reads past a truncated packet's end (v2.7.9)
@@ -175,7 +176,7 @@ func (i *iotEndpoint) drop(certificate messages.CertificateID) {
 	open := slices.Collect(maps.Keys(i.open))
 	i.mu.Unlock()
 	for _, c := range open {
-		if certificate == "" || c.certificate == certificate {
+		if certificate == "" || c.certificate == certificate && !c.newcomer.Load() {
 			_ = c.Close()
 		}
 	}
@@ -326,7 +327,7 @@ func (h *iotHook) OnConnect(cl *mqtt.Client, pk packets.Packet) error {
 	default:
 		return errStruck
 	}
-	if conn.newcomer {
+	if conn.newcomer.Load() {
 		h.i.e.registerNewcomer(conn.state)
 		return errNewcomer
 	}

@@ -67,6 +67,7 @@ type Registry struct {
 	attached     map[string][]string                       // policies by name, of a certificate or thing group by ARN; none is empty. Values never change in place
 	thingGroups  map[string]*thingGroup                    // by name
 	serviceRole  serviceRole                               // Greengrass's
+	templates    map[string]*provisioningTemplate          // by name. Values never change in place
 	shadows      map[ShadowID]*shadow.Shadow               // of things that need not be there
 	identities
 	listeners []func(Change)
@@ -107,6 +108,7 @@ func NewRegistry() *Registry {
 		attached:     map[string][]string{},
 		thingGroups:  map[string]*thingGroup{},
 		serviceRole:  defaultServiceRole,
+		templates:    map[string]*provisioningTemplate{},
 		shadows:      map[ShadowID]*shadow.Shadow{},
 		identities:   newIdentities(),
 	}

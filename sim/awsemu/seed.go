@@ -39,6 +39,7 @@ type seedFile struct {
 	Policies      []seedPolicy      `json:"iotPolicies,omitempty" doc:"IoT policies."`
 	Groups        []seedGroup       `json:"thingGroups,omitempty" doc:"Thing groups."`
 	ServiceRole   *serviceRole      `json:"greengrassServiceRole,omitempty" doc:"Greengrass's role in the account. Default: there is one. An empty roleArn is none."`
+	Templates     []seedTemplate    `json:"provisioningTemplates,omitempty" doc:"Templates for just-in-time provisioning."`
 }
 
 type seedShadow struct {

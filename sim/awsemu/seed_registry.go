@@ -71,6 +71,11 @@ type seedThingType struct {
 	thingType
 }
 
+type seedTemplate struct {
+	Name string `json:"templateName" seed:"required"`
+	provisioningTemplate
+}
+
 type seedRecord struct {
 	ID         string            `json:"thingId,omitempty"`
 	Type       string            `json:"thingTypeName,omitempty"`
@@ -94,6 +99,21 @@ func (b *Batch) fillRegistry(seed seedFile) error {
 		}
 		made.Created, made.Deprecated = stampOrZero(made.Created), stampOrZero(made.Deprecated)
 		put(b, b.r.types, t.Name, &made)
+	}
+	for i, t := range seed.Templates {
+		made := t.provisioningTemplate
+		refused := checkTemplate(t.Name, &made)
+		switch {
+		case refused != nil:
+			return fmt.Errorf("provisioningTemplates[%d]: %s", i, refused.message)
+		case b.r.templates[t.Name] != nil:
+			return fmt.Errorf("provisioningTemplates[%d]: %w", i, ErrExists)
+		}
+		if err := errors.Join(checkYear("creationDate", made.Created), checkYear("lastModifiedDate", made.Modified)); err != nil {
+			return fmt.Errorf("provisioningTemplates[%d]: %w", i, err)
+		}
+		made.Created, made.Modified = stampOrZero(made.Created), stampOrZero(made.Modified)
+		put(b, b.r.templates, t.Name, &made)
 	}
 	for i, a := range seed.Authorities {
 		if err := b.fillAuthority(a); err != nil {
@@ -172,6 +192,9 @@ func (r *Registry) seedRegistry(seed *seedFile) {
 	seed.Code = r.code
 	for _, name := range sortedKeys(r.types) {
 		seed.ThingTypes = append(seed.ThingTypes, seedThingType{name, *r.types[name]})
+	}
+	for _, name := range sortedKeys(r.templates) {
+		seed.Templates = append(seed.Templates, seedTemplate{name, *r.templates[name]})
 	}
 	for _, a := range r.authorities() {
 		s := seedAuthority{PEM: string(certificatePEM(a.certificate.Raw)), Status: string(a.status()), Auto: enabled(a.autoRegister), seedOrigin: a.origin.seed()}

@@ -275,19 +275,25 @@ func (e *Emulator) attachThingPrincipal(c *call) (any, *apiError) {
 		return nil, refused
 	}
 	return e.onPrincipal(c, func(b *Batch, name messages.ThingName, id messages.CertificateID) *apiError {
-		known := b.r.certificates[id]
-		others := len(known.things)
-		if known.things[name] {
-			others--
-		}
-		if others > 0 && (known.exclusive || wanted == exclusive) {
-			return badRequest(fmt.Sprintf("The principal is attached to %d other things, and an exclusive attachment is the only one", others))
-		}
-		if !known.things[name] || wanted != "" {
-			set(b, &known.exclusive, wanted == exclusive)
-		}
-		return failedIf(b.Attach(name, id))
+		return b.attach(name, id, wanted)
 	})
+}
+
+// attach makes a certificate one of a thing's, in the way that is wanted: exclusively, with
+// others, or as it is. Both must exist.
+func (b *Batch) attach(name messages.ThingName, id messages.CertificateID, wanted string) *apiError {
+	known := b.r.certificates[id]
+	others := len(known.things)
+	if known.things[name] {
+		others--
+	}
+	if others > 0 && (known.exclusive || wanted == exclusive) {
+		return badRequest(fmt.Sprintf("The principal is attached to %d other things, and an exclusive attachment is the only one", others))
+	}
+	if !known.things[name] || wanted != "" {
+		set(b, &known.exclusive, wanted == exclusive)
+	}
+	return failedIf(b.Attach(name, id))
 }
 
 func (e *Emulator) detachThingPrincipal(c *call) (any, *apiError) {

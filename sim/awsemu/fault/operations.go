@@ -10,7 +10,7 @@ import (
 var operations = map[cloudsync.Operation][]cloudsync.Operation{
 	DataPlane:    slices.Concat(greengrassDataOperations, iotDataOperations),
 	MQTT:         {Connect, Subscribe, Publish, Receive, GetShadow, UpdateShadow, DeleteShadow},
-	ControlPlane: slices.Concat(greengrassOperations, iotOperations, certificateOperations, thingOperations, roleOperations, iamOperations, stsOperations, policyOperations, groupOperations, iotDataOperations),
+	ControlPlane: slices.Concat(greengrassOperations, iotOperations, certificateOperations, thingOperations, roleOperations, iamOperations, stsOperations, policyOperations, groupOperations, iotDataOperations, provisioningOperations),
 }
 
 var greengrassDataOperations = []cloudsync.Operation{
@@ -67,6 +67,11 @@ var policyOperations = []cloudsync.Operation{
 var groupOperations = []cloudsync.Operation{
 	"CreateThingGroup", "DescribeThingGroup", "ListThingGroups", "DeleteThingGroup",
 	"AddThingToThingGroup", "RemoveThingFromThingGroup", "ListThingGroupsForThing", "ListThingsInThingGroup",
+}
+
+var provisioningOperations = []cloudsync.Operation{
+	"CreateProvisioningTemplate", "DescribeProvisioningTemplate", "UpdateProvisioningTemplate", "DeleteProvisioningTemplate", "ListProvisioningTemplates",
+	"RegisterThing",
 }
 
 // Operations lists the operations of plane: DataPlane, ControlPlane or MQTT.
