@@ -62,12 +62,25 @@ type NearMiss struct {
 // Explain decides as Evaluate does and says why. It looks at everything: use it for
 // people, not per message.
 func (c *Compiled) Explain(thing messages.ThingName, operation, resource string) Explanation {
-	d := c.For(thing).Evaluate(operation, resource)
+	return c.explain(c.For(thing), c.members(thing), operation, resource)
+}
+
+// ExplainAlone is Explain for a thing that is in one group alone.
+func (c *Compiled) ExplainAlone(thing messages.ThingName, name, operation, resource string) Explanation {
+	members := slices.DeleteFunc(c.members(thing), func(g *group) bool { return g.name != name })
+	e := c.explain(c.Alone(thing, name), members, operation, resource)
+	if e.Reason == ReasonNoGroup {
+		e.Text = fmt.Sprintf("denied: thing %q can be in group %q alone, and the policy has none of that name which picks it", thing, name)
+	}
+	return e
+}
+
+func (c *Compiled) explain(t *ThingPolicy, members []*group, operation, resource string) Explanation {
+	d, thing := t.Evaluate(operation, resource), t.thing
 	e := Explanation{
 		Thing: thing, Operation: operation, Resource: resource,
 		Allowed: d.Allowed, Reason: d.Reason, Revision: c.Revision(), GroupsTotal: len(c.groups),
 	}
-	members := c.members(thing)
 	e.Groups = c.groupViews(members)
 	request, err := permission.ParseRequest(operation, resource)
 	if err == nil {
