@@ -14,6 +14,7 @@ type Device struct {
 	Attachments []Attachment
 	Sessions    []*Session
 	Groups      []string
+	Pending     *messages.PendingDevice // nil: it is not; then Groups is that of pending devices, if it picks this one
 }
 
 // Attachment is a certificate that belongs to a device.
@@ -67,6 +68,10 @@ func (v *Views) Device(name messages.ThingName) (Device, bool) {
 	slices.SortFunc(d.Attachments, func(a, b Attachment) int { return int(max(-1, min(1, b.ConfirmedMs-a.ConfirmedMs))) })
 	d.Sessions = slices.SortedFunc(maps.Keys(t.sessions), func(a, b *Session) int { return int(max(-1, min(1, a.OpenedMs-b.OpenedMs))) })
 	d.Groups = v.policy.Load().current.Groups(name)
+	if d.Pending = v.pendingOf(t); d.Pending != nil {
+		group := v.PendingGroup()
+		d.Groups = slices.DeleteFunc(d.Groups, func(g string) bool { return g != group })
+	}
 	return d, true
 }
 
@@ -100,11 +105,11 @@ func (v *Views) SessionsOf(broker messages.BrokerID) []*Session {
 }
 
 // Counts are the sizes of the read models.
-type Counts struct{ Certificates, Things, Sessions int }
+type Counts struct{ Certificates, Things, Sessions, Pending int }
 
 // Counts returns the sizes of the read models.
 func (v *Views) Counts() Counts {
 	v.mu.RLock()
 	defer v.mu.RUnlock()
-	return Counts{Certificates: len(v.certificates), Things: len(v.things), Sessions: v.table.count()}
+	return Counts{Certificates: len(v.certificates), Things: len(v.things), Sessions: v.table.count(), Pending: len(v.pending)}
 }

@@ -7,6 +7,7 @@ import (
 	"iter"
 	"math"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/gatehouse-edge/gatehouse/actors/policy"
@@ -62,7 +63,8 @@ func (x *Explainer) ExplainDenied(ctx context.Context, d Denied) (Explanation, e
 		e.Advice = denialAdvice[messages.ClassOfDenial(denied.Operation, denied.Reason)]
 	default:
 		e.Question = fmt.Sprintf("why was %s refused %s on %s?", denied.Thing, denied.Operation, denied.Resource)
-		now := x.Views.Policy().Explain(name, denied.Operation, denied.Resource)
+		device, _ := x.Views.Device(name)
+		now := x.policy(device, name, denied.Operation, denied.Resource)
 		e.Policy, e.Advice = &now, "allow it in a policy of one of the device's groups, if it should be"
 	}
 	if nameErr == nil {
@@ -146,7 +148,8 @@ var denialAdvice = map[messages.DenialClass]string{
 
 // ExplainAction explains what would be decided now for an action of a device.
 func (x *Explainer) ExplainAction(ctx context.Context, name messages.ThingName, operation, resource string) (Explanation, error) {
-	p := x.Views.Policy().Explain(name, operation, resource)
+	device, known := x.Views.Device(name)
+	p := x.policy(device, name, operation, resource)
 	e := Explanation{
 		Question: fmt.Sprintf("may %s do %s on %s now?", name, operation, resource),
 		Policy:   &p, Answer: p.Text,
@@ -155,7 +158,6 @@ func (x *Explainer) ExplainAction(ctx context.Context, name messages.ThingName, 
 		return Explanation{}, err
 	}
 	e.Events = inOrder(e.Events, math.MaxUint64)
-	device, known := x.Views.Device(name)
 	switch {
 	case !p.Allowed:
 		e.Advice = "allow it in a policy of one of the device's groups, if it should be"
@@ -163,6 +165,9 @@ func (x *Explainer) ExplainAction(ctx context.Context, name messages.ThingName, 
 		e.Answer, e.Advice = "refused: the device has never been confirmed by the cloud; the policy would allow it", "let it connect once while the cloud is in reach"
 	case device.Quarantined != "":
 		e.Answer, e.Advice = "refused: the device is quarantined: "+device.Quarantined, "release it with `gatehouse device release` when it is safe again"
+	case device.Pending != nil && notAdmitted(*device.Pending, x.now()) != "":
+		e.Answer = "refused: the device was admitted as pending, and " + notAdmitted(*device.Pending, x.now())
+		e.Advice = closeAdvice[messages.CloseReason_CLOSE_PENDING_ENDED]
 	case len(device.Sessions) == 0:
 		e.Answer = p.Text + " (the device is not connected now)"
 		e.Allowed = true
@@ -180,6 +185,9 @@ func (x *Explainer) about(ctx context.Context, name messages.ThingName, shown me
 	}
 	if device.Quarantined != "" {
 		e.Trust = append(e.Trust, "the device is quarantined: "+device.Quarantined)
+	}
+	if device.Pending != nil {
+		e.Trust = append(e.Trust, x.pending(*device.Pending))
 	}
 	held := false
 	streams := []messages.StreamID{}
@@ -210,10 +218,60 @@ func (x *Explainer) history(ctx context.Context, stream messages.StreamID, e *Ex
 		if err != nil {
 			return fmt.Errorf("read %s: %w", stream, err)
 		}
-		refs = append(refs, EventRef{Seq: rec.Seq, Kind: rec.Kind.String(), Time: rec.At.Wall()})
+		refs = append(refs, EventRef{Seq: rec.Seq, Kind: rec.Kind.String(), Time: rec.At.Wall(), Note: registrationNote(&rec)})
 	}
 	e.Events = append(e.Events, refs[max(0, len(refs)-eventsMax):]...)
 	return nil
+}
+
+// registrationNote says of a record of registration who decided what.
+func registrationNote(rec *messages.Record) string {
+	switch rec.Kind {
+	case messages.KindDevicePending, messages.KindDeviceRegistered, messages.KindPendingWithdrawn:
+	default:
+		return "" // not read for nothing
+	}
+	e, err := messages.FoldEvent(rec)
+	if err != nil {
+		return ""
+	}
+	switch e := e.(type) {
+	case *messages.DevicePending:
+		return fmt.Sprintf("rule %q, authority %.12s…", e.Rule, e.AuthorityId)
+	case *messages.DeviceRegistered:
+		outcome := map[messages.RegistrationOutcome]string{
+			messages.RegistrationOutcome_REGISTRATION_ACCEPTED: "accepted", messages.RegistrationOutcome_REGISTRATION_DENIED: "denied",
+		}[e.Outcome]
+		return strings.TrimSpace(fmt.Sprintf("%s, rule %q: %s", outcome, e.Rule, e.Reason))
+	case *messages.PendingWithdrawn:
+		return e.Reason
+	}
+	return ""
+}
+
+// policy explains an action by the policy as it applies to the device.
+func (x *Explainer) policy(d Device, name messages.ThingName, operation, resource string) policy.Explanation {
+	if d.Pending != nil {
+		return x.Views.Policy().ExplainAlone(name, x.Views.PendingGroup(), operation, resource)
+	}
+	return x.Views.Policy().Explain(name, operation, resource)
+}
+
+func (x *Explainer) now() Circumstances { return Circumstances{Trust: x.Trust(), NowMs: x.NowMs()} }
+
+// pending is a sentence about a pending device: who admitted it, when, and until when.
+func (x *Explainer) pending(p messages.PendingDevice) string {
+	text := fmt.Sprintf("it is pending: the cloud could not be asked, nobody knew the device, authority %.12s… signed its certificate %.12s…, and rule %q admitted it (record %d)",
+		p.Authority, p.Certificate, p.Rule, p.Seq)
+	now := x.now()
+	if why := notAdmitted(p, now); why != "" {
+		return text + "; now it is not let in: " + why
+	}
+	text += fmt.Sprintf(" at %s; it is in group %q alone, until %s at the latest", stamp(p.AdmittedMs), x.Views.PendingGroup(), stamp(min(p.AdmittedMs+now.Trust.DurationMs, p.NotAfterMs+1)))
+	if p.Accepted {
+		text += "; its registration was accepted, and the cloud has still to vouch for it"
+	}
+	return text
 }
 
 // certificate is a sentence about a certificate.

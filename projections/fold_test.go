@@ -16,7 +16,7 @@ func drawEvent(t *rapid.T, h *history, ms int64) {
 	id := rapid.SampledFrom([]messages.CertificateID{certA, certB}).Draw(t, "certificate")
 	n := rapid.IntRange(1, 6).Draw(t, "session")
 	stream := messages.DeviceStream(thing)
-	switch rapid.IntRange(0, 16).Draw(t, "event") {
+	switch rapid.IntRange(0, 22).Draw(t, "event") {
 	case 0, 1:
 		h.verified(id, ms)
 	case 2:
@@ -44,6 +44,14 @@ func drawEvent(t *rapid.T, h *history, ms int64) {
 		h.add(messages.StreamClock, ms-back, &messages.ClockReanchored{
 			FormerTrustMs: t0 + ms, AuthenticatedMs: t0 + ms - back, VoidAfterMs: t0 + ms - back - rapid.Int64Range(0, duration).Draw(t, "stamped wrongly"),
 		})
+	case 17, 18:
+		h.pending(thing, id, ms)
+	case 19, 20:
+		h.pendingOpened(thing, id, len(h.records)+100, ms)
+	case 21:
+		h.add(stream, ms, &messages.PendingWithdrawn{CertificateId: string(id)})
+	case 22:
+		h.add(stream, ms, &messages.DeviceRegistered{CertificateId: string(id), Outcome: messages.RegistrationOutcome_REGISTRATION_ACCEPTED})
 	case 15:
 		h.config(rapid.SampledFrom([]string{`{"sessions":{"closeOnRevoke":false}}`, `{}`}).Draw(t, "config"), ms)
 	}
@@ -102,15 +110,26 @@ func TestReplayIsLive(t *testing.T) {
 func consistent(t *rapid.T, v *Views) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	sessions, watched := 0, map[*basis]int{}
+	sessions, pendings, watched := 0, 0, map[*basis]int{}
 	for name, th := range v.things {
 		for s := range th.sessions {
 			sessions++
+			if s.pending != nil {
+				watched[&s.pending.basis]++
+				if _, there := v.ofPending[s]; !there || s.Thing != name || s.Dead() || v.table.find(s.Digest) != s {
+					t.Fatalf("pending session %s of %s is half there", s.Digest.Short(), name)
+				}
+				pendings++
+				continue
+			}
 			watched[&s.cert.basis]++
 			watched[s.attached]++
 			if _, there := s.cert.sessions[s]; !there || s.Thing != name || s.Dead() || v.table.find(s.Digest) != s {
 				t.Fatalf("session %s of %s is half there", s.Digest.Short(), name)
 			}
+		}
+		if th.pending != v.pending[name] || th.pending != nil && th.pending.confirmedMs.Load() == never {
+			t.Fatalf("%s is half pending", name)
 		}
 		for id, at := range th.attachments {
 			if v.certificates[id].holders[name] != at {
@@ -120,6 +139,9 @@ func consistent(t *rapid.T, v *Views) {
 	}
 	if n := v.table.count(); n != sessions {
 		t.Fatalf("%d sessions in the table, %d with the things", n, sessions)
+	}
+	if pendings != len(v.ofPending) {
+		t.Fatalf("%d pending sessions with the things, %d in all", pendings, len(v.ofPending))
 	}
 	for b, n := range watched {
 		if b.watch == nil || b.watch.sessions != n {

@@ -73,6 +73,17 @@ func (h *history) opened(thing messages.ThingName, id messages.CertificateID, n 
 	return h.add(messages.DeviceStream(thing), ms, &messages.SessionOpened{Session: d[:], CertificateId: string(id), Broker: string(broker)})
 }
 
+func (h *history) pending(thing messages.ThingName, id messages.CertificateID, ms int64) messages.Record {
+	return h.add(messages.DeviceStream(thing), ms, &messages.DevicePending{
+		CertificateId: string(id), Der: []byte("der"), AuthorityId: "ca", Rule: "fleet", NotBeforeMs: t0 - 1000, NotAfterMs: t0 + expiry,
+	})
+}
+
+func (h *history) pendingOpened(thing messages.ThingName, id messages.CertificateID, n int, ms int64) messages.Record {
+	d := digest(n)
+	return h.add(messages.DeviceStream(thing), ms, &messages.PendingSessionOpened{Session: d[:], CertificateId: string(id), Broker: string(broker)})
+}
+
 func (h *history) closed(thing messages.ThingName, n int, ms int64) messages.Record {
 	d := digest(n)
 	return h.add(messages.DeviceStream(thing), ms, &messages.SessionClosed{Session: d[:], Reason: messages.CloseReason_CLOSE_BY_BROKER})
@@ -142,8 +153,12 @@ func export(v *Views) string {
 		for _, id := range slices.Sorted(maps.Keys(t.attachments)) {
 			fmt.Fprintf(&b, " attached %.6s %d", id, t.attachments[id].confirmedMs.Load())
 		}
+		if p := t.pending; p != nil {
+			fmt.Fprintf(&b, " pending %.6s %d accepted %v", p.certificate, p.confirmedMs.Load(), p.accepted.Load())
+		}
 		b.WriteString("\n")
 	}
+	fmt.Fprintf(&b, "admissions %v\n", v.admissions)
 	p := v.policy.Load()
 	fmt.Fprintf(&b, "policy %s by %d next %v voided %d config %+v seq %d live %d watched %d\n", p.current.Revision(), p.seq, p.next != nil,
 		v.voidedMs.Load(), v.Section(), v.Seq(), v.table.count(), len(v.agenda.ends))
@@ -153,6 +168,10 @@ func export(v *Views) string {
 func exportSessions(set map[*Session]struct{}) []string {
 	var list []string
 	for s := range set {
+		if s.pending != nil {
+			list = append(list, fmt.Sprintf("pending %s %s %.6s %d %d rests on %d", s.Digest.Short(), s.Thing, s.Certificate, s.OpenedMs, s.OpenedSeq, s.pending.confirmedMs.Load()))
+			continue
+		}
 		list = append(list, fmt.Sprintf("%s %s %.6s %s %d %d dead=%v attached=%d", s.Digest.Short(), s.Thing, s.Certificate, s.Broker,
 			s.OpenedMs, s.OpenedSeq, s.Dead(), s.attached.confirmedMs.Load()))
 	}

@@ -29,6 +29,9 @@ type Circumstances struct {
 	NowMs          int64  // trust time
 	Quarantined    string // why; empty: it is not
 	ConnectAllowed bool   // the policy lets it connect
+	// PendingAllowed and CertificateKnown are for a pending device: the group of pending
+	// devices lets it connect; the cloud has vouched for its certificate, or refused it.
+	PendingAllowed, CertificateKnown bool
 }
 
 // Predict says what would be decided if the device connected with the certificate of a.
@@ -58,6 +61,35 @@ func Predict(a Attachment, c Circumstances) Outlook {
 		o.Offline.Reason = "stored trust counts"
 	}
 	return o
+}
+
+// PredictPending says what would be decided if the pending device of p connected. It is pure.
+func PredictPending(p messages.PendingDevice, c Circumstances) Outlook {
+	a := Attachment{Certificate: p.Certificate, NotBeforeMs: p.NotBeforeMs, NotAfterMs: p.NotAfterMs}
+	o := Outlook{Online: Predict(a, c).Online}
+	if o.Online.Allowed {
+		o.Online.Reason = "the cloud decides, once it knows the device"
+	}
+	switch why := notAdmitted(p, c); {
+	case c.Quarantined != "":
+		o.Offline.Reason = "the device is quarantined: " + c.Quarantined
+	case c.CertificateKnown:
+		o.Offline.Reason = "the cloud has spoken about the certificate, and not about the thing"
+	case why != "":
+		o.Offline.Reason = why
+	case !c.PendingAllowed:
+		o.Offline.Reason = "no statement of the group of pending devices lets it connect"
+	default:
+		o.Offline = Forecast{Allowed: true, Reason: "as a pending device", UntilMs: min(p.AdmittedMs+c.Trust.DurationMs, p.NotAfterMs+1)}
+	}
+	return o
+}
+
+func notAdmitted(p messages.PendingDevice, c Circumstances) string {
+	if p.AdmittedMs == messages.VoidMs {
+		return "its admission" + voidWords
+	}
+	return c.Trust.NotAdmitted(p.AdmittedMs, p.NotBeforeMs, p.NotAfterMs, c.NowMs)
 }
 
 // outsideValidity reports whether the certificate, whose dates are known, is not valid

@@ -95,6 +95,7 @@ func (v *Views) attachmentWithdrawn(name messages.ThingName, id messages.Certifi
 func (v *Views) detach(name messages.ThingName, id messages.CertificateID) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
+	v.dropPending(name)
 	if t := v.things[name]; t != nil {
 		if at := t.attachments[id]; at != nil {
 			at.confirmedMs.Store(never) // sessions hold a pointer to it
@@ -131,6 +132,7 @@ func (v *Views) forgotten(name messages.ThingName, reason string) {
 
 func (v *Views) quarantined(name messages.ThingName, reason string) {
 	v.setQuarantine(name, cmp.Or(reason, "no reason given"))
+	v.endPending(name)
 	v.endAll(v.sessionsOf(name, ""), messages.CloseReason_CLOSE_QUARANTINED, reason)
 }
 

@@ -25,12 +25,14 @@ type TrustLine struct {
 	SinceMs     int64 // trust time of the older confirmation it rests on
 	Sessions    int
 	Quarantined bool
+	Pending     bool // it was the core that let it in, not the cloud
 }
 
 // TrustReport is how old stored trust is, and whose lapses next.
 type TrustReport struct {
 	Things  int // known
 	Trusted int // of which stored trust counts now
+	Pending int // that are let in as pending now; they are none of those, and of no number below
 	// Of those, how many lapse within an hour, a day, a week.
 	Hour, Day, Week int
 	// How old trust is: the oldest, the median (ms; 0 if there is none), all together,
@@ -64,8 +66,12 @@ func (v *Views) TrustDue(q TrustQuery) TrustReport {
 			if line.EndMs == 0 {
 				continue
 			}
-			r.count(line, q.NowMs)
-			ages = append(ages, max(0, q.NowMs-line.SinceMs))
+			if line.Pending {
+				r.Pending++
+			} else {
+				r.count(line, q.NowMs)
+				ages = append(ages, max(0, q.NowMs-line.SinceMs))
+			}
 			if q.lists(line) {
 				list.offer(line)
 			}
@@ -144,6 +150,9 @@ func (v *Views) trustLines(names []messages.ThingName, q TrustQuery) []TrustLine
 			if end := a.endMs(q.Trust, q.NowMs); end > line.EndMs {
 				line.EndMs, line.SinceMs = end, a.SinceMs()
 			}
+		}
+		if p := t.pending; p != nil && p.why(q.Trust, q.NowMs) == "" {
+			line.EndMs, line.SinceMs, line.Pending = p.pendingEndMs(q.Trust), p.confirmedMs.Load(), true
 		}
 		list = append(list, line)
 	}

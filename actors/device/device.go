@@ -307,7 +307,7 @@ func EvolveDevice(s Device, e messages.Event, at messages.Instant) Device {
 	case *messages.AttachmentWithdrawn:
 		s.Attachments = cloned(s.Attachments)
 		delete(s.Attachments, messages.CertificateID(e.CertificateId))
-		s.WithdrawnMs = at.TrustMs
+		s.Pending, s.WithdrawnMs = nil, at.TrustMs
 	case *messages.DeviceForgotten:
 		s = Device{WithdrawnMs: at.TrustMs, Quarantined: s.Quarantined}
 	case *messages.SessionOpened:
@@ -333,6 +333,9 @@ func EvolveDevice(s Device, e messages.Event, at messages.Instant) Device {
 		delete(s.Sessions, digestOf(e.Session))
 	case *messages.DeviceQuarantined:
 		s.Quarantined = cmp.Or(e.Reason, noReason)
+		if s.Pending != nil {
+			s.Pending, s.WithdrawnMs = nil, at.TrustMs
+		}
 	case *messages.DeviceReleased:
 		s.Quarantined = ""
 	}
