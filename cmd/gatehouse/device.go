@@ -161,6 +161,12 @@ func stateOf(d daemon.DeviceLine) string {
 	switch {
 	case d.Quarantined != "":
 		return "quarantined: " + d.Quarantined
+	case d.Pending != nil && d.Pending.Accepted:
+		return "pending, accepted"
+	case d.Pending != nil && d.Pending.Until == nil:
+		return "pending, needs the cloud"
+	case d.Pending != nil:
+		return "pending until " + when(d.Pending.Until)
 	case d.Sessions > 0:
 		return "connected"
 	case d.TrustedUntil == nil:
@@ -227,7 +233,12 @@ func (a *app) deviceShow(ctx context.Context, thing string) error {
 			}
 			fmt.Fprintf(w, "    next connect: online: %s; offline: %s\n", predicted(at.Next.Online), predicted(at.Next.Offline))
 		}
-		if len(d.Attachments) == 0 {
+		if p := d.Pending; p != nil {
+			fmt.Fprintf(w, "  pending: authority %.12s… signed certificate %.12s… (%s), rule %q admitted it at %s (event %d)\n",
+				p.Authority, p.Certificate, p.Subject, p.Rule, when(p.AdmittedAt), p.Record)
+			fmt.Fprintf(w, "    it has the rights of group %q alone; next connect: online: %s; offline: %s\n", p.Group, predicted(p.Next.Online), predicted(p.Next.Offline))
+		}
+		if len(d.Attachments) == 0 && d.Pending == nil {
 			fmt.Fprintln(w, "  next connect: online: the cloud decides; offline: refused: no certificate is known to belong to it")
 		}
 		for _, s := range d.Open {

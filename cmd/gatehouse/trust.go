@@ -76,6 +76,9 @@ func printTrustDue(w io.Writer, all daemon.TrustDue) error {
 		fmt.Fprintf(w, "lapse within 1h: %d, 24h: %d, 7d: %d; trust is up to %s old, half of it up to %s\n\n",
 			all.Lapse.Hour, all.Lapse.Day, all.Lapse.Week, age(&all.OldestSeconds), age(&all.MedianSeconds))
 	}
+	if all.Pending > 0 {
+		fmt.Fprintf(w, "%d more are pending: nobody registered them, and the cloud has not decided\n", all.Pending)
+	}
 	if len(all.Due) == 0 {
 		return nil
 	}
@@ -83,8 +86,11 @@ func printTrustDue(w io.Writer, all daemon.TrustDue) error {
 	fmt.Fprintln(t, "THING\tLAPSES\tIN\tTRUST AGE\tSESSIONS")
 	for _, d := range all.Due {
 		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%d", d.Thing, when(&d.Until), age(&d.LeftSeconds), age(&d.AgeSeconds), d.Sessions)
-		if d.Quarantined {
+		switch {
+		case d.Quarantined:
 			fmt.Fprint(t, "\tquarantined")
+		case d.Pending:
+			fmt.Fprint(t, "\tpending")
 		}
 		fmt.Fprintln(t)
 	}

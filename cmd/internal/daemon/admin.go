@@ -45,6 +45,7 @@ type Status struct {
 	Things         int                    `json:"things"`
 	Certificates   int                    `json:"certificates"`
 	Sessions       int                    `json:"sessions"`
+	Pending        int                    `json:"pending,omitempty"` // devices that nobody registered, and that wait for the cloud
 	Denied         uint64                 `json:"denied"`
 	CloudReachable bool                   `json:"cloudReachable"`
 	Addresses      *AddressReport         `json:"addresses,omitempty"` // as the cloud has them; absent: they are not followed
@@ -59,7 +60,8 @@ type Status struct {
 	Certificate    map[string]string      `json:"certificate,omitempty"` // of the embedded broker
 	Log            map[string]json.Number `json:"log"`
 	Credentials    *Credentials           `json:"credentials,omitempty"` // of the role; absent: none are handed out
-	// Warnings say what is wrong with authorities, certificates and credentials, or will be.
+	// Warnings say what is wrong with authorities, certificates, credentials and registration,
+	// or will be.
 	Warnings []string `json:"warnings,omitempty"`
 }
 
@@ -85,6 +87,9 @@ type DeviceLine struct {
 	Quarantined  string             `json:"quarantined,omitempty"`
 	Confirmed    *time.Time         `json:"confirmed,omitempty"`    // by the cloud, last
 	TrustedUntil *time.Time         `json:"trustedUntil,omitempty"` // if the cloud stays away
+	// Pending says how it was admitted, if nobody registered it, and what would be decided if
+	// it connected now; absent: it is not pending.
+	Pending *PendingDetail `json:"pending,omitempty"`
 	// TrustAgeSeconds is how old the trust is that ends last: since certificate or
 	// attachment were confirmed, whichever is longer ago. Absent if none counts.
 	TrustAgeSeconds *int64 `json:"trustAgeSeconds,omitempty"`
@@ -180,7 +185,7 @@ type BrokerAdded struct {
 }
 
 // devicesPage bounds a page of devices: an answer must fit a NATS message of 64 KiB.
-const devicesPage = 50
+const devicesPage = 40
 
 // handle makes a Handler of a typed function.
 func handle[Q, A any](f func(context.Context, Q) (A, error)) admin.Handler {
@@ -242,7 +247,7 @@ func (d *Daemon) status(ctx context.Context, _ struct{}) (Status, error) {
 	head, stat, counts := d.log.Head(), d.log.Stat(), d.views.Counts()
 	s := Status{
 		Version: Version, Epoch: d.epoch, Mode: d.cfg.Mode, Events: head.Seq, Root: head.Root.String(),
-		Things: counts.Things, Certificates: counts.Certificates, Sessions: counts.Sessions, Denied: d.denials.Total(),
+		Things: counts.Things, Certificates: counts.Certificates, Sessions: counts.Sessions, Pending: counts.Pending, Denied: d.denials.Total(),
 		CloudReachable: d.sys.NetworkUp(), Addresses: d.addressReport(),
 		TrustDuration:  durationText(d.views.TrustDurationMs()),
 		PolicyRevision: d.views.Policy().Revision(), Documents: documentsOf(d.views, &d.documents), RestartFor: d.documents.restartFor(),
@@ -266,6 +271,7 @@ func (d *Daemon) status(ctx context.Context, _ struct{}) (Status, error) {
 	}
 	s.Credentials = d.credentialsNow()
 	s.Warnings = append(s.Warnings, credentialWarnings(s.Credentials)...)
+	s.Warnings = append(s.Warnings, registrationWarnings(d.cfg.Registration, d.views, d.sys.NetworkUp(), d.trust.NowMs())...)
 	return s, nil
 }
 
@@ -311,6 +317,7 @@ func line(v *projections.Views, device projections.Device, trust messages.Trust,
 	}
 	var best int64
 	c := circumstances(v, device, trust, nowMs)
+	l.Pending = pendingDetail(v, device, c)
 	for i, a := range device.Attachments {
 		confirmed := moment(a.ConfirmedMs)
 		if l.Confirmed == nil || confirmed.After(*l.Confirmed) {

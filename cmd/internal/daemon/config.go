@@ -60,6 +60,8 @@ type Config struct {
 	Addresses *shadow.Config
 	// TokenExchange gives local programs AWS credentials; nil: it does not.
 	TokenExchange *TokenExchange
+	// Registration says which devices that nobody registered become known.
+	Registration Registration
 	// BudgetOffTime: stored trust counts, for a shorter time, when nobody knows how long
 	// the machine was off (trust.unknownOffTime: budget). Default: it does not.
 	BudgetOffTime bool

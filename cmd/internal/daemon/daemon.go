@@ -47,6 +47,8 @@ type Daemon struct {
 	keeper  *actors.Keeper
 	refresh *actors.Refresher // nil: there is nobody to list the associated things
 
+	enroller *actors.Enroller
+
 	authority   atomic.Pointer[actors.Authority]
 	certificate *actors.Held          // the embedded broker's; nil: there is no such broker
 	uploads     *cloudsync.Uploader   // of the authorities; nil: nobody tells the cloud
@@ -207,6 +209,7 @@ func (d *Daemon) openCore(ctx context.Context) (err error) {
 		return err
 	}
 	d.denials = actors.NewDenials(d.sys, d.views.Known)
+	d.views.SetPendingGroup(d.cfg.Registration.group())
 	d.views.Live(d.hooks())
 	if c, ok := d.cloud.(*cloudsync.Cloud); ok {
 		c.OnNetworkChange(d.sys.SetNetwork)
@@ -222,6 +225,7 @@ func (d *Daemon) openCore(ctx context.Context) (err error) {
 	d.keeper = actors.NewKeeper(d.sys, d.views, d.clock, d.cfg.Recheck, d.logger)
 	d.keeper.Start()
 	d.onClose(d.keeper.Close)
+	d.startEnroller()
 	if d.cfg.Associations != nil {
 		d.refresh = actors.NewRefresher(d.sys, d.cfg.Associations, d.views, d.clock, d.logger)
 		d.refresh.Start()

@@ -23,6 +23,7 @@ type TrustDue struct {
 	TrustDuration string      `json:"trustDuration"`
 	Things        int         `json:"things"`  // known
 	Trusted       int         `json:"trusted"` // of which stored trust counts now
+	Pending       int         `json:"pending"` // which the core let in, not the cloud: in no number below
 	Lapse         LapseCounts `json:"lapse"`
 	OldestSeconds int64       `json:"oldestSeconds"` // age of trust that counts: since the cloud confirmed it
 	MedianSeconds int64       `json:"medianSeconds"`
@@ -45,6 +46,7 @@ type DueLine struct {
 	AgeSeconds  int64              `json:"ageSeconds"`
 	Sessions    int                `json:"sessions"`
 	Quarantined bool               `json:"quarantined,omitempty"`
+	Pending     bool               `json:"pending,omitempty"`
 }
 
 // duePage bounds a page, as devicesPage does.
@@ -65,14 +67,14 @@ func ListTrustDue(v *projections.Views, trust messages.Trust, nowMs int64, q Tru
 	}
 	r := v.TrustDue(query)
 	t := TrustDue{
-		At: moment(nowMs), TrustDuration: durationText(trust.DurationMs), Things: r.Things, Trusted: r.Trusted,
+		At: moment(nowMs), TrustDuration: durationText(trust.DurationMs), Things: r.Things, Trusted: r.Trusted, Pending: r.Pending,
 		Lapse: LapseCounts{Hour: r.Hour, Day: r.Day, Week: r.Week}, OldestSeconds: r.OldestMs / 1000, MedianSeconds: r.MedianMs / 1000,
 		Due: []DueLine{}, More: r.More,
 	}
 	for _, line := range r.Due {
 		t.Due = append(t.Due, DueLine{
 			Thing: line.Thing, Until: moment(line.EndMs), LeftSeconds: (line.EndMs - nowMs) / 1000,
-			AgeSeconds: max(0, nowMs-line.SinceMs) / 1000, Sessions: line.Sessions, Quarantined: line.Quarantined,
+			AgeSeconds: max(0, nowMs-line.SinceMs) / 1000, Sessions: line.Sessions, Quarantined: line.Quarantined, Pending: line.Pending,
 		})
 	}
 	return t

@@ -50,6 +50,7 @@ func (c collector) Collect(to chan<- prometheus.Metric) {
 	e.gauge(devices, float64(s.Counts.Things))
 	e.gauge(certificates, float64(s.Counts.Certificates))
 	e.gauge(sessions, float64(s.Counts.Sessions))
+	e.gauge(pendingDevices, float64(s.Counts.Pending))
 	e.gauge(sessionsLimit, float64(s.SessionsLimit))
 	e.trust(s.Trust, s.Now.Sub(s.TrustAt))
 	e.cloud(s.Cloud)
@@ -192,10 +193,11 @@ var (
 	panics             = describe("entity_panics_total", "Handlers of entities that panicked.")
 	entities           = describe("entities", "Entities resident in memory.")
 
-	devices       = describe("devices", "Devices something is stored about.")
-	certificates  = describe("certificates", "Certificates something is stored about.")
-	sessions      = describe("sessions", "Open sessions.")
-	sessionsLimit = describe("sessions_limit", "performance.maxActiveAuthTokens.")
+	devices        = describe("devices", "Devices something is stored about.")
+	certificates   = describe("certificates", "Certificates something is stored about.")
+	sessions       = describe("sessions", "Open sessions.")
+	pendingDevices = describe("pending_devices", "Devices that nobody registered, admitted as pending until the cloud decides.")
+	sessionsLimit  = describe("sessions_limit", "performance.maxActiveAuthTokens.")
 
 	trusted        = describe("trusted_devices", "Devices whose stored trust counts now: they get in without the cloud.")
 	lapsing        = describe("trust_lapsing_devices", "Devices whose trust lapses within the time of the label, if the cloud stays away.", "within")
