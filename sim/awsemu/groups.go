@@ -107,11 +107,11 @@ func (e *Emulator) describeThingGroup(c *call) (any, *apiError) {
 
 // names is a page of what list names, in the newer style of paging.
 func (e *Emulator) names(c *call, of string, list func(*Registry) ([]string, *apiError)) (names []string, next string, refused *apiError) {
+	c.of = of
 	p, refused := e.pageOf(c, principalsPage, principalsMax)
 	if refused != nil {
 		return nil, "", refused
 	}
-	p.listing += of
 	more := false
 	refused = e.look(func(r *Registry) *apiError {
 		all, refused := list(r)

@@ -66,6 +66,7 @@ type call struct {
 	traceID    string                 // of the request
 	address    string                 // of the caller, at the data plane
 	gone       <-chan struct{}        // closed when the caller has hung up
+	of         string                 // what a listing is of, beside the path's parameters
 	fault      fault.Page             // what is to go wrong with a page of a listing
 }
 

@@ -58,7 +58,7 @@ func (e *Emulator) markedPageOf(c *call, limitDefault, limitMax int) (page, *api
 }
 
 func (e *Emulator) pageIn(c *call, sizeName, tokenName string, limitDefault, limitMax int) (page, *apiError) {
-	p := page{listing: fmt.Sprintf("%s%q", c.op, c.parameters), limit: limitDefault, token: c.query.Get(tokenName), fault: c.fault}
+	p := page{listing: fmt.Sprintf("%s%q%q", c.op, c.parameters, c.of), limit: limitDefault, token: c.query.Get(tokenName), fault: c.fault}
 	if c.query.Has(sizeName) {
 		n, err := strconv.Atoi(c.query.Get(sizeName))
 		if err != nil || n < 1 || n > limitMax {

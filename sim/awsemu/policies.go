@@ -247,11 +247,11 @@ type policyListing struct {
 // markedNames is a page of what list names, in the older style of paging. of tells
 // listings apart beside the path's parameters. They come by name.
 func (e *Emulator) markedNames(c *call, of string, list func(*Registry) ([]string, *apiError)) (names []string, next string, refused *apiError) {
+	c.of = of
 	p, refused := e.markedPageOf(c, policiesPage, policiesPageMax)
 	if refused != nil {
 		return nil, "", refused
 	}
-	p.listing += of
 	more := false
 	refused = e.look(func(r *Registry) *apiError {
 		all, refused := list(r)

@@ -126,7 +126,7 @@ func (b *Batch) createGroup(name string, g thingGroup, at time.Time) (*thingGrou
 	}
 	switch {
 	case g.parent != "" && r.thingGroups[g.parent] == nil:
-		return nil, noGroup(g.parent)
+		return nil, badRequest(noGroup(g.parent).message) // CreateThingGroup knows no other error
 	case len(r.groupPath(g.parent)) >= groupDepthMax:
 		return nil, limitExceeded(fmt.Sprintf("A thing group may be %d levels deep", groupDepthMax))
 	case len(r.thingGroups) >= groupsMax:
