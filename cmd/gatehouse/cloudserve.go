@@ -27,6 +27,7 @@ type cloudOptions struct {
 	seed, state, listen      string
 	names                    []string
 	control, data, mqtt      int
+	credentials              int
 	plain, refuseSubscribers bool
 }
 
@@ -56,6 +57,7 @@ it. Ctrl-C ends it.`,
 	flags.StringArrayVar(&o.names, "name", nil, "a DNS name or IP address by which clients call this machine, for the server's certificate (repeat it)")
 	flags.IntVar(&o.control, "control-port", 4566, "port of the control planes and of iot-data for callers who sign; 0: any")
 	flags.IntVar(&o.data, "data-port", 8443, "port of HTTPS, and by ALPN of MQTT, for callers with a certificate; 0: any")
+	flags.IntVar(&o.credentials, "credential-port", 8444, "port of the credentials provider, for callers with a certificate; 0: any")
 	flags.IntVar(&o.mqtt, "mqtt-port", 8883, "port of MQTT; 0: any")
 	flags.BoolVar(&o.plain, "plain-http", false, "answer plain HTTP at the control port, too, on loopback")
 	flags.BoolVar(&o.refuseSubscribers, "disconnect-unauthorized", false, "hang up on who subscribes to what it may not, in place of refusing the filter")
@@ -102,7 +104,7 @@ func (o *cloudOptions) check() error {
 	if net.ParseIP(o.listen) == nil {
 		return fmt.Errorf("--listen %.60q: an IP address is wanted, such as 127.0.0.1 or 0.0.0.0", o.listen)
 	}
-	for flag, port := range map[string]int{"control": o.control, "data": o.data, "mqtt": o.mqtt} {
+	for flag, port := range map[string]int{"control": o.control, "data": o.data, "credential": o.credentials, "mqtt": o.mqtt} {
 		if port < 0 || port > 65535 {
 			return fmt.Errorf("--%s-port %d: want 0 to 65535", flag, port)
 		}
@@ -173,7 +175,7 @@ func (o *cloudOptions) start(dir string, logger *slog.Logger) (*servedCloud, err
 	}
 	at := func(port int) string { return net.JoinHostPort(o.listen, strconv.Itoa(port)) }
 	if s.emulator, err = awsemu.Start(awsemu.Config{
-		Addr: at(o.data), ControlAddr: at(o.control), MQTTAddr: at(o.mqtt), PlainControl: o.plain, Names: names,
+		Addr: at(o.data), ControlAddr: at(o.control), CredentialAddr: at(o.credentials), MQTTAddr: at(o.mqtt), PlainControl: o.plain, Names: names,
 		Certificate: certificate, Authority: authority, Registry: registry, Now: time.Now,
 		DisconnectUnauthorized: o.refuseSubscribers, Log: logger.With("part", "emulated cloud"),
 	}); err != nil {
@@ -189,7 +191,7 @@ func (o *cloudOptions) start(dir string, logger *slog.Logger) (*servedCloud, err
 // portError says what to do about an address that is taken.
 func portError(err error) error {
 	if errors.Is(err, syscall.EADDRINUSE) {
-		return fmt.Errorf("%w: another program has the port; choose others with --control-port, --data-port and --mqtt-port", err)
+		return fmt.Errorf("%w: another program has the port; choose others with --control-port, --data-port, --credential-port and --mqtt-port", err)
 	}
 	return err
 }
@@ -247,17 +249,19 @@ type cloudEndpoints struct {
 	Control string `json:"control"`
 	Plain   string `json:"plainControl,omitempty"`
 	Data    string `json:"data"`
-	MQTT    string `json:"mqtt"`
-	RootCA  string `json:"rootCa"`
-	Env     string `json:"awsEnv"`
-	Region  string `json:"region"`
-	Account string `json:"account"`
-	Note    string `json:"note,omitempty"`
+	// Credentials is the credentials provider's base URL.
+	Credentials string `json:"credentials"`
+	MQTT        string `json:"mqtt"`
+	RootCA      string `json:"rootCa"`
+	Env         string `json:"awsEnv"`
+	Region      string `json:"region"`
+	Account     string `json:"account"`
+	Note        string `json:"note,omitempty"`
 }
 
 func (s *servedCloud) describe() cloudEndpoints {
 	return cloudEndpoints{
-		Ready: true, Control: s.emulator.ControlURL(), Plain: s.emulator.PlainControlURL(), Data: s.emulator.URL(), MQTT: s.emulator.MQTTAddr(),
+		Ready: true, Control: s.emulator.ControlURL(), Plain: s.emulator.PlainControlURL(), Data: s.emulator.URL(), MQTT: s.emulator.MQTTAddr(), Credentials: s.emulator.CredentialURL(),
 		RootCA: s.rootCA(), Env: s.env, Region: awsemu.Region, Account: awsemu.AccountID, Note: s.kept,
 	}
 }
@@ -274,10 +278,11 @@ func (s *servedCloud) print(w io.Writer) error {
 
 control  %s%s   (aws, boto3 and the SDKs: . %s)
 data     %s   (HTTPS, or MQTT by ALPN, with a device's certificate)
+keys     %s   (credentials provider, with a core's certificate)
 MQTT     %s
 root CA  %s
 region   %s, account %s
-%s`, at.Control, at.Plain, here(at.Env), at.Data, at.MQTT, here(at.RootCA), at.Region, at.Account, at.Note)
+%s`, at.Control, at.Plain, here(at.Env), at.Data, at.Credentials, at.MQTT, here(at.RootCA), at.Region, at.Account, at.Note)
 	return err
 }
 

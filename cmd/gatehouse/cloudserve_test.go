@@ -29,7 +29,7 @@ func startServed(t *testing.T, dir string, flags ...string) *served {
 		t.Fatal(err)
 	}
 	s := &served{t: t, dir: dir, log: newBuffer(), done: make(chan error, 1)}
-	args := []string{"sim", "cloud", "serve", "--json", "--dir", dir, "--control-port", "0", "--data-port", "0", "--mqtt-port", "0"}
+	args := []string{"sim", "cloud", "serve", "--json", "--dir", dir, "--control-port", "0", "--data-port", "0", "--credential-port", "0", "--mqtt-port", "0"}
 	s.cmd = exec.Command(path, append(args, flags...)...)
 	s.cmd.Stderr = s.log
 	out, err := s.cmd.StdoutPipe()
@@ -126,7 +126,7 @@ func TestServeTheCloudAlone(t *testing.T) {
 	}
 
 	// A second one is refused, and leaves the first alone.
-	out, err := s.cloud("serve", "--control-port", "0", "--data-port", "0", "--mqtt-port", "0")
+	out, err := s.cloud("serve", "--control-port", "0", "--data-port", "0", "--credential-port", "0", "--mqtt-port", "0")
 	if exit, ok := err.(*exec.ExitError); !ok || exit.ExitCode() != exitInUse || !strings.Contains(out, "another process serves it") {
 		t.Errorf("a second one on the directory: %v, %s", err, out)
 	}
@@ -171,9 +171,9 @@ func TestWhatServeRefuses(t *testing.T) {
 	}{
 		{"--listen", exitUsage, []string{"--listen", "localhost"}},
 		{"--mqtt-port 70000", exitUsage, []string{"--mqtt-port", "70000"}},
-		{"loopback", exitFailed, []string{"--listen", "0.0.0.0", "--plain-http", "--control-port", "0", "--data-port", "0", "--mqtt-port", "0"}},
+		{"loopback", exitFailed, []string{"--listen", "0.0.0.0", "--plain-http", "--control-port", "0", "--data-port", "0", "--credential-port", "0", "--mqtt-port", "0"}},
 		{seed + ":3:5: things[0].name: unknown key", exitFailed, []string{"--seed", seed}},
-		{"choose others with", exitFailed, []string{"--control-port", "0", "--data-port", "0", "--mqtt-port", port}},
+		{"choose others with", exitFailed, []string{"--control-port", "0", "--data-port", "0", "--credential-port", "0", "--mqtt-port", port}},
 	} {
 		path, err := binary()
 		if err != nil {

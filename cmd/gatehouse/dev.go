@@ -153,6 +153,7 @@ MQTT broker  %[1]s   (CA: %[2]s/ca.pem)
 NATS server  %[3]s   (broker demo: %[2]s/brokers/demo.creds)
 status page  %[4]s
 emulated AWS %[8]s   (for aws and the SDKs: . %[2]s/aws.env)
+             %[9]s   (credentials provider, for the core's certificate; alias %[10]s)
 policy       %[2]s/policy.yaml   (edit it: it is reloaded at once)
 
 Publish as a device, in another terminal:
@@ -163,7 +164,8 @@ Publish as a device, in another terminal:
 Then try another topic, and ask why it is refused:
 
   %[7]s explain --last --dir %[2]s
-`, d.MQTTAddr(), dir, d.NATSURL(), d.HTTPURL(), device, port, program(), cloud.emulator.ControlURL())
+`, d.MQTTAddr(), dir, d.NATSURL(), d.HTTPURL(), device, port, program(), cloud.emulator.ControlURL(),
+		cloud.emulator.CredentialURL(), awsemu.TokenExchangeAlias)
 }
 
 // program is how this program was called, for commands to paste: "go run" leaves its

@@ -16,9 +16,6 @@ import (
 // enrollAll makes the core's and the demo devices' identities, if they are not there, and
 // registers them and what `device add` has put beside them.
 func enrollAll(dir string, authority *awsemu.Authority, registry *awsemu.Registry) (tls.Certificate, error) {
-	if err := registry.Update(func(b *awsemu.Batch) error { return b.AddTokenExchange(time.Now()) }); err != nil {
-		return tls.Certificate{}, err
-	}
 	core := filepath.Join(cloudDir(dir), "core")
 	if err := enroll(authority, registry, coreThing, core, true); err != nil {
 		return tls.Certificate{}, err
@@ -37,7 +34,13 @@ func enrollAll(dir string, authority *awsemu.Authority, registry *awsemu.Registr
 			return tls.Certificate{}, err
 		}
 	}
-	return tls.LoadX509KeyPair(filepath.Join(core, "cert.pem"), filepath.Join(core, "key.pem"))
+	identity, err := tls.LoadX509KeyPair(filepath.Join(core, "cert.pem"), filepath.Join(core, "key.pem"))
+	if err != nil {
+		return tls.Certificate{}, err
+	}
+	return identity, registry.Update(func(b *awsemu.Batch) error {
+		return b.AddTokenExchange(time.Now(), messages.CertificateIDOf(identity.Certificate[0]))
+	})
 }
 
 // associateAll makes every device with a certificate a client device of the core.

@@ -29,6 +29,7 @@ type ControlInfo struct {
 	Things       int                         `json:"things"`
 	Control      string                      `json:"controlEndpoint"`
 	MQTT         string                      `json:"mqttEndpoint"`
+	Credentials  string                      `json:"credentialEndpoint"`
 	Certificates []CertificateInfo           `json:"certificates"`
 	Associated   map[messages.ThingName]int  `json:"associatedClientDevices"` // how many, by core
 	Faults       []fault.State               `json:"faults,omitempty"`
@@ -277,6 +278,7 @@ func (e *Emulator) info() ControlInfo {
 		Endpoint:     e.URL(),
 		Control:      e.ControlURL(),
 		MQTT:         e.MQTTAddr(),
+		Credentials:  e.CredentialURL(),
 		Things:       e.registry.Things(),
 		Certificates: e.registry.Certificates(),
 		Associated:   map[messages.ThingName]int{},
@@ -289,7 +291,7 @@ func (e *Emulator) info() ControlInfo {
 	for _, route := range queryRoutes {
 		info.Calls[route.op] = e.Calls(route.op)
 	}
-	for _, op := range fault.Operations(fault.MQTT) {
+	for _, op := range slices.Concat(fault.Operations(fault.MQTT), fault.Operations(fault.Credentials)) {
 		info.Calls[op] = e.Calls(op)
 	}
 	for _, core := range e.registry.Cores() {

@@ -29,10 +29,10 @@ func ServerNames() []string {
 
 // Config shapes an Emulator.
 type Config struct {
-	// Addr is where the data plane listens, ControlAddr where the control planes do, and
-	// MQTTAddr where nothing but MQTT is spoken, as at AWS's port 8883; with ALPN MQTT is
+	// Addr is where the data plane listens, ControlAddr where the control planes do,
+	// CredentialAddr where the credentials provider does, and MQTTAddr where nothing but MQTT is spoken, as at AWS's port 8883; with ALPN MQTT is
 	// spoken at Addr, too. Default 127.0.0.1 with a free port.
-	Addr, ControlAddr, MQTTAddr string
+	Addr, ControlAddr, CredentialAddr, MQTTAddr string
 	// PlainControl answers plain HTTP, too, at the control planes' port, for tools that
 	// cannot be given a certificate authority. Only on a loopback address.
 	PlainControl bool
@@ -89,7 +89,8 @@ type Emulator struct {
 
 	mu                  sync.Mutex // guards the planes' fronts
 	data, control, port *plane     // port is MQTTAddr's
-	closed              bool       // guarded by mu
+	credentials         *plane
+	closed              bool // guarded by mu
 
 	countMu sync.Mutex
 	counts  map[cloudsync.Operation]int // guarded by countMu
@@ -162,6 +163,10 @@ func Start(cfg Config) (*Emulator, error) {
 	e.control.shape.handler = http.HandlerFunc(e.serveControlPlane)
 	e.control.shape.tls = controlTLS(shape.tls)
 	e.control.shape.plain = cfg.PlainControl
+	e.credentials = &plane{addr: cfg.CredentialAddr, shape: shape}
+	e.credentials.shape.handler = http.HandlerFunc(e.serveCredentials)
+	e.credentials.shape.tls = credentialsTLS(shape.tls)
+	e.credentials.shape.greet = func() greeting { return e.greet(fault.Credentials) }
 	e.data.shape.greet = func() greeting { return e.greet(fault.DataPlane) }
 	e.control.shape.greet = func() greeting { return e.greet(fault.ControlPlane) }
 	var err error
@@ -193,7 +198,7 @@ func (e *Emulator) addIdentities() error {
 }
 
 // planes are the addresses of the cloud.
-func (e *Emulator) planes() []*plane { return []*plane{e.data, e.control, e.port} }
+func (e *Emulator) planes() []*plane { return []*plane{e.data, e.control, e.credentials, e.port} }
 
 // complete fills in defaults and refuses what cannot work.
 func (cfg *Config) complete() error {
@@ -203,7 +208,7 @@ func (cfg *Config) complete() error {
 	case cfg.Registry == nil || cfg.Now == nil:
 		return errors.New("need a registry and a clock")
 	}
-	for _, addr := range []*string{&cfg.Addr, &cfg.ControlAddr, &cfg.MQTTAddr} {
+	for _, addr := range []*string{&cfg.Addr, &cfg.ControlAddr, &cfg.CredentialAddr, &cfg.MQTTAddr} {
 		if *addr == "" {
 			*addr = "127.0.0.1:0"
 		}
@@ -259,6 +264,9 @@ func (e *Emulator) PlainControlURL() string {
 	}
 	return "http://" + e.control.addr
 }
+
+// CredentialURL returns the base URL of the credentials provider.
+func (e *Emulator) CredentialURL() string { return "https://" + e.credentials.addr }
 
 // MQTTAddr returns the address where nothing but MQTT is spoken, over TLS with a client
 // certificate.

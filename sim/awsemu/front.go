@@ -337,6 +337,14 @@ func controlTLS(data *tls.Config) *tls.Config {
 	return c
 }
 
+// credentialsTLS is the same for the credentials provider, which does not look at ALPN:
+// nothing but HTTPS is spoken there.
+func credentialsTLS(data *tls.Config) *tls.Config {
+	c := data.Clone()
+	c.NextProtos = nil
+	return c
+}
+
 // mqttTLS is the same for the port that speaks MQTT alone.
 func mqttTLS(data *tls.Config) *tls.Config {
 	c := data.Clone()

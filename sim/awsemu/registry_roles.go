@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/gatehouse-edge/gatehouse/cloudsync/iampolicy"
+	"github.com/gatehouse-edge/gatehouse/messages"
 )
 
 // IAM's part of the registry: roles, managed policies, and IoT's role aliases, which
@@ -109,8 +110,6 @@ type roleAlias struct {
 	duration          int    // of credentials, seconds
 	created, modified time.Time
 }
-
-func roleAliasARN(name string) string { return "arn:aws:iot" + arnPrefix + "rolealias/" + name }
 
 // errTooLong is wrapped where a document has more characters than AWS takes.
 var errTooLong = errors.New("more characters than there may be")
@@ -265,14 +264,25 @@ func (b *Batch) addAlias(a *roleAlias) error {
 // TokenExchangeAlias is the alias of TokenExchangeRole.
 const TokenExchangeAlias = "GatehouseTokenExchangeRoleAlias"
 
+// tokenExchangePolicy is the IoT policy that lets a core's certificate assume the role,
+// named as by AWS's installer.
+const tokenExchangePolicy = "GreengrassTESCertificatePolicy" + TokenExchangeAlias
+
 // AddTokenExchange makes what AWS's installer makes for the token exchange of cores, from
-// at on: TokenExchangeRole and its alias, in an account without roles and aliases.
-// Elsewhere all stays as somebody has left it.
-func (b *Batch) AddTokenExchange(at time.Time) error {
+// at on: TokenExchangeRole, its alias, and the policy that lets the cores' certificates
+// assume it. It does so in an account without roles and aliases: elsewhere all stays as
+// somebody has left it.
+func (b *Batch) AddTokenExchange(at time.Time, cores ...messages.CertificateID) error {
 	if len(b.r.roles) > 0 || len(b.r.aliases) > 0 {
 		return nil
 	}
-	return errors.Join(b.AddRole(at, TokenExchangeRole), b.AddRoleAlias(at, TokenExchangeAlias, roleARN("/", TokenExchangeRole.Name), 0))
+	may := `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"iot:AssumeRoleWithCertificate","Resource":"` + RoleAliasARN(TokenExchangeAlias) + `"}]}`
+	err := errors.Join(b.AddRole(at, TokenExchangeRole), b.AddRoleAlias(at, TokenExchangeAlias, roleARN("/", TokenExchangeRole.Name), 0),
+		b.EnsurePolicy(tokenExchangePolicy, may, at))
+	for _, core := range cores {
+		err = errors.Join(err, b.AttachPolicy(tokenExchangePolicy, CertificateARN(core)))
+	}
+	return err
 }
 
 // isRoleARN says whether s is the ARN of a role of some account.

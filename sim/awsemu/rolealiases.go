@@ -32,7 +32,7 @@ const (
 	aliasesPageMax = 250
 )
 
-func roleAliasARNOf(parameters []string) string { return roleAliasARN(parameters[0]) }
+func roleAliasARNOf(parameters []string) string { return RoleAliasARN(parameters[0]) }
 
 type roleAliasRequest struct {
 	Role     *string `json:"roleArn"`
@@ -68,9 +68,6 @@ func roleAliasRequestOf(c *call) (name string, request roleAliasRequest, refused
 	return name, request, refused
 }
 
-// credentialsService is the principal that roles for aliases trust.
-const credentialsService = "credentials.iot.amazonaws.com"
-
 func (e *Emulator) createRoleAlias(c *call) (any, *apiError) {
 	name, request, refused := roleAliasRequestOf(c)
 	if refused != nil {
@@ -87,14 +84,14 @@ func (e *Emulator) createRoleAlias(c *call) (any, *apiError) {
 	refused = e.change(func(b *Batch) *apiError {
 		switch {
 		case b.r.aliases[name] != nil:
-			return alreadyExists("Role Alias already exists", name, roleAliasARN(name))
+			return alreadyExists("Role Alias already exists", name, RoleAliasARN(name))
 		case len(b.r.aliases) >= aliasesMax:
 			return limitExceeded("The account has too many role aliases")
 		}
 		put(b, b.r.aliases, name, &roleAlias{name, *request.Role, duration, now, now})
 		return nil
 	})
-	return roleAliasAnswer{name, roleAliasARN(name)}, refused
+	return roleAliasAnswer{name, RoleAliasARN(name)}, refused
 }
 
 func noAlias() *apiError { return noResource("Role alias does not exist") }
@@ -121,7 +118,7 @@ func (e *Emulator) updateRoleAlias(c *call) (any, *apiError) {
 		put(b, b.r.aliases, name, &changed)
 		return nil
 	})
-	return roleAliasAnswer{name, roleAliasARN(name)}, refused
+	return roleAliasAnswer{name, RoleAliasARN(name)}, refused
 }
 
 type roleAliasDescription struct {
@@ -139,7 +136,7 @@ func (e *Emulator) describeRoleAlias(c *call) (any, *apiError) {
 		return nil, noAlias()
 	}
 	return map[string]roleAliasDescription{"roleAliasDescription": {
-		roleAliasAnswer{found.name, roleAliasARN(found.name)}, found.role, AccountID, found.duration, epoch(found.created), epoch(found.modified),
+		roleAliasAnswer{found.name, RoleAliasARN(found.name)}, found.role, AccountID, found.duration, epoch(found.created), epoch(found.modified),
 	}}, nil
 }
 

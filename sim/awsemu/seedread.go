@@ -90,12 +90,16 @@ func (s *seedFile) complete(o SeedOptions) error {
 	}
 	for i := range s.Policies {
 		p := &s.Policies[i]
+		if p.Generation != "" { // an export: of what was always there the time is not known
+			continue
+		}
 		p.Created = cmp.Or(p.Created, o.Now)
 		p.Modified = cmp.Or(p.Modified, p.Created)
 	}
 	for i := range s.Groups {
 		s.Groups[i].Created = cmp.Or(s.Groups[i].Created, o.Now)
 	}
+	s.completeIdentities(o.Now)
 	for i := range s.Certificates {
 		c := &s.Certificates[i]
 		c.fill(o.Now)

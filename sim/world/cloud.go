@@ -54,7 +54,7 @@ func startCloud(m *Machine, t *turns) (*cloud, error) {
 		return nil, err
 	}
 	c.emulator, err = awsemu.Start(awsemu.Config{
-		Addr: loopback, ControlAddr: loopback, Certificate: server, Authority: authority, Registry: c.registry,
+		Addr: loopback, ControlAddr: loopback, CredentialAddr: loopback, Certificate: server, Authority: authority, Registry: c.registry,
 		Now:  func() time.Time { return m.Now().Add(time.Duration(c.skew.Load())) },
 		Wait: func(ctx context.Context, d time.Duration) { t.wait(ctx, m, d) },
 	})

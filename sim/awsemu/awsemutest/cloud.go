@@ -60,7 +60,7 @@ func Start(t testing.TB, devices int, now func() time.Time, change ...func(*awse
 }
 
 func (c *Cloud) populate(b *awsemu.Batch, devices int) error {
-	if err := errors.Join(b.AddTokenExchange(c.now()), b.Enroll(Core, c.Identity, true), b.Enroll(messages.ThingName(Thing(0)), c.Device, false)); err != nil {
+	if err := errors.Join(b.Enroll(Core, c.Identity, true), b.AddTokenExchange(c.now(), c.Identity.ID), b.Enroll(messages.ThingName(Thing(0)), c.Device, false)); err != nil {
 		return err
 	}
 	for i := range devices {

@@ -37,7 +37,12 @@ const (
 	// MQTT is everything at the MQTT endpoint but for the connections that come to the data
 	// plane's address.
 	MQTT cloudsync.Operation = "mqtt"
+	// Credentials is every request at the credentials provider's address.
+	Credentials cloudsync.Operation = "credentials"
 )
+
+// AssumeRole is what is asked of the credentials provider.
+const AssumeRole cloudsync.Operation = "AssumeRoleWithCertificate"
 
 // What clients ask of the MQTT endpoint, and, with Receive, what it sends them. A status
 // is that of a rejected request for a shadow, stands for a refusal of Connect and
@@ -249,8 +254,8 @@ func (f *Fault) filterProblem() *problem {
 	if !(f.Probability >= 0 && f.Probability <= 1) {
 		return &problem{"probability", fmt.Sprintf("%v, want 0 to 1", f.Probability)}
 	}
-	known := []cloudsync.Operation{Probe, DataPlane, ControlPlane, MQTT}
-	for _, op := range slices.Concat(operations[DataPlane], operations[ControlPlane], operations[MQTT]) {
+	known := []cloudsync.Operation{Probe, DataPlane, ControlPlane, MQTT, Credentials}
+	for _, op := range slices.Concat(operations[DataPlane], operations[ControlPlane], operations[MQTT], operations[Credentials]) {
 		if !slices.Contains(known, op) { // some are at both
 			known = append(known, op)
 		}
@@ -327,14 +332,14 @@ func (f *Fault) pairProblem() *problem {
 	if found := f.outcomes(); len(found) > 1 {
 		return &problem{found[1], fmt.Sprintf("%s and %s are two outcomes: make two faults", found[0], found[1])}
 	}
-	plane := f.Operation == "" || f.Operation == DataPlane || f.Operation == ControlPlane || f.Operation == MQTT
+	plane := slices.Contains([]cloudsync.Operation{"", DataPlane, ControlPlane, MQTT, Credentials}, f.Operation)
 	switch {
 	case f.Page != "" && !plane && !isListing(f.Operation):
 		return &problem{"page", string(f.Operation) + " does not answer in pages"}
-	case f.Page != "" && (f.Operation == DataPlane || f.Operation == MQTT):
+	case f.Page != "" && plane && f.Operation != "" && f.Operation != ControlPlane:
 		return &problem{"page", "nothing of " + string(f.Operation) + " answers in pages"}
 	case f.TLS != "" && !plane:
-		return &problem{"tls", "a connection is not made for one operation: use data-plane, control-plane, mqtt, or leave operation out"}
+		return &problem{"tls", "a connection is not made for one operation: use data-plane, control-plane, mqtt, credentials, or leave operation out"}
 	case f.TLS != "" && (f.Latency != 0 || f.DateSkew != 0 || len(f.Header) > 0):
 		return &problem{"tls", "it strikes before there is a request: latency, dateSkew and header need a fault of their own"}
 	}

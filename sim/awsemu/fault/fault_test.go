@@ -214,7 +214,7 @@ func TestSchemaAgreesWithParse(t *testing.T) {
 		t.Errorf("%d properties", got)
 	}
 	var ops []string
-	for _, op := range slices.Concat(Operations(DataPlane), Operations(ControlPlane), Operations(MQTT), []cloudsync.Operation{Probe, DataPlane, ControlPlane, MQTT}) {
+	for _, op := range slices.Concat(Operations(DataPlane), Operations(ControlPlane), Operations(MQTT), Operations(Credentials), []cloudsync.Operation{Probe, DataPlane, ControlPlane, MQTT, Credentials}) {
 		if !slices.Contains(ops, string(op)) { // some are at both
 			ops = append(ops, string(op))
 		}

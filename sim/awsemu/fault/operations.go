@@ -9,6 +9,7 @@ import (
 // operations are those that a fault can strike, by plane.
 var operations = map[cloudsync.Operation][]cloudsync.Operation{
 	DataPlane:    slices.Concat(greengrassDataOperations, iotDataOperations),
+	Credentials:  {AssumeRole},
 	MQTT:         {Connect, Subscribe, Publish, Receive, GetShadow, UpdateShadow, DeleteShadow},
 	ControlPlane: slices.Concat(greengrassOperations, iotOperations, certificateOperations, thingOperations, roleOperations, iamOperations, stsOperations, policyOperations, groupOperations, iotDataOperations, provisioningOperations),
 }
@@ -74,7 +75,7 @@ var provisioningOperations = []cloudsync.Operation{
 	"RegisterThing",
 }
 
-// Operations lists the operations of plane: DataPlane, ControlPlane or MQTT.
+// Operations lists the operations of plane: DataPlane, ControlPlane, MQTT or Credentials.
 func Operations(plane cloudsync.Operation) []cloudsync.Operation {
 	return slices.Clone(operations[plane])
 }
