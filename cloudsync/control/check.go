@@ -13,8 +13,9 @@ import (
 	"github.com/gatehouse-edge/gatehouse/cloudsync/wire"
 )
 
-// check lets through what the SDK can decode in one way only.
-func check(status int, header http.Header, body []byte) error {
+// check lets through what the SDK can decode in one way only. empty: a success may say
+// nothing.
+func check(status int, header http.Header, body []byte, empty bool) error {
 	switch {
 	case status >= 300 && status <= 399:
 		return notService("HTTP %d redirects to %.80q: not followed; set the endpoint to the right host, or pass the captive portal", status, header.Get("Location"))
@@ -34,15 +35,15 @@ func check(status int, header http.Header, body []byte) error {
 		}
 	}
 	if status >= 200 && status <= 299 {
-		return checkSuccess(status, header, fields)
+		return checkSuccess(status, header, fields, empty)
 	}
 	return nil
 }
 
-func checkSuccess(status int, header http.Header, fields []wire.Field) error {
+func checkSuccess(status int, header http.Header, fields []wire.Field, empty bool) error {
 	named := strings.Join(header.Values("X-Amzn-ErrorType"), "")
 	switch {
-	case fields == nil:
+	case fields == nil && !(empty && wire.FromService(status, header)):
 		return notService("HTTP %d without a JSON body: not an answer", status)
 	case named != "":
 		return notService("HTTP %d with error %.60q: contradicts itself", status, named)

@@ -43,6 +43,9 @@ type Config struct {
 	ConnectTimeout time.Duration
 	// Proxy is the HTTP proxy to go through; nil is none. The environment's is not used.
 	Proxy *url.URL
+	// EmptyAnswers lets a success have no body, as that of an operation which has nothing to
+	// say. Who sets it checks what must not be missing.
+	EmptyAnswers bool
 	// Now is the time by which certificates are judged, and which signatures carry,
 	// corrected by the service's last answer. Required.
 	Now func() time.Time
@@ -58,6 +61,7 @@ type Client struct {
 	now          func() time.Time
 	ahead        atomic.Int64 // how far the service's clock was ahead, ns
 	signer       *v4.Signer
+	empty        bool // answers may be
 }
 
 var regionPattern = regexp.MustCompile(`^[a-z]{2,8}(-[a-z]{1,12}){1,4}-[0-9]{1,2}$`)
@@ -65,7 +69,7 @@ var regionPattern = regexp.MustCompile(`^[a-z]{2,8}(-[a-z]{1,12}){1,4}-[0-9]{1,2
 // New checks cfg and returns a client, whose exchanges take at most timeout if cfg does
 // not say. It connects to nothing yet. Close it.
 func New(cfg Config, timeout time.Duration) (*Client, error) {
-	c := &Client{Region: cfg.Region, Credentials: aws.AnonymousCredentials{}, Timeout: cfg.Timeout, now: cfg.Now, signer: v4.NewSigner()}
+	c := &Client{Region: cfg.Region, Credentials: aws.AnonymousCredentials{}, Timeout: cfg.Timeout, now: cfg.Now, signer: v4.NewSigner(), empty: cfg.EmptyAnswers}
 	if cfg.Identity == nil {
 		if !regionPattern.MatchString(cfg.Region) {
 			return nil, fmt.Errorf("region %.40q: want AWS's name of it, such as eu-central-1", cfg.Region)
@@ -153,7 +157,7 @@ func (c *Client) Do(request *http.Request) (*http.Response, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := check(answer.StatusCode, answer.Header, body); err != nil {
+	if err := check(answer.StatusCode, answer.Header, body, c.empty); err != nil {
 		return nil, err
 	}
 	answer.Body = io.NopCloser(bytes.NewReader(body))

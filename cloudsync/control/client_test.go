@@ -119,9 +119,24 @@ func TestCheckRefusesWhatCanBeReadInTwoWays(t *testing.T) {
 		"a success with a header": {200, typed("ThrottlingException"), `{}`, "contradicts"},
 		"one in a second header":  {200, typed("", "ThrottlingException"), `{}`, "two different X-Amzn-ErrorType"},
 	} {
-		err := check(test.status, test.header, []byte(test.body))
+		err := check(test.status, test.header, []byte(test.body), false)
 		if passed := err == nil; passed != (test.want == "") || err != nil && !strings.Contains(err.Error(), test.want) {
 			t.Errorf("%s: %v, want %q", name, err, test.want)
+		}
+	}
+}
+
+// An answer without a body is a success only where it may be one, and of the service.
+func TestCheckLetsEmptyAnswersPassWhereTheyMayBe(t *testing.T) {
+	ours := http.Header{"X-Amzn-Requestid": {"1"}}
+	for name, test := range map[string]struct {
+		header http.Header
+		empty  bool
+		want   bool
+	}{"where they may be": {ours, true, true}, "where not": {ours, false, false}, "of nobody": {http.Header{}, true, false},
+		"with an error's name": {http.Header{"X-Amzn-Requestid": {"1"}, "X-Amzn-Errortype": {"ThrottlingException"}}, true, false}} {
+		if err := check(200, test.header, nil, test.empty); (err == nil) != test.want {
+			t.Errorf("%s: %v", name, err)
 		}
 	}
 }
@@ -141,7 +156,7 @@ func FuzzCheck(f *testing.F) {
 		if encoding != "" {
 			header.Set("Content-Encoding", encoding)
 		}
-		if check(status, header, body) != nil {
+		if check(status, header, body, false) != nil {
 			return
 		}
 		if status >= 300 && status <= 399 {
