@@ -122,7 +122,7 @@ type versions struct{ desired, reported string }
 
 // versions are those in the shadow.
 func (s *site) versions() versions {
-	text, refused := s.Registry.GetShadow(shadowName, nil, noon())
+	text, refused := s.Registry.GetShadow(awsemu.ShadowID{Thing: shadowName}, nil, noon())
 	if refused != nil {
 		return versions{}
 	}
@@ -191,7 +191,7 @@ func (s *site) awaitHosts(hosts ...string) {
 
 func (s *site) desire(version string) {
 	s.t.Helper()
-	if refused := s.Registry.UpdateShadow(shadowName, []byte(`{"state":{"desired":{"version":"`+version+`"}}}`), noon()); refused != nil {
+	if _, refused := s.Registry.UpdateShadow(awsemu.ShadowID{Thing: shadowName}, []byte(`{"state":{"desired":{"version":"`+version+`"}}}`), noon()); refused != nil {
 		s.t.Fatal(refused)
 	}
 }
