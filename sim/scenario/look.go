@@ -15,10 +15,11 @@ type state struct {
 }
 
 type stored struct {
-	Certs  map[alias]certState         `key:"certs" doc:"the certificates on record: no other is"`
-	Things map[thing]map[alias]seconds `key:"things" doc:"the things on record, no other is; for each, the certificates attached to it, and when that was last confirmed"`
-	Pems   []alias                     `key:"pems" doc:"the certificates that are held themselves, to be asked about without the device"`
-	Clock  clockState                  `key:"clock" doc:"how well the core knows the time; uncertain: nobody knows how long the machine was off, so nothing from before counts; budget: it counts for less"`
+	Certs   map[alias]certState         `key:"certs" doc:"the certificates on record: no other is"`
+	Things  map[thing]map[alias]seconds `key:"things" doc:"the things on record, no other is; for each, the certificates attached to it, and when that was last confirmed"`
+	Pems    []alias                     `key:"pems" doc:"the certificates that are held themselves, to be asked about without the device"`
+	Pending map[thing]alias             `key:"pending" doc:"the things that are pending, no other is; and by which certificate"`
+	Clock   clockState                  `key:"clock" doc:"how well the core knows the time; uncertain: nobody knows how long the machine was off, so nothing from before counts; budget: it counts for less"`
 }
 
 type certState struct {
@@ -55,6 +56,9 @@ func (e *state) run(p *play) (problems []string, err error) {
 		got := p.aliases(held)
 		want := slices.Sorted(slices.Values(e.Expect.Pems))
 		problems = differs(problems, "certificates held", fmt.Sprint(got), fmt.Sprint(want))
+	}
+	if e.Expect.Pending != nil {
+		problems = p.pendingDiffer(problems, e.Expect.Pending)
 	}
 	if e.Expect.Clock != "" {
 		problems = differs(problems, "clock", clockState(p.world.Clock()), e.Expect.Clock)

@@ -70,8 +70,13 @@ type play struct {
 	refreshSeen       uint64 // the last record at the last look at the refresh
 }
 
-// policyInForce lets a thing connect, and publish and subscribe below things/<its name>/.
-const policyInForce = `{"definitions":{"all":{"selectionRule":"thingName: *","policyName":"own"}},"policies":{"own":{
+// policyInForce lets a thing connect, and publish and subscribe below things/<its name>/; a
+// pending one connect, and publish below pending/<its name>/.
+const policyInForce = `{"definitions":{"all":{"selectionRule":"thingName: *","policyName":"own"},"pending":{"selectionRule":"thingName: *","policyName":"wait"}},"policies":{
+	"wait":{
+	"connect":{"operations":["mqtt:connect"],"resources":["mqtt:clientId:${iot:Connection.Thing.ThingName}"]},
+	"publish":{"operations":["mqtt:publish"],"resources":["mqtt:topic:pending/${iot:Connection.Thing.ThingName}/*"]}},
+	"own":{
 	"connect":{"operations":["mqtt:connect"],"resources":["mqtt:clientId:${iot:Connection.Thing.ThingName}"]},
 	"publish":{"operations":["mqtt:publish"],"resources":["mqtt:topic:things/${iot:Connection.Thing.ThingName}/*"]},
 	"subscribe":{"operations":["mqtt:subscribe"],"resources":["mqtt:topicfilter:things/${iot:Connection.Thing.ThingName}/*"]}}}}`

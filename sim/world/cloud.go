@@ -32,7 +32,7 @@ type cloud struct {
 const loopback = "127.77.0.1:0"
 
 func startCloud(m *Machine, t *turns) (*cloud, error) {
-	issuer, err := newIssuer(m.start)
+	issuer, err := newIssuer("Gatehouse world root", m.start)
 	if err != nil {
 		return nil, err
 	}

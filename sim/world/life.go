@@ -56,10 +56,16 @@ func (w *World) Step() error {
 		return nil
 	}
 	w.core.keeper.Step()
+	if w.core.enroller != nil {
+		w.core.enroller.Step()
+	}
 	w.tick = min(2*w.tick, tickIdleMax)
 	if w.core.views.Counts().Sessions > 0 {
 		trust := time.Duration(min(w.core.views.TrustDurationMs(), int64(time.Hour/time.Millisecond))) * time.Millisecond
 		w.tick = min(max(trust/60, tickMin), tickLiveMax)
+	}
+	if w.core.views.Counts().Pending > 0 && w.linkUp {
+		w.tick = min(w.tick, tickLiveMax) // the cloud is to decide about them
 	}
 	return w.settle()
 }
@@ -90,7 +96,7 @@ func (w *World) Stop(orderly bool) error {
 		c.authority.Close()
 	}
 	c.way.breakOff()
-	err = errors.Join(err, w.turns.beside(func() error {
+	err = errors.Join(err, w.endEnroller(), w.turns.beside(func() error {
 		c.refresher.Close()
 		return nil
 	}))

@@ -32,14 +32,14 @@ const (
 	validFor    = 200 * 365 * 24 * time.Hour
 )
 
-func newIssuer(start time.Time) (*issuer, error) {
+func newIssuer(name string, start time.Time) (*issuer, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return nil, err
 	}
 	i := &issuer{key: key}
 	der, err := i.sign(&x509.Certificate{
-		Subject: pkix.Name{CommonName: "Gatehouse world root"}, IsCA: true, BasicConstraintsValid: true,
+		Subject: pkix.Name{CommonName: name}, IsCA: true, BasicConstraintsValid: true,
 		KeyUsage: x509.KeyUsageCertSign, NotBefore: start.Add(-validBefore), NotAfter: start.Add(validFor),
 	})
 	if err != nil {

@@ -29,14 +29,19 @@ type World struct {
 	turns   *turns
 	cloud   *cloud
 	log     *eventlog.Memory
-	core    *core     // nil while the core is not running
-	linkUp  bool      // what the core's link to the cloud says
-	budget  bool      // see Config
-	keys    keys.Keys // of the core's own authority; nil: it has none
+	core    *core                       // nil while the core is not running
+	linkUp  bool                        // what the core's link to the cloud says
+	budget  bool                        // see Config
+	keys    keys.Keys                   // of the core's own authority; nil: it has none
+	offline *actors.OfflineRegistration // nil: nobody registers
+	fleet   *issuer                     // signs the certificates of devices that register
+	rogue   *issuer                     // one of the same name
 	ended   []Ended
 	failed  error // an append failed, or the system did not come to rest
 	steps   int   // of time, so far
 	tick    time.Duration
+
+	registrar *registrar
 }
 
 // core is one life of the core's process.
@@ -50,6 +55,7 @@ type core struct {
 	gate   *gate.Gate
 	keeper *actors.Keeper
 
+	enroller  *actors.Enroller // nil: nobody registers
 	refresher *actors.Refresher
 	authority *actors.Authority // nil: none was needed
 	broker    *actors.Held      // the certificate of a broker, with authority
@@ -80,6 +86,12 @@ func New(cfg Config) (*World, error) {
 		return nil, fmt.Errorf("start the emulated cloud: %w", err)
 	}
 	w := &World{Machine: m, turns: turns, cloud: cloud, linkUp: true, budget: cfg.BudgetOffTime}
+	w.registrar = &registrar{w: w}
+	for _, i := range []**issuer{&w.fleet, &w.rogue} {
+		if *i, err = newIssuer("Fleet CA", m.start); err != nil {
+			return nil, err
+		}
+	}
 	w.log = eventlog.NewMemory(w.logOptions())
 	if err := w.start(); err != nil {
 		_ = w.Close() // it fails of the same
@@ -138,6 +150,9 @@ func (w *World) start() error {
 	}
 	c.keeper = actors.NewKeeper(c.sys, c.views, c.clock, 0, nil)
 	c.keeper.Step()
+	if err := w.startEnroller(); err != nil {
+		return err
+	}
 	c.refresher = actors.NewRefresher(c.sys, c.way.list, c.views, c.clock, nil)
 	c.refresher.Start()
 	if _, err := w.Do(messages.Note{Stream: messages.StreamLifecycle, Event: &messages.Started{Epoch: c.epoch, Mode: "sim"}}); err != nil {
