@@ -29,7 +29,12 @@ type cloudOptions struct {
 	control, data, mqtt      int
 	credentials              int
 	plain, refuseSubscribers bool
+	connack                  bool
+	policyDelay              time.Duration
 }
+
+// policyDelayMax is longer than anybody waits.
+const policyDelayMax = 24 * time.Hour
 
 // stateMemory is what --state is for a cloud that forgets.
 const stateMemory = "memory"
@@ -61,6 +66,8 @@ it. Ctrl-C ends it.`,
 	flags.IntVar(&o.mqtt, "mqtt-port", 8883, "port of MQTT; 0: any")
 	flags.BoolVar(&o.plain, "plain-http", false, "answer plain HTTP at the control port, too, on loopback")
 	flags.BoolVar(&o.refuseSubscribers, "disconnect-unauthorized", false, "hang up on who subscribes to what it may not, in place of refusing the filter")
+	flags.BoolVar(&o.connack, "connack-unauthorized", false, "answer a refused CONNECT with CONNACK 5 (MQTT 5: 0x87), in place of hanging up as AWS does")
+	flags.DurationVar(&o.policyDelay, "policy-delay", 0, "how long changes of IoT policies take to count; AWS takes 6 to 8 minutes")
 	return c
 }
 
@@ -103,6 +110,9 @@ func (a *app) serveCloud(ctx context.Context, o cloudOptions) (err error) {
 func (o *cloudOptions) check() error {
 	if net.ParseIP(o.listen) == nil {
 		return fmt.Errorf("--listen %.60q: an IP address is wanted, such as 127.0.0.1 or 0.0.0.0", o.listen)
+	}
+	if o.policyDelay < 0 || o.policyDelay > policyDelayMax {
+		return fmt.Errorf("--policy-delay %v: want 0 to %v", o.policyDelay, policyDelayMax)
 	}
 	for flag, port := range map[string]int{"control": o.control, "data": o.data, "credential": o.credentials, "mqtt": o.mqtt} {
 		if port < 0 || port > 65535 {
@@ -177,7 +187,7 @@ func (o *cloudOptions) start(dir string, logger *slog.Logger) (*servedCloud, err
 	if s.emulator, err = awsemu.Start(awsemu.Config{
 		Addr: at(o.data), ControlAddr: at(o.control), CredentialAddr: at(o.credentials), MQTTAddr: at(o.mqtt), PlainControl: o.plain, Names: names,
 		Certificate: certificate, Authority: authority, Registry: registry, Now: time.Now,
-		DisconnectUnauthorized: o.refuseSubscribers, Log: logger.With("part", "emulated cloud"),
+		DisconnectUnauthorized: o.refuseSubscribers, ConnackUnauthorized: o.connack, PolicyDelay: o.policyDelay, Log: logger.With("part", "emulated cloud"),
 	}); err != nil {
 		return nil, portError(err)
 	}

@@ -132,7 +132,7 @@ func FuzzIoTRequest(f *testing.F) {
 		f.Fatal(err)
 	}
 	quoted := func(text []byte) string { q, _ := json.Marshal(string(text)); return string(q) }
-	routes := slices.DeleteFunc(slices.Concat(certificateRoutes, authorityRoutes, thingRoutes, thingTypeRoutes, templateRoutes, provisioningRoutes), func(r route) bool {
+	routes := slices.DeleteFunc(slices.Concat(certificateRoutes, authorityRoutes, thingRoutes, thingTypeRoutes, templateRoutes, provisioningRoutes, policyRoutes, groupRoutes), func(r route) bool {
 		return r.op == "CreateKeysAndCertificate" // takes nothing, and long
 	})
 	at := func(op cloudsync.Operation) int {
@@ -149,6 +149,14 @@ func FuzzIoTRequest(f *testing.F) {
 	f.Add(at("RegisterThing"), "", "", `{"templateBody":"{\"Resources\":{\"t\":{\"Type\":\"AWS::IoT::Thing\",\"Properties\":{\"ThingName\":\"a\"}}}}"}`, "")
 	f.Add(at("CreateProvisioningTemplate"), "", "", `{"templateName":"a","type":"JITP","templateBody":"{}","provisioningRoleArn":"arn:aws:iam::123456789012:role/a"}`, "")
 	f.Add(at("ListCertificates"), "", "pageSize=1&isAscendingOrder=true&marker=AAAA", ``, "")
+	f.Add(at("CreatePolicy"), "p", "", `{"policyDocument":"{\"Version\":\"2012-10-17\",\"Statement\":{\"Effect\":\"Deny\",\"Action\":\"*\",\"Resource\":\"*\"}}"}`, "")
+	f.Add(at("CreatePolicyVersion"), DefaultPolicyName, "setAsDefault=true", `{"policyDocument":"{}"}`, "")
+	f.Add(at("AttachPolicy"), DefaultPolicyName, "", `{"target":"`+groupARN("g")+`"}`, "")
+	f.Add(at("DetachPrincipalPolicy"), DefaultPolicyName, "", "", certificateARN(string(device.ID)))
+	f.Add(at("ListAttachedPolicies"), certificateARN(string(device.ID)), "recursive=true&pageSize=1", "", "")
+	f.Add(at("TestAuthorization"), "", "clientId=pump-7", `{"principal":"`+certificateARN(string(device.ID))+`","authInfos":[{"actionType":"PUBLISH","resources":["*"]}],"policyNamesToSkip":["p"]}`, "")
+	f.Add(at("CreateThingGroup"), "g", "", `{"parentGroupName":"g","thingGroupProperties":{"attributePayload":{"attributes":{"a":"b"}}}}`, "")
+	f.Add(at("AddThingToThingGroup"), "", "", `{"thingGroupName":"g","thingArn":"`+thingARN("pump-7")+`"}`, "")
 	f.Fuzz(func(t *testing.T, which int, parameter, query, body, principal string) {
 		e := &Emulator{registry: NewRegistry(), cfg: Config{Now: func() time.Time { return now }}, tokenKey: random(32), amazon: func() (*Authority, error) { return authority, nil }}
 		if err := e.registry.Enroll("pump-7", device, false); err != nil {
@@ -159,7 +167,7 @@ func FuzzIoTRequest(f *testing.F) {
 		if err != nil {
 			return
 		}
-		c := &call{op: r.op, parameters: []string{parameter}, query: values, header: http.Header{"X-Amzn-Principal": {principal}}, body: []byte(body)}
+		c := &call{op: r.op, parameters: []string{parameter, "2"}, query: values, header: http.Header{"X-Amzn-Principal": {principal}, "X-Amzn-Iot-Principal": {principal}}, body: []byte(body)}
 		_, refused := r.serve(e, c)
 		checkRefusal(t, refused)
 		text, err := e.registry.Encode()

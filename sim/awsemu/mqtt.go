@@ -54,6 +54,7 @@ type mqttConn struct {
 	certificate messages.CertificateID
 	state       tls.ConnectionState
 	newcomer    atomic.Bool // is registered by its CONNECT, and then ends by itself
+	unwelcome   bool        // is turned away by its CONNECT, in words
 	rights      *mqttRights // from CONNECT on; never changed after
 	since       time.Time
 	ended       chan struct{} // closed at its end
@@ -137,7 +138,10 @@ func (i *iotEndpoint) serve(h *handshaken) {
 	// After track: who is revoked from now on is dropped.
 	switch i.e.standingOf(h.state) {
 	case turnedAway:
-		return
+		if !i.e.cfg.ConnackUnauthorized {
+			return
+		}
+		conn.unwelcome = true // and told so
 	case newcomer:
 		conn.newcomer.Store(true) // a handshake alone registers nobody (cloud spec 4.4)
 	}
@@ -329,9 +333,9 @@ func (h *iotHook) OnConnect(cl *mqtt.Client, pk packets.Packet) error {
 	}
 	if conn.newcomer.Load() {
 		h.i.e.registerNewcomer(conn.state)
-		return errNewcomer
+		return errors.Join(errNewcomer, h.refuse(cl))
 	}
-	if len(cl.ID) > clientIDBytesMax || conn.rights.unknown() || !conn.rights.connect(pk) {
+	if conn.unwelcome || len(cl.ID) > clientIDBytesMax || conn.rights.unknown() || !conn.rights.connect(pk) {
 		return h.refuse(cl)
 	}
 	keepAlive(cl)

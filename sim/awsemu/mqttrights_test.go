@@ -33,15 +33,18 @@ func (w *world) speaker(t testing.TB) *device {
 	return must[*device](t)(w.dial(t, w.valve, "valve-1"))
 }
 
-// Without a policy AWS does not answer a CONNECT; here it does if it is told to.
-func TestConnectWithoutPolicy(t *testing.T) {
+// AWS does not answer a CONNECT that it refuses; here it does if it is told to.
+func TestRefusedConnects(t *testing.T) {
 	for _, words := range []bool{false, true} {
 		w := newWorldAt(t, atNoon, func(c *awsemu.Config) { c.ConnackUnauthorized = words })
 		w.grant(t, w.valve, allow("iot:Connect", iotARN+"client/other"))
 		if err := w.registry.DetachPolicy(awsemu.DefaultPolicyName, awsemu.CertificateARN(w.pump.ID)); err != nil {
 			t.Fatal(err)
 		}
-		for name, as := range map[string]*awsemu.Identity{"without a policy": w.pump, "under another name": w.valve} {
+		if err := w.registry.Revoke(w.core.ID); err != nil {
+			t.Fatal(err)
+		}
+		for name, as := range map[string]*awsemu.Identity{"without a policy": w.pump, "under another name": w.valve, "a stranger": w.stranger, "revoked": w.core} {
 			got := fmt.Sprintf("%x", w.connect(t, as, awsemu.ServerName)) // MQTT 3.1.1
 			if want := map[bool]string{false: "", true: "20020005"}[words]; got != want {
 				t.Errorf("%s: answered with %s, want %q", name, got, want)
