@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/gatehouse-edge/gatehouse/messages/registration"
 )
 
 func readExample(t testing.TB, name string) []byte {
@@ -49,7 +51,20 @@ func TestEveryKeyIsRead(t *testing.T) {
 		},
 		Registration: Registration{
 			Authorities: []string{"fleet/ca.pem", "fleet/ca-2.pem"},
-			Offline:     OfflineRegistration{Enabled: true, PerHour: 5, Max: 50, GroupName: "sensors"},
+			Registrar: &Registrar{ClientID: "core-1#registrar", Config: registration.Config{PerHour: 20, OnDenied: "inactivate", Core: "core-17", Rules: []registration.Rule{
+				{Name: "not the old ones", Effect: "deny", Match: registration.Match{Serial: []string{"0*"}, Key: []string{"RSA-2048"}}},
+				{
+					Name: "pumps", Effect: "allow", Associate: true,
+					Match: registration.Match{
+						Authority: []string{"*"}, Subject: map[string][]string{"commonName": {"pump-*", "old pump *"}, "organization": {"ACME"}}, Issuer: map[string][]string{"commonName": {"Fleet CA"}},
+						DNS: []string{"*.local"}, Email: []string{"*@acme.example"}, URI: []string{"urn:*"}, IP: []string{"10.*"}, Certificate: []string{"*"}, ValidityMax: 365 * 24 * time.Hour,
+					},
+					Thing: registration.Thing{Name: "${subject.commonName}", ClientID: true, Type: "pump", Group: "hall", Attributes: map[string]string{"serial": "${certificate.serial}"}},
+					Policy: registration.Policy{Name: "device-${thing.name}",
+						Document: `{"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "iot:Connect", "Resource": "arn:aws:iot:*:*:client/${thing.name}"}]}` + "\n"},
+				},
+			}}},
+			Offline: OfflineRegistration{Enabled: true, PerHour: 5, Max: 50, GroupName: "sensors"},
 		},
 	}
 	want.ClientDeviceAuth = got.ClientDeviceAuth // its own tests
@@ -181,6 +196,16 @@ func TestFileErrors(t *testing.T) {
 			"line 1, column 57: registration.offline.enabled: true, and nobody could register the devices later, want cloud.control.credentials; or remove the key"},
 		{"no pending device at all", "registration: {offline: {max: 0}}", `line 1, column 31: registration.offline.max: "0" cannot be used, want a whole number from 1 to 1000`},
 		{"pending devices without end", "registration: {offline: {perHour: 1001}}", `line 1, column 35: registration.offline.perHour: "1001" cannot be used, want a whole number from 1 to 1000`},
+		{"a registrar of nobody", "cloud: {thingName: c, region: r, control: {credentials: default}}\nregistration: {registrar: {rules: [{name: a, thing: {name: '${subject.commonName}'}}]}}",
+			"line 2, column 15: registration.authorities: missing, want a value, since registration.registrar is set; it names whose devices are registered"},
+		{"a registrar without rights", "registration: {authorities: [a.pem], registrar: {rules: [{name: a, thing: {name: '${subject.commonName}'}}]}}",
+			"line 1, column 49: registration.registrar: the registrar has no credentials, want cloud.control.credentials; or remove the key"},
+		{"a rule's variable", "cloud: {thingName: c, region: r, control: {credentials: default}}\nregistration: {authorities: [a.pem], registrar: {rules: [{name: a, thing: {name: '${subject.commonName'}}]}}",
+			"line 2, column 82: registration.registrar.rules[0].thing.name: at byte 0: ${ without its }"},
+		{"a rule's pattern", "cloud: {thingName: c, region: r, control: {credentials: default}}\nregistration: {authorities: [a.pem], registrar: {rules: [{name: a, match: {subject: {organization: [x, '']}}, thing: {name: '${subject.commonName}'}}]}}",
+			`line 2, column 104: registration.registrar.rules[0].match.subject.organization[1]: an empty pattern`},
+		{"a rule's attribute", "cloud: {thingName: c, region: r, control: {credentials: default}}\nregistration: {authorities: [a.pem], registrar: {rules: [{name: a, match: {subject: {cn: x}}}]}}", "line 2, column 86: registration.registrar.rules[0].match.subject.cn: unknown key; known here: commonName, country, dnQualifier, locality, organization, organizationalUnit, serialNumber, state"},
+		{"rules that are none", "cloud: {thingName: c, region: r, control: {credentials: default}}\nregistration: {authorities: [a.pem], registrar: {rules: [a]}}", `line 2, column 58: registration.registrar.rules[0]: "a" stands where a rule is expected, want a mapping`},
 		{"no time", "tokenExchange: {refreshBefore: 30s}", `line 1, column 32: tokenExchange.refreshBefore: "30s" cannot be used, want a duration with its unit, from 1m0s to 1h0m0s`},
 		{"a short while", "tokenExchange: {credentialRetryInSec: {clientError: 9}}",
 			`line 1, column 53: tokenExchange.credentialRetryInSec.clientError: "9" cannot be used, want a whole number from 10 to 42900`},

@@ -11,8 +11,10 @@ import (
 type Registration struct {
 	// Authorities name the PEM files of the authorities that sign such devices' certificates,
 	// one certificate each. None: nobody registers.
-	Authorities []string            `json:"authorities,omitempty"`
-	Offline     OfflineRegistration `json:"offline"`
+	Authorities []string `json:"authorities,omitempty"`
+	// Registrar registers them in AWS IoT. Nil: nobody does, and no rule lets anybody in.
+	Registrar *Registrar          `json:"registrar,omitempty"`
+	Offline   OfflineRegistration `json:"offline"`
 }
 
 // OfflineRegistration says whether devices are admitted as pending while the cloud cannot be

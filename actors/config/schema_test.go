@@ -81,7 +81,7 @@ func TestSchemaRefusesWhatTheReaderRefuses(t *testing.T) {
 		"cloud: {roleAlias: a}", "cloud: {credentialEndpoint: x}", "cloud: {roleAlias: a/b, credentialEndpoint: x, region: r, thingName: c, certificate: c, privateKey: k}",
 		"cloud: {control: {credentials: tokenExchange}, region: r, thingName: c}", "tokenExchange: {consumers: {app: {}}}", "tokenExchange: {listen: 'localhost:0'}", "tokenExchange: {listen: '0.0.0.0:0'}",
 		"tokenExchange: {consumers: {Gate: {}}}", "tokenExchange: {consumers: {gatehouse: {}}}", "tokenExchange: {credentialRetryInSec: {clientError: 9}}", "tokenExchange: {credentialRetryInSec: {unknownError: 42901}}",
-		"tokenExchange: {refreshBefore: 5}", "registration: {authority: a}", "registration: {offline: {perHour: 0}}", "registration: {offline: {max: 1001}}", "registration: {offline: {enabled: maybe}}",
+		"tokenExchange: {refreshBefore: 5}", "registration: {authority: a}", "registration: {registrar: {perHour: 0}}", "registration: {registrar: {onDenied: drop}}", "registration: {registrar: {rules: [a]}}", "registration: {registrar: {rules: [{nam: a}]}}", "registration: {offline: {perHour: 0}}", "registration: {offline: {max: 1001}}", "registration: {offline: {enabled: maybe}}",
 		"cloud: {operations: {putCertificateAuthorities: x}}", "log: {level: warning}", "trust: {unknownOffTime: rtc}", "policyFile: p\nclientDeviceAuth: {deviceGroups: {}}",
 		"clientDeviceAuth: {certificateAuthority: {caType: rsa_2048}}", "clientDeviceAuth: {certificateAuthority: {certificateUri: /a}}",
 		"clientDeviceAuth: {certificates: []}", "clientDeviceAuth: {security: {clientDeviceTrustDurationMinutes: []}}",

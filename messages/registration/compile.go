@@ -16,7 +16,7 @@ const (
 	rulesMax        = 100
 	patternsMax     = 256 // of one condition
 	patternBytesMax = 256
-	perHourMax      = 100000
+	perHourMax      = 10000
 	attributesMax   = 50 // of a thing with a type; 3 without (cloud spec 4.6)
 	untypedMax      = 3
 	ruleNameMax     = 64
@@ -38,7 +38,7 @@ func Compile(cfg Config) (Rules, error) {
 		e.add("onDenied", "", "%.40q: want %s, %s or %s", cfg.OnDenied, DeniedLeave, DeniedInactivate, DeniedRevoke)
 	}
 	if cfg.Core != "" {
-		r.reserved = []messages.ThingName{cfg.Core, cfg.Core + "-gci"}
+		r.reserved = []messages.ThingName{cfg.Core, cfg.Core + "-gci", cfg.Core + "-registrar"}
 	}
 	if len(cfg.Rules) > rulesMax {
 		e.add("rules", "", "%d rules, at most %d", len(cfg.Rules), rulesMax)

@@ -1,7 +1,9 @@
 package registration
 
 import (
+	"encoding/json"
 	"fmt"
+	"reflect"
 	"strings"
 	"time"
 
@@ -20,7 +22,8 @@ type Config struct {
 	// default) leaves it pending, DeniedInactivate and DeniedRevoke set its status. The last
 	// cannot be undone.
 	OnDenied string `json:"onDenied"`
-	// Core is the core's own thing name, which no device gets, nor that of its address shadow.
+	// Core is the core's own thing name, which no device gets, nor that of its address shadow,
+	// nor the client id of its registrar.
 	Core messages.ThingName `json:"-"`
 }
 
@@ -42,14 +45,14 @@ const (
 
 // Rule says whose certificates it is about, and what becomes of them.
 type Rule struct {
-	Name   string `json:"name"`   // for people, in outcomes; each once
-	Effect string `json:"effect"` // EffectAllow, the default, or EffectDeny
-	Match  Match  `json:"match"`
+	Name   string `json:"name"`             // for people, in outcomes; each once
+	Effect string `json:"effect,omitempty"` // EffectAllow, the default, or EffectDeny
+	Match  Match  `json:"match,omitzero"`
 
 	// What an allow rule makes of a device; a deny rule has none of it.
-	Thing     Thing  `json:"thing"`
-	Policy    Policy `json:"policy"`
-	Associate bool   `json:"associate"` // with the core, so that devices meet it by discovery
+	Thing     Thing  `json:"thing,omitzero"`
+	Policy    Policy `json:"policy,omitzero"`
+	Associate bool   `json:"associate,omitempty"` // with the core, so that devices meet it by discovery
 }
 
 // Match is a list of conditions, all of which must hold; one that is not given holds. Each
@@ -70,6 +73,22 @@ type Match struct {
 	// ValidityMax is how long the certificate may be valid, from its beginning to its end. It
 	// is for allow rules. 0: any time.
 	ValidityMax time.Duration `json:"-"`
+}
+
+// IsZero says whether there is no condition.
+func (m Match) IsZero() bool { return reflect.DeepEqual(m, Match{}) }
+
+// MarshalJSON prints ValidityMax as it is written in a configuration.
+func (m Match) MarshalJSON() ([]byte, error) {
+	type plain Match // without this method
+	text := ""
+	if m.ValidityMax != 0 {
+		text = m.ValidityMax.String()
+	}
+	return json.Marshal(struct {
+		plain
+		ValidityMax string `json:"validityMax,omitempty"`
+	}{plain(m), text})
 }
 
 // Thing says how a device is known.
