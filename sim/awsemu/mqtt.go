@@ -41,6 +41,8 @@ type iotEndpoint struct {
 	server *mqtt.Server
 	turns  turns
 
+	connections atomic.Int64 // there ever were
+
 	mu      sync.Mutex
 	closed  bool
 	open    map[*mqttConn]bool // guarded by mu
@@ -56,6 +58,7 @@ type mqttConn struct {
 	newcomer    atomic.Bool // is registered by its CONNECT, and then ends by itself
 	unwelcome   bool        // is turned away by its CONNECT, in words
 	rights      *mqttRights // from CONNECT on; never changed after
+	presence    presenceState
 	since       time.Time
 	ended       chan struct{} // closed at its end
 	turn        string        // the client id whose turn it has; empty: none. Its own goroutine's
@@ -181,6 +184,7 @@ func (i *iotEndpoint) drop(certificate messages.CertificateID) {
 	i.mu.Unlock()
 	for _, c := range open {
 		if certificate == "" || c.certificate == certificate && !c.newcomer.Load() {
+			c.presence.dropped.Store(true)
 			_ = c.Close()
 		}
 	}
@@ -215,14 +219,9 @@ func (i *iotEndpoint) setOffline() {
 	i.goesOff()
 }
 
-// publish sends a message to who has subscribed, as the service does.
+// publish sends a message to who has subscribed, as the service does, unless a fault is in
+// its way.
 func (i *iotEndpoint) publish(topic string, payload []byte) {
-	i.mu.Lock()
-	closed := i.closed
-	i.mu.Unlock()
-	if closed {
-		return
-	}
 	effect := i.e.effect(fault.MQTT, fault.Receive)
 	i.hold(effect)
 	switch f := effect.Outcome; {
@@ -231,6 +230,17 @@ func (i *iotEndpoint) publish(topic string, payload []byte) {
 		return
 	default:
 		payload = spoil(payload, f)
+	}
+	i.say(topic, payload)
+}
+
+// say sends a message whatever is in its way.
+func (i *iotEndpoint) say(topic string, payload []byte) {
+	i.mu.Lock()
+	closed := i.closed
+	i.mu.Unlock()
+	if closed {
+		return
 	}
 	if err := i.server.Publish(topic, payload, false, 1); err != nil {
 		i.e.cfg.Log.Debug("publish failed", "topic", topic, "error", err)
@@ -281,7 +291,7 @@ type iotHook struct {
 }
 
 var iotProvided = []byte{
-	mqtt.OnConnect, mqtt.OnConnectAuthenticate, mqtt.OnSessionEstablished, mqtt.OnDisconnect, mqtt.OnACLCheck, mqtt.OnPacketRead, mqtt.OnPacketEncode, mqtt.OnSubscribe, mqtt.OnSubscribed, mqtt.OnPublish, mqtt.OnWill,
+	mqtt.OnConnect, mqtt.OnConnectAuthenticate, mqtt.OnSessionEstablished, mqtt.OnDisconnect, mqtt.OnACLCheck, mqtt.OnPacketRead, mqtt.OnPacketEncode, mqtt.OnSubscribe, mqtt.OnSubscribed, mqtt.OnUnsubscribed, mqtt.OnPublish, mqtt.OnWill,
 }
 
 // ID names the hook.
@@ -352,12 +362,14 @@ func (h *iotHook) OnSessionEstablished(cl *mqtt.Client, _ packets.Packet) {
 	cl.State.Inflight.ResetSendQuota(0)
 	if c, ok := cl.Net.Conn.(*mqttConn); ok {
 		h.i.turns.end(c)
+		h.tellConnected(cl, c)
 	}
 }
 
 // OnDisconnect keeps them waiting until mochi has cleaned up.
-func (h *iotHook) OnDisconnect(cl *mqtt.Client, _ error, _ bool) {
+func (h *iotHook) OnDisconnect(cl *mqtt.Client, err error, _ bool) {
 	if c, ok := cl.Net.Conn.(*mqttConn); ok {
+		h.tellDisconnected(cl, c, err)
 		h.i.turns.take(c, cl.ID)
 	}
 }
@@ -377,6 +389,9 @@ const refused = "\x00"
 // OnPacketEncode keeps back what MQTT 3.1.1 does not know from a server (3.14), and
 // messages that may not be received.
 func (h *iotHook) OnPacketEncode(cl *mqtt.Client, pk packets.Packet) packets.Packet {
+	if c, ok := cl.Net.Conn.(*mqttConn); ok && pk.FixedHeader.Type == packets.Disconnect {
+		c.presence.said.Store(int32(pk.ReasonCode))
+	}
 	foreign := pk.FixedHeader.Type == packets.Disconnect && cl.Properties.ProtocolVersion < 5
 	if foreign || pk.FixedHeader.Type == packets.Publish && !cl.Net.Inline && !rightsOf(cl).receive(pk.TopicName) {
 		pk.Mods.MaxSize = 1 // byte: every packet is longer, and one too long is not sent
@@ -405,9 +420,10 @@ func (h *iotHook) OnSubscribe(cl *mqtt.Client, pk packets.Packet) packets.Packet
 }
 
 // OnSubscribed ends what OnSubscribe began.
-func (h *iotHook) OnSubscribed(cl *mqtt.Client, _ packets.Packet, _ []byte) {
+func (h *iotHook) OnSubscribed(cl *mqtt.Client, pk packets.Packet, _ []byte) {
 	if !cl.Net.Inline {
 		rightsOf(cl).asked()
+		h.tellSubscriptions(cl, "subscribed", pk.Filters)
 	}
 }
 
