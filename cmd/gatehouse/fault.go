@@ -63,7 +63,7 @@ A script of several faults is a file in YAML or JSON, as
 func (f *faultFlags) bind(c *cobra.Command) {
 	flags := c.Flags()
 	flags.StringVar(&f.file, "file", "", "a script of faults, YAML or JSON; alone")
-	flags.StringVar((*string)(&f.fault.Operation), "operation", "", "only this: an operation's name, probe, data-plane or control-plane")
+	flags.StringVar((*string)(&f.fault.Operation), "operation", "", "only this: an operation's name, probe, data-plane, control-plane, mqtt or credentials")
 	flags.IntVar(&f.fault.Skip, "skip", 0, "let so many requests pass first")
 	flags.IntVar(&f.fault.Every, "every", 0, "strike each so many-th request")
 	flags.IntVar(&f.fault.Count, "count", 0, "strike so many requests, then no more")

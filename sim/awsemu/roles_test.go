@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/gatehouse-edge/gatehouse/actors/policy"
 	"github.com/gatehouse-edge/gatehouse/sim/awsemu"
 )
 
@@ -138,10 +139,26 @@ func TestRolesOfASeed(t *testing.T) {
 			t.Errorf("no %s in %s", part, text)
 		}
 	}
+	// By Seed, a document may be an object in place of its text.
+	written := strings.NewReplacer(quoted(trustIoT), trustIoT, quoted(mayList), mayList, quoted(mayNotDo), mayNotDo).Replace(good)
+	seeded := awsemu.NewRegistry()
+	if err := seeded.Seed([]byte(written), awsemu.SeedOptions{Now: noon}); err != nil {
+		t.Fatal(err)
+	}
+	w := newWorldAt(t, atNoon, func(c *awsemu.Config) { c.Registry = seeded })
+	for _, part := range []string{"<CreateDate>2026-11-21T12:00:00Z</CreateDate>", "credentials.iot.amazonaws.com"} {
+		if got := w.iam(t, "GetRole", "RoleName", "r"); !strings.Contains(got, part) {
+			t.Errorf("no %s in %s", part, got)
+		}
+	}
+	err := awsemu.NewRegistry().Seed([]byte(strings.Replace(written, `"sts:AssumeRole"`, `"AssumeRole"`, 1)), awsemu.SeedOptions{Now: noon})
+	if errs := policy.ErrorsOf(err); len(errs) != 1 || errs[0].Path != "roles[0].assumeRolePolicyDocument" {
+		t.Errorf("%v", err)
+	}
 	for members, want := range map[string]string{
-		`"roles":[` + role + `]`: "roles[0]: attachedPolicies",
+		`"roles":[` + role + `]`: "roles[0].attachedPolicies",
 		`"managedPolicies":[` + managed + `],"roles":[` + role + `,` + role + `]`:                                                "roles[1]: role r: already",
-		`"roles":[{"roleName":"r","assumeRolePolicyDocument":` + quoted(mayList) + `}]`:                                          "roles[0]: role r: trust policy: malformed",
+		`"roles":[{"roleName":"r","assumeRolePolicyDocument":` + quoted(mayList) + `}]`:                                          "roles[0].assumeRolePolicyDocument: malformed",
 		`"roles":[{"roleName":"r","maxSessionDuration":18446744077,"assumeRolePolicyDocument":` + quoted(trustIoT) + `}]`:        "maxSessionDuration",
 		`"roles":[{"roleName":"r","roleId":"x","assumeRolePolicyDocument":` + quoted(trustIoT) + `}]`:                            "id \"x\"",
 		`"roles":[{"roleName":"r","path":"x","assumeRolePolicyDocument":` + quoted(trustIoT) + `}]`:                              "path \"x\"",
@@ -153,6 +170,43 @@ func TestRolesOfASeed(t *testing.T) {
 	} {
 		if _, err := awsemu.ReadRegistry(strings.NewReader(seed(members))); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want %q", members, err, want)
+		}
+	}
+}
+
+// Names come in either order, and a marker leads on in its own.
+func TestRoleAliasesInEitherOrder(t *testing.T) {
+	w := newWorld(t)
+	for _, name := range []string{"a", "b", "c", "d", "e"} {
+		if err := w.registry.AddRoleAlias(noon, name, roleOfAll, 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for order, want := range map[string]string{"": "a b|c d|e", "isAscendingOrder=true&": "a b|c d|e", "isAscendingOrder=false&": "e d|c b|a"} {
+		var pages []string
+		marker := ""
+		for {
+			got := w.api(t, w.admin(), "GET", "/role-aliases?"+order+"pageSize=2&marker="+url.QueryEscape(marker), "")
+			names := []string{}
+			for _, name := range got.body["roleAliases"].([]any) {
+				names = append(names, name.(string))
+			}
+			pages = append(pages, strings.Join(names, " "))
+			var more bool
+			if marker, more = got.body["nextMarker"].(string); !more {
+				break
+			}
+		}
+		if got := strings.Join(pages, "|"); got != want {
+			t.Errorf("%s: %s, want %s", order, got, want)
+		}
+	}
+	first := w.api(t, w.admin(), "GET", "/role-aliases?pageSize=2", "").body["nextMarker"].(string)
+	for target, want := range map[string]int{
+		"/role-aliases?isAscendingOrder=false&marker=" + url.QueryEscape(first): 400, "/role-aliases?isAscendingOrder=yes": 400, "/role-aliases?pageSize=251": 400, "/role-aliases?marker=" + url.QueryEscape(first): 200,
+	} {
+		if got := w.api(t, w.admin(), "GET", target, ""); got.status != want || want == 400 && got.error() != "InvalidRequestException" {
+			t.Errorf("%s: %d %s", target, got.status, got.text)
 		}
 	}
 }

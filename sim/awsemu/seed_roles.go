@@ -22,14 +22,14 @@ type seedRole struct {
 	Description string       `json:"description,omitempty"`
 	Created     time.Time    `json:"createDate,omitzero"`
 	Session     int          `json:"maxSessionDuration,omitempty" doc:"Seconds, 3600 (the default) to 43200."`
-	Trust       string       `json:"assumeRolePolicyDocument" seed:"required,text" doc:"The trust policy: who may assume the role."`
+	Trust       string       `json:"assumeRolePolicyDocument,omitempty" seed:"text" doc:"The trust policy: who may assume the role. Default: nobody."`
 	Inline      []seedInline `json:"policies,omitempty" doc:"Inline policies: what the role may do."`
 	Attached    []string     `json:"attachedPolicies,omitempty" doc:"ARNs of managed policies."`
 }
 
 type seedInline struct {
 	Name     string `json:"policyName" seed:"required"`
-	Document string `json:"policyDocument" seed:"required,text"`
+	Document string `json:"policyDocument" seed:"text"`
 }
 
 type seedManaged struct {
@@ -47,7 +47,7 @@ type seedManaged struct {
 type seedVersion struct {
 	ID       string    `json:"versionId,omitempty" doc:"v1 and so on. Default: its place in the list."`
 	Created  time.Time `json:"createDate,omitzero"`
-	Document string    `json:"policyDocument" seed:"required,text"`
+	Document string    `json:"policyDocument" seed:"text"`
 }
 
 type seedAlias struct {
@@ -80,13 +80,13 @@ func (s *seedFile) completeIdentities(now time.Time) {
 
 func (b *Batch) fillIdentities(seed *seedFile) error {
 	for i, s := range seed.Managed {
-		if err := b.fillManaged(s); err != nil {
-			return fmt.Errorf("managedPolicies[%d]: %w", i, err)
+		if err := b.fillManaged(fmt.Sprintf("managedPolicies[%d]", i), s); err != nil {
+			return err
 		}
 	}
 	for i, s := range seed.Roles {
-		if err := b.fillRole(s); err != nil {
-			return fmt.Errorf("roles[%d]: %w", i, err)
+		if err := b.fillRole(fmt.Sprintf("roles[%d]", i), s); err != nil {
+			return err
 		}
 	}
 	for i, s := range seed.Aliases {
@@ -100,75 +100,73 @@ func (b *Batch) fillIdentities(seed *seedFile) error {
 	return nil
 }
 
-func (b *Batch) fillRole(s seedRole) error {
+// fillRole puts in a role. at is where it stands, for errors.
+func (b *Batch) fillRole(at string, s seedRole) error {
 	if s.Session < 0 || s.Session > int(sessionMax/time.Second) {
-		return fmt.Errorf("maxSessionDuration: %d s, want at most %d", s.Session, int(sessionMax/time.Second))
+		return fmt.Errorf("%s.maxSessionDuration: %d s, want at most %d", at, s.Session, int(sessionMax/time.Second))
 	}
-	policies := map[string]string{}
-	for _, p := range s.Inline {
-		if _, twice := policies[p.Name]; twice {
-			return fmt.Errorf("policies: %.128q: %w", p.Name, ErrExists)
-		}
-		policies[p.Name] = p.Document
-	}
-	made, err := Role{s.Name, s.Trust, time.Duration(s.Session) * time.Second, policies}.read()
+	made, err := Role{Name: s.Name, MaxSession: time.Duration(s.Session) * time.Second}.read()
 	if err != nil {
-		return err
+		return fmt.Errorf("%s: %w", at, err)
 	}
-	if s.ID != "" {
-		made.id = s.ID
-	}
-	if s.Path != "" {
-		made.path = s.Path
-	}
-	if err := errors.Join(checkID(made.id, "AROA"), checkDetails(made.path, s.Description)); err != nil {
-		return err
-	}
+	made.id, made.path = cmp.Or(s.ID, made.id), cmp.Or(s.Path, made.path)
 	made.description, made.created = s.Description, toSecond(s.Created)
+	if err := errors.Join(checkID(made.id, "AROA"), checkDetails(made.path, s.Description)); err != nil {
+		return fmt.Errorf("%s: %w", at, err)
+	}
+	if s.Trust != "" {
+		if made.trust, err = readPolicy(s.Trust, trustCharsMax, iampolicy.ParseTrust); err != nil {
+			return fmt.Errorf("%s.assumeRolePolicyDocument: %w", at, err)
+		}
+	}
+	for i, p := range s.Inline {
+		if _, twice := made.inline[p.Name]; twice || checkName(p.Name) != nil {
+			return fmt.Errorf("%s.policies[%d].policyName: %.128q: want names of 1 to 128 of [A-Za-z0-9_+=,.@-], each once", at, i, p.Name)
+		}
+		if made.inline[p.Name], err = readPolicy(p.Document, inlineCharsMax, iampolicy.ParseIdentity); err != nil {
+			return fmt.Errorf("%s.policies[%d].policyDocument: %w", at, i, err)
+		}
+	}
 	made.attached = slices.Sorted(slices.Values(s.Attached))
 	for i, arn := range made.attached {
 		if b.r.managed[arn] == nil || i > 0 && made.attached[i-1] == arn || i >= attachedMax {
-			return fmt.Errorf("attachedPolicies: %.200q: want at most %d of managedPolicies, each once", arn, attachedMax)
+			return fmt.Errorf("%s.attachedPolicies: %.200q: want at most %d of managedPolicies, each once", at, arn, attachedMax)
 		}
 	}
-	return b.addRole(made)
+	if err := b.addRole(made); err != nil {
+		return fmt.Errorf("%s: %w", at, err)
+	}
+	return nil
 }
 
-func (b *Batch) fillManaged(s seedManaged) error {
-	p := &managedPolicy{name: s.Name, id: s.ID, path: s.Path, description: s.Description, created: toSecond(s.Created), updated: toSecond(s.Updated), inForce: s.InForce}
-	if p.id == "" {
-		p.id = iamID("ANPA")
-	}
-	if p.path == "" {
-		p.path = "/"
+func (b *Batch) fillManaged(at string, s seedManaged) error {
+	p := &managedPolicy{
+		name: s.Name, id: cmp.Or(s.ID, iamID("ANPA")), path: cmp.Or(s.Path, "/"), description: s.Description,
+		created: toSecond(s.Created), updated: toSecond(s.Updated), inForce: s.InForce,
 	}
 	if err := errors.Join(checkName(p.name), checkID(p.id, "ANPA"), checkDetails(p.path, p.description)); err != nil {
-		return err
+		return fmt.Errorf("%s: %w", at, err)
 	}
 	if n := len(s.Versions); n < 1 || n > versionsMax || b.r.managed[p.arn()] != nil || len(b.r.managed) >= managedMax {
-		return fmt.Errorf("want 1 to %d versions, and at most %d policies, each of another name", versionsMax, managedMax)
+		return fmt.Errorf("%s: want 1 to %d versions, and at most %d policies, each of another name", at, versionsMax, managedMax)
 	}
 	for i, v := range s.Versions {
-		if v.ID == "" {
-			v.ID = "v" + strconv.Itoa(i+1)
-		}
-		n, err := strconv.Atoi(strings.TrimPrefix(v.ID, "v"))
-		if err != nil || n <= p.last || v.ID != "v"+strconv.Itoa(n) {
-			return fmt.Errorf("versions[%d].versionId: %.20q, want v1 and so on, ascending", i, v.ID)
+		id := cmp.Or(v.ID, "v"+strconv.Itoa(i+1))
+		n, err := strconv.Atoi(strings.TrimPrefix(id, "v"))
+		if err != nil || n <= p.last || id != "v"+strconv.Itoa(n) {
+			return fmt.Errorf("%s.versions[%d].versionId: %.20q, want v1 and so on, ascending", at, i, id)
 		}
 		text, err := readPolicy(v.Document, managedCharsMax, iampolicy.ParseIdentity)
 		if err != nil {
-			return fmt.Errorf("versions[%d]: %w", i, err)
+			return fmt.Errorf("%s.versions[%d].policyDocument: %w", at, i, err)
 		}
 		p.last = n
-		p.versions = append(p.versions, managedVersion{v.ID, toSecond(v.Created), text})
+		p.versions = append(p.versions, managedVersion{id, toSecond(v.Created), text})
 	}
 	p.last = max(p.last, s.Last)
-	if p.inForce == "" {
-		p.inForce = p.versions[len(p.versions)-1].id
-	}
+	p.inForce = cmp.Or(p.inForce, p.versions[len(p.versions)-1].id)
 	if p.version(p.inForce) == nil {
-		return fmt.Errorf("defaultVersionId: %.20q is none of versions", p.inForce)
+		return fmt.Errorf("%s.defaultVersionId: %.20q is none of versions", at, p.inForce)
 	}
 	put(b, b.r.managed, p.arn(), p)
 	return nil
