@@ -113,6 +113,10 @@ func TestOfflineAdmissionEnds(t *testing.T) {
 			f.enroll()
 			f.enroller.Step()
 		}, "CLOSE_PENDING_ENDED"},
+		{"nobody decides for a month", func(f *fleet, _ identity) {
+			f.clock.Advance(31 * day)
+			f.enroller.Step()
+		}, "CLOSE_PENDING_ENDED"},
 		{"its time is up", func(f *fleet, _ identity) {
 			f.clock.Advance(day)
 			NewKeeper(f.sys, f.views, f.clock, 0, nil).Step()

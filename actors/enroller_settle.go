@@ -18,8 +18,10 @@ type settling struct {
 	fails  int
 }
 
-// settleMax is how many pending devices are settled at once.
-const settleMax = 4
+const (
+	settleMax    = 4                   // pending devices that are settled at once
+	unsettledMax = 30 * 24 * time.Hour // a lapsed admission is kept to be settled: after it the device has to come again
+)
 
 // Start looks after pending devices until Close.
 func (e *Enroller) Start() { e.run() }
@@ -57,8 +59,8 @@ func (e *Enroller) Step() {
 }
 
 // baseless says why an admission rests on nothing any more, whatever the cloud says; "" if it
-// does not. That the device's own time is up is no reason: its admission has lapsed, and the
-// cloud's decision is still wanted.
+// does not. That an admission has lapsed is no reason for a while: the cloud's decision is
+// still wanted.
 func (e *Enroller) baseless(p messages.PendingDevice) string {
 	nowMs := e.sys.clock.NowMs()
 	switch {
@@ -70,6 +72,9 @@ func (e *Enroller) baseless(p messages.PendingDevice) string {
 		return "" // by which time?
 	case nowMs > p.NotAfterMs:
 		return "the certificate, or its authority, has expired"
+	case p.AdmittedMs > messages.VoidMs && nowMs-p.AdmittedMs > unsettledMax.Milliseconds() &&
+		e.sys.Trust().NotAdmitted(p.AdmittedMs, p.NotBeforeMs, p.NotAfterMs, nowMs) != "":
+		return "its admission has lapsed, and nobody could decide about it for " + unsettledMax.String()
 	}
 	e.mu.Lock()
 	s := e.settling[p.Certificate]

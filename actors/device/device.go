@@ -140,7 +140,9 @@ func openAnswered(s Device, f Facts, a messages.CloudAnswered, c messages.OpenSe
 		d.Events = append(attached, d.Events...)
 		return d
 	case messages.CloudDenied:
-		d := withdraw(s, f, c.Certificate, "the cloud says the certificate does not belong to the thing: "+a.Answer.Detail)
+		reason := "the cloud says the certificate does not belong to the thing: " + a.Answer.Detail
+		d := withdraw(s, f, c.Certificate, reason)
+		d.Events = append(d.Events, endPending(s, c.Certificate, messages.Source_SOURCE_CLOUD, reason)...)
 		d.Reply = messages.Refuse(messages.RefusedInvalidCredential,
 			"the certificate does not belong to the thing (the client id must be the thing name): %s", a.Answer.Detail)
 		return d
