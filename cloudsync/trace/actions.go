@@ -1,6 +1,7 @@
 package trace
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/gatehouse-edge/gatehouse/cloudsync/iotpolicy"
@@ -62,12 +63,13 @@ func (t *tracer) lacks(h *held, w need, thing messages.ThingName) *Node {
 	if kind, name, named := strings.Cut(resource, "/"); named {
 		resource = t.arn(kind, name)
 	}
-	r := iotpolicy.Request{Action: w.action, Resource: resource}
+	r := iotpolicy.Request{Action: w.action, Resource: resource, Context: h.context("", false)}
+	policies := h.policies
 	if !w.data {
-		r.Context = attached(thing)
+		r.Context, policies = h.context(thing, true), slices.Concat(policies, t.grouped.policies)
 	}
-	result := iotpolicy.Evaluate(h.policies, r)
-	if result.Decision == iotpolicy.Allowed {
+	result := iotpolicy.Evaluate(policies, r)
+	if result.Decision == iotpolicy.Allowed || result.Decision == iotpolicy.ImplicitDeny && !w.data && !t.grouped.whole {
 		return nil
 	}
 	n := &Node{Kind: KindAction, Name: w.action + " on " + w.resource}
@@ -76,7 +78,7 @@ func (t *tracer) lacks(h *held, w need, thing messages.ThingName) *Node {
 	if result.Decision == iotpolicy.ExplicitDeny {
 		why = "policy " + strings.Join(iotpolicy.Names(result.Denying), ", ") + " denies it"
 	} else if w.data {
-		r.Context = attached(thing)
+		r.Context = h.context(thing, false)
 		if iotpolicy.Evaluate(h.policies, r).Decision == iotpolicy.Allowed {
 			why = "it is allowed by a variable of the thing, which has no value at the Greengrass data plane: write the name out"
 		}

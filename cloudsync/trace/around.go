@@ -6,22 +6,30 @@ import (
 	"time"
 )
 
+// skew is how far the cloud's clock is ahead of this machine's.
+func (t *tracer) skew() (ahead time.Duration, known bool) {
+	if t.ahead != nil {
+		return *t.ahead, true
+	}
+	if ahead, known = t.Reader.Skew(); !known && !t.probed.Date.IsZero() {
+		ahead, known = SkewOf(t.probed.Asked, t.probed.Answered, t.probed.Date), true
+	}
+	return ahead, known
+}
+
 // now is this machine's time, set right by the cloud's.
 func (t *tracer) now() time.Time {
-	ahead, _ := t.Reader.Skew()
+	ahead, _ := t.skew()
 	return t.Now().Add(ahead)
 }
 
 func (t *tracer) clock() *Node {
-	ahead, known := t.Reader.Skew()
-	if !known && !t.probed.Date.IsZero() {
-		ahead, known = t.probed.Date.Sub(t.probed.Asked), true
-	}
-	return ClockNode(ahead, known)
+	ahead, known := t.skew()
+	return clockNode(ahead, known)
 }
 
-// ClockNode judges how far the cloud's clock is ahead of this machine's.
-func ClockNode(ahead time.Duration, known bool) *Node {
+// clockNode judges how far the cloud's clock is ahead of this machine's.
+func clockNode(ahead time.Duration, known bool) *Node {
 	n := &Node{Kind: KindClock, Name: "this machine's", State: OK}
 	if !known {
 		n.State, n.Detail = Unknown, "the cloud did not tell its time"

@@ -38,6 +38,7 @@ func (t *tracer) certificateNode(id messages.CertificateID) *Node {
 		return n.unread(err)
 	}
 	t.see(c.ARN)
+	t.ders[string(id)] = c.DER
 	now := t.now()
 	activate := aws("iot update-certificate --certificate-id %s --new-status ACTIVE", id)
 	n.Detail = c.Status
@@ -102,6 +103,7 @@ func (t *tracer) authority(c Certificate) *Node {
 func (t *tracer) chain(n *Node, thing messages.ThingName) {
 	target := t.arn("cert", n.Name)
 	held := t.policies(target)
+	held.der = t.ders[n.Name]
 	n.add(held.nodes...)
 	if t.device {
 		n.add(t.deviceActions(held, thing)...)

@@ -86,12 +86,14 @@ func (e *Endpoint) Probe(ctx context.Context, alias string, thing messages.Thing
 	if err != nil {
 		return ProbeAnswer{Asked: asked, Failed: err.Error()}
 	}
-	return readProbe(answer.StatusCode, answer.Header, body, asked)
+	a := readProbe(answer.StatusCode, answer.Header, body)
+	a.Asked, a.Answered = asked, e.now()
+	return a
 }
 
 // readProbe reads an answer of the credentials endpoint (cloud spec 2).
-func readProbe(status int, header http.Header, body []byte, asked time.Time) ProbeAnswer {
-	a := ProbeAnswer{Status: status, Date: wire.Date(header), Asked: asked}
+func readProbe(status int, header http.Header, body []byte) ProbeAnswer {
+	a := ProbeAnswer{Status: status, Date: wire.Date(header)}
 	var said struct {
 		Message     string
 		Credentials struct{ Expiration time.Time } // and nothing else of it

@@ -58,9 +58,49 @@ func FuzzReadProbe(f *testing.F) {
 	f.Add(200, []byte(`{}`))
 	f.Add(200, []byte(`<html>`))
 	f.Fuzz(func(t *testing.T, status int, body []byte) {
-		a := readProbe(status, http.Header{"Content-Type": {"application/json"}}, body, time.Time{})
+		a := readProbe(status, http.Header{"Content-Type": {"application/json"}}, body)
 		if a.Status == 200 && a.Failed == "" && a.Expires.IsZero() || len(a.Message) > 256 || strings.ContainsAny(a.Message, "\n\x1b") {
 			t.Errorf("%+v", a)
 		}
 	})
+}
+
+// A date has whole seconds, and was written between question and answer.
+func TestSkew(t *testing.T) {
+	at := func(ms int) time.Time { return cloudsynctest.Noon.Add(time.Duration(ms) * time.Millisecond) }
+	for _, test := range []struct {
+		asked, answered, date int
+		want                  time.Duration
+	}{
+		{300, 400, 0, 0}, {900, 1100, 1000, 0}, {900, 1100, 0, 0}, {300, 400, 60000, 59600 * time.Millisecond}, {60300, 60400, 0, -time.Minute},
+	} {
+		if got := SkewOf(at(test.asked), at(test.answered), at(test.date)); got != test.want {
+			t.Errorf("%+v: %v", test, got)
+		}
+	}
+}
+
+// The cloud's time is read whatever this machine's clock says, but of the right server alone.
+func TestTheCloudsTimeIsRead(t *testing.T) {
+	server, ca := cloudsynctest.Serve(t, func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Date", cloudsynctest.Noon.UTC().Format(http.TimeFormat))
+	}, nil)
+	for _, test := range []struct {
+		behind time.Duration
+		blind  bool
+	}{{0, false}, {10 * time.Minute, false}, {-10 * time.Minute, false}, {50 * 365 * 24 * time.Hour, true}, {-5 * time.Hour, true}} {
+		cfg := ClockConfig{URL: server.URL, Roots: ca.Pool(), ServerName: cloudsynctest.ServerName, Now: func() time.Time { return cloudsynctest.Noon.Add(-test.behind) }}
+		got, err := ReadClock(t.Context(), cfg)
+		if err != nil || got.Blind != test.blind || got.Ahead != test.behind {
+			t.Errorf("%v behind: %+v, %v", test.behind, got, err)
+		}
+		cfg.ServerName = "other.example"
+		if _, err := ReadClock(t.Context(), cfg); err == nil {
+			t.Errorf("%v behind: another server's time was taken", test.behind)
+		}
+		cfg.ServerName, cfg.Roots = cloudsynctest.ServerName, cloudsynctest.NewAuthority(t).Pool()
+		if _, err := ReadClock(t.Context(), cfg); err == nil {
+			t.Errorf("%v behind: a stranger's time was taken", test.behind)
+		}
+	}
 }

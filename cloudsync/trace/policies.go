@@ -1,6 +1,7 @@
 package trace
 
 import (
+	"crypto/x509"
 	"fmt"
 	"slices"
 	"strings"
@@ -12,6 +13,7 @@ import (
 // held are the policies of a certificate.
 type held struct {
 	target   string // ARN
+	der      []byte // of the certificate; nil: not known
 	nodes    []*Node
 	policies []iotpolicy.Policy
 	whole    bool // all were read: what they do not allow is not allowed
@@ -73,20 +75,26 @@ func spoken(d *iotpolicy.Document) string {
 	return text
 }
 
-// attached is the context in which the credentials provider, and MQTT, see a thing that
-// the certificate is attached to.
-func attached(thing messages.ThingName) *iotpolicy.Context {
+// context is what policies can know of a thing that the certificate is attached to: at the
+// credentials provider, or, if mqtt, at the MQTT endpoint.
+func (h *held) context(thing messages.ThingName, mqtt bool) *iotpolicy.Context {
 	c := &iotpolicy.Context{}
-	if thing != "" {
+	if leaf, err := x509.ParseCertificate(h.der); err == nil {
+		c.SetCertificate(leaf)
+	}
+	if thing == "" {
+		return c
+	}
+	c.Set(iotpolicy.ThingName, string(thing))
+	if mqtt {
 		c.Set(iotpolicy.ClientID, string(thing))
-		c.Set(iotpolicy.ThingName, string(thing))
 		c.Set(iotpolicy.ThingAttached, "true")
 	}
 	return c
 }
 
-func (t *tracer) mayAssume(policies []iotpolicy.Policy, alias string, thing messages.ThingName) iotpolicy.Result {
-	return iotpolicy.Evaluate(policies, iotpolicy.Request{Action: assumeWithCertificate, Resource: t.arn("rolealias", alias), Context: attached(thing)})
+func (t *tracer) mayAssume(h *held, alias string, thing messages.ThingName) iotpolicy.Result {
+	return iotpolicy.Evaluate(h.policies, iotpolicy.Request{Action: assumeWithCertificate, Resource: t.arn("rolealias", alias), Context: h.context(thing, false)})
 }
 
 // role traces from the policies to the role aliases that they allow.
@@ -101,7 +109,7 @@ func (t *tracer) role(h *held, thing messages.ThingName) (list []*Node) {
 			list = append(list, &Node{Kind: KindRoleAlias, Name: fmt.Sprintf("%d more", len(aliases)-i), State: Note, Detail: "not looked at"})
 			break
 		}
-		switch r := t.mayAssume(h.policies, name, thing); {
+		switch r := t.mayAssume(h, name, thing); {
 		case r.Decision == iotpolicy.Allowed:
 			allowed++
 			list = append(list, t.alias(name))
@@ -168,8 +176,12 @@ func (t *tracer) lacking(h *held, thing messages.ThingName) *Node {
 		n.State, n.Detail = Unknown, "no policy that could be read allows it"
 		return n
 	}
+	state := Broken
+	if t.Local.Thing != "" && t.Local.Thing == thing && t.Local.RoleAlias == "" {
+		state = Warning // this core is configured to do without a role
+	}
 	if found := t.elsewhere(h, thing); found != "" {
-		return n.fail(Broken, PolicyDetached, []string{aws("iot attach-policy --policy-name %s --target %s", found, h.target)},
+		return n.fail(state, PolicyDetached, []string{aws("iot attach-policy --policy-name %s --target %s", found, h.target)},
 			"policy %s allows it, and is not attached to the certificate", found)
 	}
 	fix := []string{
@@ -180,7 +192,7 @@ func (t *tracer) lacking(h *held, thing messages.ThingName) *Node {
 	if len(h.policies) == 0 {
 		return n.fail(Broken, PolicyDetached, fix, "no policy is attached to the certificate: it may do nothing at all")
 	}
-	return n.fail(Broken, PolicyLacksAssume, fix, "no attached policy allows it%s: there are no credentials for the role", onAlias(t.Local.RoleAlias))
+	return n.fail(state, PolicyLacksAssume, fix, "no attached policy allows it%s: there are no credentials for the role", onAlias(t.Local.RoleAlias))
 }
 
 func onAlias(alias string) string {
@@ -205,10 +217,10 @@ func (t *tracer) elsewhere(h *held, thing messages.ThingName) string {
 		if err != nil {
 			continue
 		}
-		one := &held{policies: []iotpolicy.Policy{{Name: name, Document: document}}}
+		one := &held{der: h.der, policies: []iotpolicy.Policy{{Name: name, Document: document}}}
 		aliases, _ := t.aliases(one)
 		for _, alias := range aliases[:min(len(aliases), aliasesMax)] {
-			if t.mayAssume(one.policies, alias, thing).Decision == iotpolicy.Allowed {
+			if t.mayAssume(one, alias, thing).Decision == iotpolicy.Allowed {
 				return name
 			}
 		}
@@ -216,22 +228,28 @@ func (t *tracer) elsewhere(h *held, thing messages.ThingName) string {
 	return ""
 }
 
-// groups shows what the groups of a thing add: rights over MQTT, none at the Greengrass data
-// plane (cloud spec 1.7).
+// groups shows, and keeps, what the groups of a thing add: rights over MQTT, none at the
+// Greengrass data plane (cloud spec 1.7).
 func (t *tracer) groups(thing messages.ThingName) (list []*Node) {
+	t.grouped.whole = true
 	if thing == "" {
 		return nil
 	}
 	arns, err := t.Reader.Groups(t.ctx, thing)
 	if err != nil {
+		t.grouped.whole = false
 		return []*Node{(&Node{Kind: KindGroup, Name: "of " + string(thing)}).unread(err)}
 	}
 	for i, arn := range arns {
 		if i == groupsMax {
+			t.grouped.whole = false
 			return append(list, &Node{Kind: KindGroup, Name: fmt.Sprintf("%d more", len(arns)-i), State: Note, Detail: "not looked at"})
 		}
 		n := &Node{Kind: KindGroup, Name: arn[strings.LastIndex(arn, "/")+1:], State: Note, Detail: "its policies do not count for the Greengrass data plane"}
-		n.add(t.policies(arn).nodes...)
+		h := t.policies(arn)
+		t.grouped.policies = append(t.grouped.policies, h.policies...)
+		t.grouped.whole = t.grouped.whole && h.whole
+		n.add(h.nodes...)
 		list = append(list, n)
 	}
 	return list

@@ -113,12 +113,13 @@ type Reader interface {
 
 // ProbeAnswer is what the credentials endpoint said. Of credentials nothing is kept.
 type ProbeAnswer struct {
-	Status  int
-	Message string // of an error
-	Expires time.Time
-	Date    time.Time // the server's; zero: not said
-	Asked   time.Time // by this machine's clock
-	Failed  string    // why there was no answer, and what to do; "" if there was one
+	Status   int
+	Message  string // of an error
+	Expires  time.Time
+	Date     time.Time // the server's; zero: not said
+	Asked    time.Time // by this machine's clock, as the next
+	Answered time.Time
+	Failed   string // why there was no answer, and what to do; "" if there was one
 }
 
 // Prober asks the credentials endpoint for a role alias' credentials, as the core.

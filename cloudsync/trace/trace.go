@@ -48,7 +48,10 @@ type Config struct {
 	Prober  Prober
 	NoProbe string
 	Now     func() time.Time // this machine's clock
-	Local   Local
+	// Clock reads first how it stands to the cloud's. An error means that AWS is not reached.
+	// Nil: the Reader's answers say.
+	Clock func(context.Context) (ClockReading, error)
+	Local Local
 
 	// Where to start: a thing, or a certificate. Neither: what Local says.
 	Thing       messages.ThingName
@@ -67,7 +70,10 @@ type tracer struct {
 	account  string
 	root     *Node
 	probed   ProbeAnswer
-	private  bool // the core's certificate is of a private authority
+	ahead    *time.Duration    // as Clock read it; nil: it did not
+	ders     map[string][]byte // of certificates, by id
+	grouped  held              // by the groups of the thing
+	private  bool              // the certificate of the core is of a private authority
 }
 
 // Run traces. An error says that there is nothing to start from; all else is in the report.
@@ -80,18 +86,49 @@ func Run(ctx context.Context, cfg Config) (*Report, error) {
 			cfg.Certificate = cfg.Local.Certificate
 		}
 	}
-	t := &tracer{Config: cfg, ctx: ctx, region: cfg.Local.Region}
+	t := &tracer{Config: cfg, ctx: ctx, region: cfg.Local.Region, ders: map[string][]byte{}}
+	if cfg.Thing == "" && cfg.Certificate == "" {
+		return nil, errors.New("trace: which thing or certificate? name one, or a configuration that does")
+	}
 	switch {
+	case t.blind():
 	case cfg.Thing != "":
 		t.traceThing()
-	case cfg.Certificate != "":
-		t.traceCertificate()
 	default:
-		return nil, errors.New("trace: which thing or certificate? name one, or a configuration that does")
+		t.traceCertificate()
 	}
 	r := &Report{Subject: t.root.label(), Region: t.region, Account: t.account, Root: t.root}
 	r.conclude()
 	return r, nil
+}
+
+// blind says whether AWS cannot be asked at all, and then why: it is not reached, or this
+// machine's clock is so wrong that no server's certificate is valid by it.
+func (t *tracer) blind() bool {
+	if t.Clock == nil {
+		return false
+	}
+	reading, err := t.Clock(t.ctx)
+	if err == nil && !reading.Blind {
+		t.ahead = &reading.Ahead
+		return false
+	}
+	t.root = &Node{Kind: KindThing, Name: string(t.Thing), State: Note, Detail: "nothing can be asked before the clock is right"}
+	if t.Thing == "" {
+		t.root.Kind, t.root.Name = KindCertificate, string(t.Certificate)
+	}
+	if err == nil {
+		t.ahead = &reading.Ahead
+		t.root.add(t.clock())
+		return true
+	}
+	t.root.State, t.root.Detail = Unknown, "AWS cannot be asked: "+err.Error()
+	if own := string(t.Local.Certificate); own != "" && t.Local.RoleAlias != "" {
+		certificate := &Node{Kind: KindCertificate, Name: own, State: Note, Detail: "this machine's"}
+		certificate.add(t.probe(certificate, []*Node{{Kind: KindRoleAlias, Name: t.Local.RoleAlias}})...)
+		t.root.add(certificate)
+	}
+	return true
 }
 
 // see takes region and account from an ARN, the first time.
@@ -145,6 +182,7 @@ func (t *tracer) traceThing() {
 	if own := t.Local.Certificate; !read && own != "" && t.Thing == t.Local.Thing {
 		ids = append(ids, own)
 	}
+	groups := t.groups(t.Thing)
 	t.missing(n, ids, read)
 	var chains []*Node
 	for _, id := range ids {
@@ -152,7 +190,7 @@ func (t *tracer) traceThing() {
 	}
 	t.weigh(ids, chains)
 	n.add(chains...)
-	n.add(t.groups(t.Thing)...)
+	n.add(groups...)
 	t.around(n, association)
 }
 
@@ -256,8 +294,9 @@ func (t *tracer) traceCertificate() {
 		association = t.associations()
 		t.device = t.Device || t.isDevice
 	}
+	groups := t.groups(thing)
 	t.chain(n, thing)
-	n.add(t.groups(thing)...)
+	n.add(groups...)
 	t.around(n, association)
 }
 

@@ -201,6 +201,25 @@ func TestOtherFaultsOfTheWay(t *testing.T) {
 	}
 }
 
+// A group's policies count over MQTT, and nowhere else; a subject's variables everywhere.
+func TestWhatAGroupsPoliciesAllow(t *testing.T) {
+	const group = "arn:aws:iot:" + tracetest.Region + ":123456789012:thinggroup/cores"
+	f := tracetest.NewFake()
+	f.Documents["GroupPolicy"] = `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"iot:*","Resource":"*"}]}`
+	f.Documents["ThingPolicy"] = `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"greengrass:*","Resource":"*"}]}`
+	if r := f.Trace(t); r.State != trace.Warning || !r.Has(trace.PolicyLacksAction) {
+		t.Errorf("without the group's:\n%s", written(t, r))
+	}
+	f.PolicyTargets[group] = []string{"GroupPolicy"}
+	if r := f.Trace(t); r.State != trace.OK {
+		t.Errorf("MQTT by a group:\n%s", written(t, r))
+	}
+	f.PolicyTargets[tracetest.CertificateARN()] = []string{"ThingPolicy"}
+	if r := f.Trace(t); r.Findings[0].Fault != trace.PolicyDetached { // AssumePolicy would do
+		t.Errorf("the role by a group:\n%s", written(t, r))
+	}
+}
+
 // The account's policies, groups and certificates are read up to a bound, which is said.
 func TestATraceIsBounded(t *testing.T) {
 	f := tracetest.NewFake()

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"strings"
 	"sync/atomic"
@@ -43,6 +44,7 @@ type Reader struct {
 	green   *greengrassv2.Client
 	iam     *iam.Client
 	host    string
+	clock   trace.ClockConfig
 	now     func() time.Time
 	ahead   atomic.Pointer[time.Duration] // of the last answer's Date; nil: none yet
 }
@@ -62,10 +64,12 @@ func New(cfg control.Config) (*Reader, error) {
 	if c.BaseEndpoint != nil {
 		r.host = *c.BaseEndpoint
 	}
-	// A signature that was refused for its time is made anew, by the time of that answer.
-	retryer := retry.AddWithErrorCodes(retry.NewStandard(func(o *retry.StandardOptions) {
-		o.MaxAttempts, o.MaxBackoff = attempts, backoffMax
-	}), "InvalidSignatureException", "SignatureDoesNotMatch", "RequestExpired", "RequestTimeTooSkewed")
+	resolved, err := iot.NewDefaultEndpointResolverV2().ResolveEndpoint(context.Background(), iot.EndpointParameters{Region: &c.Region, Endpoint: c.BaseEndpoint})
+	if err != nil {
+		return nil, fmt.Errorf("trace: %w", err)
+	}
+	r.clock = trace.ClockConfig{URL: resolved.URI.String(), Roots: cfg.Roots, ServerName: cfg.ServerName, Now: cfg.Now, Timeout: c.Timeout}
+	retryer := newRetryer()
 	json, xml := &dated{c, r}, &dated{xmlOnly{r.xml}, r}
 	r.iot = iot.New(iot.Options{Region: c.Region, BaseEndpoint: c.BaseEndpoint, Credentials: c.Credentials, HTTPClient: json, HTTPSignerV4: c, Retryer: retryer})
 	r.green = greengrassv2.New(greengrassv2.Options{Region: c.Region, BaseEndpoint: c.BaseEndpoint, Credentials: c.Credentials, HTTPClient: json, HTTPSignerV4: c, Retryer: retryer})
@@ -75,6 +79,20 @@ func New(cfg control.Config) (*Reader, error) {
 	}
 	r.iam = iam.New(iam.Options{Region: region, BaseEndpoint: c.BaseEndpoint, Credentials: c.Credentials, HTTPClient: xml, HTTPSignerV4: c, Retryer: retryer})
 	return r, nil
+}
+
+// newRetryer tries again what is throttled or failed there. A signature that was refused for its
+// time is made anew, by the time of that answer. What is not reached is not tried again: a
+// trace asks much, and has a person waiting.
+func newRetryer() aws.Retryer {
+	return retry.NewStandard(func(o *retry.StandardOptions) {
+		o.MaxAttempts, o.MaxBackoff = attempts, backoffMax
+		codes := map[string]struct{}{"InvalidSignatureException": {}, "SignatureDoesNotMatch": {}, "RequestExpired": {}, "RequestTimeTooSkewed": {}}
+		maps.Copy(codes, retry.DefaultThrottleErrorCodes)
+		o.Retryables = []retry.IsErrorRetryable{
+			retry.NoRetryCanceledError{}, retry.RetryableErrorCode{Codes: codes}, retry.RetryableHTTPStatusCode{Codes: retry.DefaultRetryableHTTPStatusCodes},
+		}
+	})
 }
 
 // Close drops idle connections.
@@ -91,6 +109,11 @@ func (r *Reader) Skew() (time.Duration, bool) {
 	return 0, false
 }
 
+// Clock asks AWS IoT for its time; see trace.Config.
+func (r *Reader) Clock(ctx context.Context) (trace.ClockReading, error) {
+	return trace.ReadClock(ctx, r.clock)
+}
+
 // dated notes the time of each answer.
 type dated struct {
 	aws.HTTPClient
@@ -105,22 +128,10 @@ func (d *dated) Do(request *http.Request) (*http.Response, error) {
 		return nil, err
 	}
 	if date := wire.Date(answer.Header); !date.IsZero() {
-		ahead := skew(asked, d.r.now(), date)
+		ahead := trace.SkewOf(asked, d.r.now(), date)
 		d.r.ahead.Store(&ahead)
 	}
 	return answer, nil
-}
-
-// skew is how far a clock is behind date, which was written, in whole seconds, between asked
-// and answered by that clock.
-func skew(asked, answered, date time.Time) time.Duration {
-	switch {
-	case date.Before(asked.Truncate(time.Second)):
-		return date.Sub(asked.Truncate(time.Second))
-	case date.After(answered):
-		return date.Sub(answered)
-	}
-	return 0
 }
 
 // xmlOnly lets through what IAM can have said: bounded, not redirected, XML.

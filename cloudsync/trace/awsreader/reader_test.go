@@ -108,18 +108,3 @@ func TestWhyAReadingFailedIsTold(t *testing.T) {
 		}
 	}
 }
-
-// A date has whole seconds, and was written between question and answer.
-func TestSkew(t *testing.T) {
-	at := func(ms int) time.Time { return cloudsynctest.Noon.Add(time.Duration(ms) * time.Millisecond) }
-	for _, test := range []struct {
-		asked, answered, date int
-		want                  time.Duration
-	}{
-		{300, 400, 0, 0}, {900, 1100, 1000, 0}, {900, 1100, 0, 0}, {300, 400, 60000, 59600 * time.Millisecond}, {60300, 60400, 0, -time.Minute},
-	} {
-		if got := skew(at(test.asked), at(test.answered), at(test.date)); got != test.want {
-			t.Errorf("%+v: %v", test, got)
-		}
-	}
-}

@@ -291,7 +291,7 @@ func (f *Fake) Skew() (time.Duration, bool) { return f.Ahead, true }
 // Probe implements trace.Prober in the order in which the service checks (cloud spec 2).
 func (f *Fake) Probe(_ context.Context, alias string, thing messages.ThingName) trace.ProbeAnswer {
 	refuse := func(status int, message string) trace.ProbeAnswer {
-		return trace.ProbeAnswer{Status: status, Message: message, Date: f.Now, Asked: f.Now.Add(-f.Ahead)}
+		return trace.ProbeAnswer{Status: status, Message: message, Date: f.Now, Asked: f.Now.Add(-f.Ahead), Answered: f.Now.Add(-f.Ahead)}
 	}
 	var policies []iotpolicy.Policy
 	for _, name := range f.PolicyTargets[CertificateARN()] {
