@@ -117,7 +117,7 @@ func (s *coreSite) trace(ctx context.Context, cfg trace.Config) (*trace.Report, 
 		return nil, fmt.Errorf("%w; name the region with --region, or a configuration with -c", err)
 	}
 	defer reader.Close()
-	cfg.Reader = reader
+	cfg.Reader, cfg.Clock = reader, reader.Clock
 	prober, why := s.prober()
 	if prober != nil {
 		defer prober.Close()

@@ -17,6 +17,7 @@ import (
 	"github.com/gatehouse-edge/gatehouse/cloudsync"
 	"github.com/gatehouse-edge/gatehouse/cloudsync/connectivity"
 	"github.com/gatehouse-edge/gatehouse/cloudsync/trace"
+	"github.com/gatehouse-edge/gatehouse/cloudsync/trace/awsreader"
 	"github.com/gatehouse-edge/gatehouse/cmd/internal/daemon"
 	"github.com/gatehouse-edge/gatehouse/cmd/internal/doctor"
 	"github.com/gatehouse-edge/gatehouse/messages"
@@ -77,7 +78,8 @@ func (a *app) host(s *coreSite, mosquitto string) *doctor.Host {
 		Trace: func(ctx context.Context) (*trace.Report, error) {
 			return s.trace(ctx, trace.Config{Local: s.local, Now: time.Now})
 		},
-		Status: a.daemonStatus,
+		Authority: s.authority,
+		Status:    a.daemonStatus,
 	}
 	if clock, err := actors.NewSystemClock(); err == nil {
 		h.Synced = clock.Synced
@@ -98,6 +100,19 @@ func (a *app) daemonStatus(ctx context.Context) (s daemon.Status, err error) {
 		err = fmt.Errorf("%w: %w", doctor.ErrStopped, err)
 	}
 	return s, err
+}
+
+// authority asks AWS IoT about a registered CA.
+func (s *coreSite) authority(ctx context.Context, id string) (trace.Authority, error) {
+	if s.away != nil {
+		return trace.Authority{}, s.away
+	}
+	reader, err := awsreader.New(s.control)
+	if err != nil {
+		return trace.Authority{}, err
+	}
+	defer reader.Close()
+	return reader.Authority(ctx, id)
 }
 
 func (s *coreSite) credentialsUntil(ctx context.Context) (time.Time, error) {

@@ -156,8 +156,10 @@ func (s *coreSite) ofDev(ctx context.Context) error {
 	if s.roots, err = rootsOf(s.rootsFile); err != nil {
 		return err
 	}
-	s.local = trace.Local{Thing: coreThing, Region: awsemu.Region}
-	s.readCertificate()
+	s.local = trace.Local{Region: awsemu.Region}
+	if s.readCertificate(); s.local.Certificate != "" { // `sim cloud serve` has no core
+		s.local.Thing, s.local.RoleAlias = coreThing, awsemu.TokenExchangeAlias
+	}
 	s.control = control.Config{Region: awsemu.Region, Roots: s.roots, Now: time.Now}
 	s.away = s.ofCloud(ctx)
 	return nil
@@ -178,7 +180,7 @@ func (s *coreSite) ofCloud(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s.local.Greengrass, s.local.Data = info.Endpoint, strings.TrimPrefix(info.Endpoint, "https://")
+	s.local.Greengrass, s.local.Data, s.local.Credentials = info.Endpoint, strings.TrimPrefix(info.Endpoint, "https://"), info.Credentials
 	return nil
 }
 

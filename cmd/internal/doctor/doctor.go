@@ -90,6 +90,8 @@ type Host struct {
 	Credentials func(context.Context) (time.Time, error)
 	// Live calls the data plane as the core, with what changes nothing. Nil: there is none.
 	Live func(context.Context) []Result
+	// Authority asks AWS IoT about a registered CA; nil: it is not asked.
+	Authority func(ctx context.Context, id string) (trace.Authority, error)
 	// Status asks the running daemon; ErrStopped if there is none.
 	Status func(context.Context) (daemon.Status, error)
 	// Synced says whether the machine's clock is synchronised.
@@ -119,6 +121,7 @@ var checks = []check{
 	{"nats", checkTimeout, (*Host).nats},
 	{"mqtt", checkTimeout, (*Host).mqtt},
 	{"mosquitto", checkTimeout, (*Host).mosquitto},
+	{"registration", checkTimeout, (*Host).registration},
 }
 
 // Run does all checks, several at once, and returns when each is done or out of time.

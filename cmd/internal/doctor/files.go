@@ -32,13 +32,27 @@ func (h *Host) files(context.Context) []Result {
 		return append(list, bad(Warning, "files.directory", "the daemon's directory", []string{"the first start makes it: gatehouse serve -c gatehouse.yaml"}, "%v", err))
 	}
 	owner := ownerOf(info)
-	list = append(list, private("files.directory", h.Dir, owner, 0o700, Warning))
+	list = append(list, directory(h.Dir, info))
 	for _, folder := range []struct{ check, path string }{
 		{"files.keys", filepath.Join(h.Dir, "keys")}, {"files.credentials", daemon.BrokersDir(h.Dir)}, {"files.log", daemon.LogDir(h.Dir)},
 	} {
 		list = append(list, folderPrivate(folder.check, folder.path, owner))
 	}
 	return append(list, h.secretFiles()...)
+}
+
+// directory judges the daemon's own: others may look in, for ca.pem, but not change what is
+// there. What is secret is in folders that they may not enter.
+func directory(path string, info fs.FileInfo) Result {
+	const name = "files.directory"
+	mode := info.Mode().Perm()
+	switch {
+	case !info.IsDir():
+		return bad(Failed, name, "a directory", []string{"name another with --dir, or dir in gatehouse.yaml"}, "%s is none", path)
+	case mode&0o022 != 0:
+		return bad(Failed, name, "mode 0700, or 0755 for ca.pem", []string{"chmod 0700 " + path}, "%s has mode %04o: others may put files of theirs in the place of the daemon's", path, mode)
+	}
+	return ok(name, "%s: mode %04o, owner %s", path, mode, userName(ownerOf(info)))
 }
 
 func (h *Host) configFile() Result {

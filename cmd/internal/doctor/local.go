@@ -55,7 +55,7 @@ func (h *Host) daemon(ctx context.Context) []Result {
 		list = append(list, bad(Warning, "daemon.restart", "", []string{"restart the daemon when it suits"}, "changed, and in force at a restart only: %s", strings.Join(s.RestartFor, ", ")))
 	}
 	for _, w := range s.Warnings {
-		list = append(list, bad(Warning, "daemon.warning", "", []string{"gatehouse ca show"}, "%s", w))
+		list = append(list, bad(Warning, "daemon.warning", "", []string{"gatehouse status, gatehouse ca show and gatehouse credentials tell more"}, "%s", w))
 	}
 	return list
 }

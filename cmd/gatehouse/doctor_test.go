@@ -1,0 +1,126 @@
+package main
+
+import (
+	"encoding/json"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/gatehouse-edge/gatehouse/cloudsync/trace"
+	"github.com/gatehouse-edge/gatehouse/cmd/internal/doctor"
+)
+
+// TestTraceAndDoctorOfDev: with nothing but --dir both see that all is well with a dev and its
+// emulated cloud, then which link an operator broke, and still work when it is stopped.
+func TestTraceAndDoctorOfDev(t *testing.T) {
+	d := startDev(t, "")
+	d.must("ok: every link holds", "aws", "trace")
+	d.must("sensor-1 is associated with this core", "aws", "trace", "sensor-1")
+	d.must("the certificate is attached to it", "aws", "trace", filepath.Join(d.dir, "devices", "sensor-1", "cert.pem"))
+	report := func(wantCode int) (r doctor.Report) {
+		t.Helper()
+		out, code := d.gatehouse("doctor", "--json")
+		if err := json.Unmarshal([]byte(out), &r); err != nil || code != wantCode {
+			t.Fatalf("exit %d, want %d: %v\n%s", code, wantCode, err, out)
+		}
+		return r
+	}
+	// The clock of the machine that runs this may be nobody's care.
+	for _, one := range report(0).Results {
+		if one.State == doctor.Failed || one.State == doctor.Warning && one.Check != "clock.synchronised" {
+			t.Errorf("a false alarm: %+v", one)
+		}
+		if one.State == doctor.Unknown && one.Check != "mosquitto" && one.Check != "registration" {
+			t.Errorf("not looked at: %+v", one)
+		}
+	}
+
+	core := filepath.Join(d.dir, "cloud", "core", "cert.pem")
+	d.must("", "sim", "cloud", "detach", string(coreThing), core)
+	out, code := d.gatehouse("aws", "trace")
+	if code != 1 || !strings.Contains(out, "broken: "+string(trace.ThingNotAttached)) || !strings.Contains(out, "aws iot attach-thing-principal --thing-name "+string(coreThing)) {
+		t.Errorf("exit %d:\n%s", code, out)
+	}
+	found := false
+	for _, one := range report(1).Results {
+		found = found || one.Fault == string(trace.ThingNotAttached) && one.State == doctor.Failed
+	}
+	if !found {
+		t.Error("doctor does not name it")
+	}
+	out, code = d.gatehouse("aws", "trace", "--json")
+	var r trace.Report
+	if err := json.Unmarshal([]byte(out), &r); err != nil || code != 1 || r.Format != trace.Format || r.State != trace.Broken {
+		t.Errorf("exit %d: %v\n%s", code, err, out)
+	}
+
+	d.end(os.Interrupt)
+	d.must("events, root", "doctor")
+	if out, code := d.gatehouse("aws", "trace"); code != 1 || !strings.Contains(out, "start it with `gatehouse dev") {
+		t.Errorf("exit %d:\n%s", code, out)
+	}
+}
+
+// Graphviz takes the picture, whatever things are called.
+func TestGraphvizDrawsATrace(t *testing.T) {
+	need(t, "dot")
+	d := startDev(t, "")
+	out, code := d.gatehouse("aws", "trace", "--dot")
+	if code != 0 {
+		t.Fatalf("exit %d:\n%s", code, out)
+	}
+	draw := exec.Command("dot", "-Tsvg")
+	draw.Stdin = strings.NewReader(out)
+	svg, err := draw.CombinedOutput()
+	if err != nil || !strings.Contains(string(svg), "role alias") || strings.Contains(string(svg), "Error") {
+		t.Errorf("%v\n%s", err, svg)
+	}
+}
+
+func TestTraceAndDoctorSayWhatTheyNeed(t *testing.T) {
+	for _, test := range []struct{ args, want string }{
+		{"aws trace", "which thing?"},
+		{"doctor", "which host?"},
+		{"aws trace --dot --json x", "one of them"},
+	} {
+		if out, code := runProgram(t, strings.Fields(test.args)...); code != 2 || !strings.Contains(out, test.want) {
+			t.Errorf("%s: exit %d\n%s", test.args, code, out)
+		}
+	}
+}
+
+// TestDoctorOfServe: a configuration file says where all is, and the environment who asks.
+func TestDoctorOfServe(t *testing.T) {
+	s := newSite(t)
+	keys := s.emulator.AdminCredentials()
+	t.Setenv("AWS_ACCESS_KEY_ID", keys.AccessKeyID)
+	t.Setenv("AWS_SECRET_ACCESS_KEY", keys.SecretAccessKey)
+	t.Setenv("AWS_SESSION_TOKEN", "")
+	s.cloud = "  region: eu-central-1\n  iotDataEndpoint: " + strings.Replace(strings.TrimPrefix(s.emulator.URL(), "https://"), "127.0.0.1", "localhost", 1) +
+		"\n  control: {credentials: default, endpoint: \"" + s.emulator.ControlURL() + "\"}\n"
+	d := s.serve(t, "{listen: \""+freeAddr(t)+"\"}")
+	file := filepath.Join(s.dir, "gatehouse.yaml")
+	out, code := runProgram(t, "doctor", "-c", file)
+	if code != 1 || !strings.Contains(out, string(trace.NoAssociations)) && !strings.Contains(out, "no client device is associated") {
+		t.Fatalf("exit %d:\n%s", code, out)
+	}
+	if failed := strings.Count(out, "FAILED"); failed != 1 {
+		t.Errorf("%d failed, want the missing association alone:\n%s", failed, out)
+	}
+	for _, want := range []string{"ok       files.core-key", "ok       endpoint.greengrass", "ok       endpoint.data", "ok       live.verify", "ok       nats.reach", "ok       mqtt.certificate", "ok       credentials"} {
+		if !strings.Contains(out, want) {
+			t.Errorf("no %q in:\n%s", want, out)
+		}
+	}
+	if strings.Contains(out, keys.SecretAccessKey) || strings.Contains(out, keys.AccessKeyID) {
+		t.Error("it prints keys")
+	}
+	if err := os.WriteFile(file, []byte("dir: 7\ncloud: nothing\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if out, code := runProgram(t, "doctor", "-c", file, "--dir", d.dir); code != 1 || !strings.Contains(out, "FAILED   files.config") {
+		t.Errorf("exit %d:\n%s", code, out)
+	}
+}
