@@ -61,6 +61,12 @@ func (x *Explainer) ExplainDenied(ctx context.Context, d Denied) (Explanation, e
 	case denied.Operation == "authenticate" || denied.Operation == "verify":
 		e.Question = fmt.Sprintf("why could a client that calls itself %q not connect through broker %s?", denied.Thing, denied.Broker)
 		e.Advice = denialAdvice[messages.ClassOfDenial(denied.Operation, denied.Reason)]
+	case denied.Operation == messages.OperationCredentials && denied.Broker == "":
+		e.Question = "why did a local program get no AWS credentials?"
+		if denied.Resource != "" {
+			e.Question = fmt.Sprintf("why did a local program get no AWS credentials as consumer %s?", denied.Resource)
+		}
+		e.Advice = denialAdvice[messages.DeniedCredentials]
 	default:
 		e.Question = fmt.Sprintf("why was %s refused %s on %s?", denied.Thing, denied.Operation, denied.Resource)
 		device, _ := x.Views.Device(name)
@@ -134,6 +140,7 @@ func inOrder(refs []EventRef, until uint64) []EventRef {
 
 // denialAdvice tells what to do about a refused authentication.
 var denialAdvice = map[messages.DenialClass]string{
+	messages.DeniedCredentials:   "start the program by `gatehouse run`, as the user of one of tokenExchange.consumers",
 	messages.DeniedNoCertificate: "give the client its certificate and key (mosquitto: --cert and --key)",
 	messages.DeniedNotAttached:   "connect with the thing name as client id, and attach the certificate to that thing in the cloud",
 	messages.DeniedRefused:       "register and activate the certificate in AWS IoT, or use the device's registered one",

@@ -206,6 +206,54 @@ func TestCredentialsForLocalPrograms(t *testing.T) {
 	}
 }
 
+const boto3Identity = `
+import boto3, sys
+print(boto3.client("sts", endpoint_url=sys.argv[1]).get_caller_identity()["Arn"])
+`
+
+// TestCredentialsOfDev: in dev the consumer demo has the credentials of the emulated role,
+// which stock tools sign with, and keeps them while the cloud is away.
+func TestCredentialsOfDev(t *testing.T) {
+	need(t, debianAWS, "/usr/bin/python3")
+	d := startDev(t, "")
+	path, err := binary()
+	if err != nil {
+		t.Fatal(err)
+	}
+	env, err := os.ReadFile(filepath.Join(d.dir, "aws.env"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(env), "AWS_ENDPOINT_URL='")
+	endpoint, _, _ := strings.Cut(rest, "'")
+	run := func(args ...string) string {
+		t.Helper()
+		cmd := exec.Command(path, append([]string{"run", "--dir", d.dir, "--consumer", demoConsumer, "--"}, args...)...)
+		cmd.Env = append(os.Environ(), "HOME="+t.TempDir(), "AWS_CA_BUNDLE="+filepath.Join(cloudDir(d.dir), "authority.pem"), "AWS_PAGER=")
+		out, err := cmd.CombinedOutput()
+		if err != nil {
+			t.Errorf("%v: %v\n%s", args, err, out)
+		}
+		return string(out)
+	}
+	const role = ":assumed-role/GatehouseTokenExchangeRole/"
+	if out := run(debianAWS, "--endpoint-url", endpoint, "sts", "get-caller-identity"); !strings.Contains(out, role) {
+		t.Errorf("awscli: %s", out)
+	}
+	if out := run("/usr/bin/python3", "-c", boto3Identity, endpoint); !strings.Contains(out, role) {
+		t.Errorf("boto3: %s", out)
+	}
+	d.must("", "trust", "refresh", "--now")
+	d.must("away", "sim", "cloud", "off")
+	if out := run("/usr/bin/python3", "-c", "import boto3; print(boto3.Session().get_credentials().get_frozen_credentials().access_key)"); !strings.HasPrefix(out, "ASIA") {
+		t.Errorf("while the cloud is away: %s", out)
+	}
+	r := answer[daemon.CredentialsReport](d, "credentials")
+	if r.RoleAlias != awsemu.TokenExchangeAlias || r.AccessKeyID == "" || len(r.Consumers) != 2 || r.Consumers[0].Consumer != demoConsumer || r.Consumers[0].HandOuts != 3 || r.Consumers[1].Consumer != tokenexchange.Own {
+		t.Errorf("who got some: %+v", r)
+	}
+}
+
 // sdkLists calls with aws-sdk-go-v2's default chain, which knows nothing but the variables.
 func sdkLists(t *testing.T, d *dev, endpoint, bundle string) {
 	t.Helper()
@@ -337,7 +385,7 @@ func anotherUserGetsNone(t *testing.T, d *dev) {
 		t.Errorf("nobody, with the token: %v\n%s", err, out)
 	}
 	e := d.explain("--last")
-	if e.Allowed || !strings.Contains(e.Question+e.Answer, "user 65534") {
+	if e.Allowed || !strings.Contains(e.Question, "consumer app") || !strings.Contains(e.Answer, "user 65534") || !strings.Contains(e.Advice, "gatehouse run") || e.Policy != nil {
 		t.Errorf("explained: %+v", e)
 	}
 }

@@ -15,12 +15,14 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/gatehouse-edge/gatehouse/actors/ca"
+	"github.com/gatehouse-edge/gatehouse/actors/config"
 	"github.com/gatehouse-edge/gatehouse/cloudsync"
 	"github.com/gatehouse-edge/gatehouse/cloudsync/associations"
 	"github.com/gatehouse-edge/gatehouse/cloudsync/connectivity"
 	"github.com/gatehouse-edge/gatehouse/cloudsync/control"
 	"github.com/gatehouse-edge/gatehouse/cloudsync/credentials"
 	"github.com/gatehouse-edge/gatehouse/cloudsync/shadow"
+	"github.com/gatehouse-edge/gatehouse/cloudsync/tokenexchange"
 	"github.com/gatehouse-edge/gatehouse/cmd/internal/daemon"
 	"github.com/gatehouse-edge/gatehouse/messages"
 	"github.com/gatehouse-edge/gatehouse/sim/awsemu"
@@ -56,6 +58,9 @@ once all is up, and the next command to paste. Ctrl-C ends it.`,
 var demoThings = []messages.ThingName{"sensor-1", "sensor-2", "sensor-3"}
 
 const coreThing messages.ThingName = "gatehouse-dev-core"
+
+// demoConsumer is whose programs get the core's AWS credentials.
+const demoConsumer = "demo"
 
 // demoPolicy lets each sensor publish and subscribe under its own name and nothing else.
 const demoPolicy = `# The policy in force: edit it, and it is reloaded at once.
@@ -127,7 +132,7 @@ func (a *app) dev(ctx context.Context, o devOptions) (err error) {
 		NATSListen: o.nats, MQTTListen: o.mqtt, MQTTHosts: []string{"localhost", "127.0.0.1"},
 		HTTPListen: o.http, Brokers: []messages.BrokerID{"demo"},
 		Cloud: &cloudsync.Config{DataPlane: cloud.client, Monitor: cloudsync.MonitorConfig{DownIntervalMax: time.Second}}, Trust: o.trust, Recheck: o.recheck,
-		Associations: cloud.lister, Authorities: cloud.authorities, Addresses: &cloud.addresses,
+		Associations: cloud.lister, Authorities: cloud.authorities, Addresses: &cloud.addresses, TokenExchange: cloud.exchange,
 		CAType: ca.TypeECDSAP256, Logger: logger,
 		Fatal: failed.note,
 	})
@@ -164,6 +169,11 @@ Publish as a device, in another terminal:
 Then try another topic, and ask why it is refused:
 
   %[7]s explain --last --dir %[2]s
+
+Run a program that gets the core's AWS credentials, and stores none:
+
+  AWS_CA_BUNDLE=%[2]s/cloud/authority.pem %[7]s run --dir %[2]s -- \
+    aws --endpoint-url %[8]s sts get-caller-identity
 `, d.MQTTAddr(), dir, d.NATSURL(), d.HTTPURL(), device, port, program(), cloud.emulator.ControlURL(),
 		cloud.emulator.CredentialURL(), awsemu.TokenExchangeAlias)
 }
@@ -185,6 +195,7 @@ type devCloud struct {
 	lister      *associations.Lister
 	authorities *cloudsync.Authorities
 	addresses   shadow.Config
+	exchange    *daemon.TokenExchange
 	env         string // the file with the access keys, which are good while it runs
 }
 
@@ -243,8 +254,20 @@ func startCloud(dir string, logger *slog.Logger) (*devCloud, error) {
 
 // connect makes the clients that the core asks it with, beside those about devices.
 func (c *devCloud) connect() (err error) {
+	provider := strings.TrimPrefix(c.emulator.CredentialURL(), "https://")
+	x, err := newExchange(tokenexchange.ProviderConfig{
+		Endpoint: provider, RoleAlias: awsemu.TokenExchangeAlias, Thing: coreThing, ServerName: awsemu.ServerName,
+		Identity: c.client.Identity, Roots: c.client.Roots, Now: time.Now,
+	}, tokenexchange.Rules{})
+	if err != nil {
+		return err
+	}
+	c.exchange = &daemon.TokenExchange{
+		Exchange: x, Endpoint: provider, Listen: config.DefaultTokenListen, Region: awsemu.Region,
+		Consumers: []tokenexchange.Consumer{{Name: demoConsumer, UID: os.Geteuid()}},
+	}
 	if c.lister, err = associations.New(associations.Config{Core: coreThing, Control: control.Config{
-		Region: awsemu.Region, Endpoint: c.emulator.ControlURL(), Credentials: credentials.Static(c.emulator.Credentials()),
+		Region: awsemu.Region, Endpoint: c.emulator.ControlURL(), Credentials: credentials.Exchanged(x),
 		Roots: c.client.Roots, Now: time.Now,
 	}}); err != nil {
 		return err
