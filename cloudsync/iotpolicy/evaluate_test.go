@@ -104,6 +104,8 @@ func TestConditions(t *testing.T) {
 		{`"StringNotEquals":{"a:b":["x","y"]}`, contextOf("a:b=y"), false},
 		{`"StringNotEquals":{"a:b":["x","y"]}`, contextOf("a:b=z"), true},
 		{`"StringNotEquals":{"a:b":"x"}`, nil, true},
+		{`"StringNotEquals":{"a:b":"x"}`, contextOf("a:b=x|y"), false}, // without a set operator: none may fit
+		{`"StringEquals":{"a:b":"x"}`, contextOf("a:b=x|y"), true},
 		{`"StringNotEqualsIgnoreCase":{"a:b":"x"}`, contextOf("a:b=X"), false},
 		{`"StringLike":{"a:b":"x*"}`, contextOf("a:b=xy"), true},
 		{`"StringLike":{"a:b":"${iot:ClientId}-?"}`, contextOf("a:b=c-1", "iot:ClientId=c"), true},

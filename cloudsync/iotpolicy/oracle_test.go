@@ -155,14 +155,6 @@ func TestEvaluateAgreesWithTheOracle(t *testing.T) {
 	decisions := map[Decision]int{}
 	rapid.Check(t, func(t *rapid.T) {
 		documents := []string{drawDocument(t), drawDocument(t)}
-		values := map[string][]string{}
-		context := &Context{}
-		for _, key := range []string{"v:a", "v:b"} { // v:c is never known
-			values[key] = rapid.SliceOfN(drawText, 0, 2).Draw(t, key)
-			context.Set(key, values[key]...)
-		}
-		action := rapid.SampledFrom([]string{"iot:a", "iot:b", "x:a"}).Draw(t, "action")
-		resource := arnHead + rapid.OneOf(drawText, drawPattern, rapid.StringMatching(`[ab]{0,8}`)).Draw(t, "resource")
 		var policies []Policy
 		for _, text := range documents {
 			d, err := Parse(text)
@@ -171,11 +163,21 @@ func TestEvaluateAgreesWithTheOracle(t *testing.T) {
 			}
 			policies = append(policies, Policy{"p", d})
 		}
-		got, want := Evaluate(policies, Request{action, resource, context}), oracle(documents, action, resource, values)
-		if got.Decision != want {
-			t.Fatalf("got %s, want %s of %s for %s on %q with %q", got.Decision, want, documents, action, resource, values)
+		for range 20 {
+			values := map[string][]string{}
+			context := &Context{}
+			for _, key := range []string{"v:a", "v:b"} { // v:c is never known
+				values[key] = rapid.SliceOfN(drawText, 0, 2).Draw(t, key)
+				context.Set(key, values[key]...)
+			}
+			action := rapid.SampledFrom([]string{"iot:a", "iot:b", "x:a"}).Draw(t, "action")
+			resource := arnHead + rapid.OneOf(drawText, drawPattern, rapid.StringMatching(`[ab]{0,8}`)).Draw(t, "resource")
+			got, want := Evaluate(policies, Request{action, resource, context}), oracle(documents, action, resource, values)
+			if got.Decision != want {
+				t.Fatalf("got %s, want %s of %s for %s on %q with %q", got.Decision, want, documents, action, resource, values)
+			}
+			decisions[got.Decision]++
 		}
-		decisions[got.Decision]++
 	})
 	for _, d := range []Decision{Allowed, ExplicitDeny, ImplicitDeny} {
 		if decisions[d] == 0 {
