@@ -66,6 +66,7 @@ type Registry struct {
 	policies     map[string]*iotPolicy                     // by name. Values never change in place
 	attached     map[string][]string                       // policies by name, of a certificate or thing group by ARN; none is empty. Values never change in place
 	thingGroups  map[string]*thingGroup                    // by name
+	memberOf     map[messages.ThingName][]string           // groups that a thing is directly in, sorted; none is empty. Values never change in place
 	serviceRole  serviceRole                               // Greengrass's
 	templates    map[string]*provisioningTemplate          // by name. Values never change in place
 	shadows      map[ShadowID]*shadow.Shadow               // of things that need not be there
@@ -107,6 +108,7 @@ func NewRegistry() *Registry {
 		policies:     map[string]*iotPolicy{},
 		attached:     map[string][]string{},
 		thingGroups:  map[string]*thingGroup{},
+		memberOf:     map[messages.ThingName][]string{},
 		serviceRole:  defaultServiceRole,
 		templates:    map[string]*provisioningTemplate{},
 		shadows:      map[ShadowID]*shadow.Shadow{},

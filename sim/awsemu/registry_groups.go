@@ -48,16 +48,10 @@ func (r *Registry) groupPath(name string) (path []string) {
 	return path
 }
 
-// groupsOf lists the groups that a thing is directly in, by name. The caller holds mu.
+// groupsOf lists the groups that a thing is directly in, by name; it must not be changed.
+// The caller holds mu.
 func (r *Registry) groupsOf(thing messages.ThingName) []string {
-	var names []string
-	for name, g := range r.thingGroups {
-		if g.things[thing] {
-			names = append(names, name)
-		}
-	}
-	slices.Sort(names)
-	return names
+	return r.memberOf[thing]
 }
 
 // groupTargets are the ARNs of a thing's groups and of those above them. The caller holds
@@ -150,6 +144,11 @@ func (b *Batch) deleteGroup(name string) *apiError {
 			return badRequest(fmt.Sprintf("Cannot delete thing group : %s when there are still child groups attached to it, such as %s", name, child))
 		}
 	}
+	for _, thing := range sortedKeys(b.r.thingGroups[name].things) {
+		if refused := b.setMember(name, thing, false); refused != nil {
+			return refused
+		}
+	}
 	b.setPolicies(groupARN(name), nil)
 	put(b, b.r.thingGroups, name, nil)
 	return nil
@@ -179,11 +178,15 @@ func (b *Batch) setMember(name string, thing messages.ThingName, member bool) *a
 		}
 	}
 	change := func(member bool) {
+		others := slices.DeleteFunc(slices.Clone(r.memberOf[thing]), func(n string) bool { return n == name })
 		if member {
-			g.things[thing] = true
+			g.things[thing], r.memberOf[thing] = true, slices.Sorted(slices.Values(append(others, name)))
 			return
 		}
 		delete(g.things, thing)
+		if r.memberOf[thing] = others; len(others) == 0 {
+			delete(r.memberOf, thing)
+		}
 	}
 	change(member)
 	b.undo = append(b.undo, func() { change(!member) })
