@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"os"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -48,18 +49,17 @@ func (a *app) checkSeed(file string) error {
 	if err != nil {
 		return err
 	}
-	scratch, err := awsemu.NewAuthority("scratch", time.Now())
+	scratch, err := os.MkdirTemp("", "gatehouse-seed-")
+	if err != nil {
+		return err
+	}
+	defer func() { _ = os.RemoveAll(scratch) }() // what is left is the system's to clean
+	authority, err := awsemu.NewAuthority("scratch", time.Now())
 	if err != nil {
 		return err
 	}
 	registry := awsemu.NewRegistry()
-	if err := registry.Seed(doc, awsemu.SeedOptions{Now: time.Now(), Make: func(name string) ([]byte, error) {
-		identity, err := scratch.IssueDevice(name, time.Now())
-		if err != nil {
-			return nil, err
-		}
-		return identity.DER, nil
-	}}); err != nil {
+	if err := registry.Seed(doc, makers(scratch, authority)); err != nil {
 		return seedError(file, err)
 	}
 	n := map[string]int{"things": registry.Things(), "certificates": len(registry.Certificates())}

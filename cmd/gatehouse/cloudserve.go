@@ -2,11 +2,9 @@ package main
 
 import (
 	"context"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"log/slog"
 	"net"
 	"os"
@@ -162,7 +160,7 @@ func (s *servedCloud) Close() {
 }
 
 func (o *cloudOptions) start(dir string, logger *slog.Logger) (*servedCloud, error) {
-	authority, err := openAuthority(dir)
+	authority, err := openAuthority(cloudAuthorityFiles(dir))
 	if err != nil {
 		return nil, err
 	}
@@ -227,13 +225,7 @@ func (o *cloudOptions) registry(s *servedCloud, authority *awsemu.Authority) (*a
 	if err != nil {
 		return nil, err
 	}
-	if err := registry.Seed(doc, awsemu.SeedOptions{Now: time.Now(), Make: func(name string) ([]byte, error) {
-		certificate, err := makeIdentity(authority, name, deviceDir(s.dir, name))
-		if err != nil {
-			return nil, err
-		}
-		return certificate.Raw, nil
-	}}); err != nil {
+	if err := registry.Seed(doc, makers(s.dir, authority)); err != nil {
 		return nil, seedError(o.seed, err)
 	}
 	return registry, nil
@@ -294,36 +286,4 @@ root CA  %s
 region   %s, account %s
 %s`, at.Control, at.Plain, here(at.Env), at.Data, at.Credentials, at.MQTT, here(at.RootCA), at.Region, at.Account, at.Note)
 	return err
-}
-
-// openAuthority is the authority of the emulated cloud in dir, made at its first start.
-func openAuthority(dir string) (*awsemu.Authority, error) {
-	authority, err := loadCloudAuthority(dir)
-	if errors.Is(err, fs.ErrNotExist) {
-		return makeCloudAuthority(dir)
-	}
-	return authority, err
-}
-
-// makeIdentity makes a key and a certificate in folder, unless they are there, and returns
-// the certificate. The certificate is written after its key: whatever a crash left, the
-// next start goes on.
-func makeIdentity(authority *awsemu.Authority, name, folder string) (*x509.Certificate, error) {
-	if _, err := os.Stat(filepath.Join(folder, "cert.pem")); errors.Is(err, fs.ErrNotExist) {
-		if err := os.Remove(filepath.Join(folder, "key.pem")); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return nil, err
-		}
-		identity, err := authority.IssueDevice(name, time.Now())
-		if err != nil {
-			return nil, err
-		}
-		if err := writeIdentity(folder, identity); err != nil {
-			return nil, err
-		}
-	}
-	certificate, err := readCertificate(filepath.Join(folder, "cert.pem"))
-	if err != nil {
-		return nil, fmt.Errorf("%w; remove %s, and a new identity is made", err, folder)
-	}
-	return certificate, nil
 }

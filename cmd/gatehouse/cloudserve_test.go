@@ -150,8 +150,47 @@ func TestServeTheCloudAlone(t *testing.T) {
 		t.Fatal(err)
 	}
 	s = startServed(t, filepath.Join(t.TempDir(), "other"), "--seed", file)
-	if again, err := s.cloud("seed", "export"); err != nil || again != exported {
+	again, err := s.cloud("seed", "export")
+	if err != nil || whoIsKnown(t, again) != whoIsKnown(t, exported) {
 		t.Errorf("from its own export: %v\n%s", err, again)
+	}
+}
+
+// whoIsKnown is what a seed says of things and certificates.
+func whoIsKnown(t *testing.T, seed string) string {
+	t.Helper()
+	var parts struct{ Things, Certificates json.RawMessage }
+	if err := json.Unmarshal([]byte(seed), &parts); err != nil || len(parts.Certificates) == 0 {
+		t.Fatalf("%v in %s", err, seed)
+	}
+	return string(parts.Things) + string(parts.Certificates)
+}
+
+// TestTheExampleOfASeed: what the emulator's README shows is served, with what it has made.
+func TestTheExampleOfASeed(t *testing.T) {
+	example, err := filepath.Abs("../../sim/awsemu/seed.example.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := startServed(t, filepath.Join(t.TempDir(), "d"), "--seed", example)
+	for _, file := range []string{"devices/core-1/key.pem", "devices/pump-7/cert.pem", "devices/newcomer/cert.pem", "authorities/factory/ca.pem", "root-ca.pem", "aws.env"} {
+		if _, err := os.Stat(filepath.Join(s.dir, file)); err != nil {
+			t.Error(err)
+		}
+	}
+	newcomer, err := readCertificate(filepath.Join(s.dir, "devices/newcomer/cert.pem"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	factory, err := readCertificate(filepath.Join(s.dir, "authorities/factory/ca.pem"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := newcomer.CheckSignatureFrom(factory); err != nil {
+		t.Error(err)
+	}
+	if out, err := s.cloud("seed", "export"); err != nil || strings.Count(whoIsKnown(t, out), "BEGIN CERTIFICATE") != 2 {
+		t.Errorf("%v: %s", err, out)
 	}
 }
 

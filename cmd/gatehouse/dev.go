@@ -216,7 +216,7 @@ func startCloud(dir string, logger *slog.Logger) (*devCloud, error) {
 	if err := os.MkdirAll(cloudDir(dir), 0o700); err != nil {
 		return nil, err
 	}
-	authority, err := openAuthority(dir)
+	authority, err := openAuthority(cloudAuthorityFiles(dir))
 	if err != nil {
 		return nil, err
 	}
@@ -290,34 +290,6 @@ func (c *devCloud) open(dir string) (err error) {
 	}
 	c.env = filepath.Join(dir, "aws.env")
 	return daemon.WriteFile(c.env, awsEnv(c.emulator, filepath.Join(cloudDir(dir), "authority.pem")), 0o600)
-}
-
-func loadCloudAuthority(dir string) (*awsemu.Authority, error) {
-	certificate, err := os.ReadFile(filepath.Join(cloudDir(dir), "authority.pem"))
-	if err != nil {
-		return nil, err
-	}
-	key, err := os.ReadFile(filepath.Join(cloudDir(dir), "authority.key"))
-	if err != nil {
-		return nil, err
-	}
-	return awsemu.LoadAuthority(certificate, key)
-}
-
-func makeCloudAuthority(dir string) (*awsemu.Authority, error) {
-	authority, err := awsemu.NewAuthority("Gatehouse emulated AWS IoT", time.Now())
-	if err != nil {
-		return nil, err
-	}
-	key, err := authority.KeyPEM()
-	if err != nil {
-		return nil, err
-	}
-	// The certificate last: until it is there, a key is what a crash left.
-	if err := daemon.WriteFile(filepath.Join(cloudDir(dir), "authority.key"), key, 0o400); err != nil {
-		return nil, err
-	}
-	return authority, daemon.WriteFile(filepath.Join(cloudDir(dir), "authority.pem"), authority.PEM(), 0o444)
 }
 
 // writeNew writes a file, whole, unless it is there.

@@ -31,7 +31,7 @@ func TestEnrollAgain(t *testing.T) {
 		return registry
 	}
 	restart()
-	authority, err := loadCloudAuthority(dir)
+	authority, err := readAuthority(cloudAuthorityFiles(dir))
 	if err != nil {
 		t.Fatal(err)
 	}

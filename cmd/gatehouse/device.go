@@ -74,7 +74,7 @@ func (a *app) deviceAdd(ctx context.Context, thing, out string) error {
 	if out == "" {
 		out = deviceDir(dir, thing)
 	}
-	authority, err := loadCloudAuthority(dir)
+	authority, err := readAuthority(cloudAuthorityFiles(dir))
 	if errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("no emulated cloud in %s: `device add` works with `gatehouse dev`; with AWS itself register the device there", dir)
 	}

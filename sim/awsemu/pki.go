@@ -69,6 +69,9 @@ func LoadAuthority(certificatePEM, keyPEM []byte) (*Authority, error) {
 // PEM returns the authority's certificate.
 func (a *Authority) PEM() []byte { return certificatePEM(a.certificate.Raw) }
 
+// DER returns the authority's certificate.
+func (a *Authority) DER() []byte { return a.certificate.Raw }
+
 // KeyPEM returns the authority's private key (PKCS #8). Keep it in a file that only its
 // owner reads.
 func (a *Authority) KeyPEM() ([]byte, error) { return keyPEM(a.key) }

@@ -139,5 +139,5 @@ type thingType struct {
 	Description string    `json:"thingTypeDescription,omitempty"`
 	Searchable  []string  `json:"searchableAttributes,omitempty"`
 	Created     time.Time `json:"creationDate"`
-	Deprecated  time.Time `json:"deprecationDate,omitzero"` // zero: it is not
+	Deprecated  time.Time `json:"deprecationDate,omitzero" seed:"never"` // zero: it is not
 }

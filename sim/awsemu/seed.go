@@ -45,7 +45,8 @@ type seedFile struct {
 type seedShadow struct {
 	Thing  string         `json:"thingName" seed:"required"`
 	Name   string         `json:"shadowName,omitempty" doc:"Default: the classic shadow."`
-	Shadow *shadow.Shadow `json:"shadow" seed:"required" doc:"version (from 1), and desired and reported, each with a state and its metadata."`
+	Shadow *shadow.Shadow `json:"shadow,omitempty" doc:"version (from 1), and desired and reported, each with a state and its metadata."`
+	State  map[string]any `json:"state,omitempty" doc:"In place of shadow: desired and reported, as in an update."`
 }
 
 type seedThing struct {
@@ -67,6 +68,8 @@ type seedDevice struct {
 type seedCertificate struct {
 	PEM      string   `json:"certificatePem" doc:"The certificate, if it is not to be made."`
 	Make     string   `json:"make,omitempty" doc:"Make a certificate: devices/NAME/cert.pem and key.pem in the directory, unless they are there."`
+	Signer   string   `json:"signedBy,omitempty" doc:"With make: the CA that signs it, by its make in caCertificates. Default: the cloud's own."`
+	Unknown  bool     `json:"unregistered,omitempty" doc:"With make and signedBy: the cloud does not know the certificate yet; the device's first connection registers it."`
 	Status   string   `json:"status" doc:"Default: ACTIVE."`
 	Policies []string `json:"policies,omitzero" doc:"The IoT policies attached to it. Default: GreengrassV2IoTThingPolicy, which is made and allows nearly everything."`
 	Policy   Policy   `json:"iotPolicy,omitempty" doc:"In place of policies: minimal, the least that AWS documents for a core."`
@@ -255,7 +258,7 @@ func (r *Registry) encode() ([]byte, error) {
 		seed.Certificates = append(seed.Certificates, entry)
 	}
 	for _, id := range slices.SortedFunc(maps.Keys(r.shadows), compareShadows) {
-		seed.Shadows = append(seed.Shadows, seedShadow{id.Thing, id.Name, r.shadows[id]})
+		seed.Shadows = append(seed.Shadows, seedShadow{Thing: id.Thing, Name: id.Name, Shadow: r.shadows[id]})
 	}
 	r.seedRegistry(&seed)
 	r.encodeIdentities(&seed)

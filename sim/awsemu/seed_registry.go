@@ -59,7 +59,8 @@ func stampOrZero(at time.Time) time.Time {
 }
 
 type seedAuthority struct {
-	PEM    string `json:"certificatePem" seed:"required" doc:"The CA's certificate."`
+	PEM    string `json:"certificatePem" doc:"The CA's certificate, if it is not to be made."`
+	Make   string `json:"make,omitempty" doc:"Make a CA: authorities/NAME/ca.pem and ca.key in the directory, unless they are there."`
 	Status string `json:"status" doc:"ACTIVE or INACTIVE. Default: ACTIVE."`
 	Auto   string `json:"autoRegistrationStatus" doc:"ENABLE or DISABLE. Default: ENABLE."`
 	seedOrigin

@@ -58,26 +58,6 @@ type seedAlias struct {
 	Modified time.Time `json:"lastModifiedDate,omitzero"`
 }
 
-// completeIdentities says when that was made which a seed gives no time for.
-func (s *seedFile) completeIdentities(now time.Time) {
-	for i := range s.Roles {
-		s.Roles[i].Created = cmp.Or(s.Roles[i].Created, now)
-	}
-	for i := range s.Managed {
-		p := &s.Managed[i]
-		p.Created = cmp.Or(p.Created, now)
-		p.Updated = cmp.Or(p.Updated, p.Created)
-		for j := range p.Versions {
-			p.Versions[j].Created = cmp.Or(p.Versions[j].Created, p.Created)
-		}
-	}
-	for i := range s.Aliases {
-		a := &s.Aliases[i]
-		a.Created = cmp.Or(a.Created, now)
-		a.Modified = cmp.Or(a.Modified, a.Created)
-	}
-}
-
 func (b *Batch) fillIdentities(seed *seedFile) error {
 	for i, s := range seed.Managed {
 		if err := b.fillManaged(fmt.Sprintf("managedPolicies[%d]", i), s); err != nil {

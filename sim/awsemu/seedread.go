@@ -2,9 +2,7 @@ package awsemu
 
 import (
 	"bytes"
-	"cmp"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"maps"
 	"reflect"
@@ -12,7 +10,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"go.yaml.in/yaml/v3"
 
@@ -22,8 +19,8 @@ import (
 // A seed is a registry that a person writes: the registry's file form, in JSON or YAML,
 // with what can be left out left out. What it may hold is what seedFile's types say: their
 // JSON names, which of them a seed must have (`seed:"required"`), where an object stands for
-// its own text (`seed:"text"`), and what each is for (`doc`). SeedSchema tells the same to
-// editors.
+// its own text (`seed:"text"`), which time is not now if it is left out (`seed:"never"`), and
+// what each is for (`doc`). SeedSchema tells the same to editors.
 
 // SeedBytesMax bounds a seed. A larger registry is given as one that is kept, to
 // OpenRegistry.
@@ -31,15 +28,6 @@ const SeedBytesMax = 32 << 20
 
 // seedProblemsMax bounds what is told of one seed.
 const seedProblemsMax = 20
-
-// SeedOptions are what a seed leaves to who reads it.
-type SeedOptions struct {
-	// Now is when the client devices were associated that it gives no time for.
-	Now time.Time
-	// Make makes the certificate of a name and keeps its key where the caller finds it, or
-	// returns the one made before. Nil: a seed that asks for one is refused.
-	Make func(name string) (der []byte, err error)
-}
 
 // Seed puts into the registry what a seed says, all or nothing. Errors, policy.ErrorsOf,
 // say where and what.
@@ -68,80 +56,6 @@ func (r *Registry) Seed(doc []byte, o SeedOptions) error {
 	}
 	return nil
 }
-
-// complete fills in what a seed leaves out.
-func (s *seedFile) complete(o SeedOptions) error {
-	for i := range s.Things {
-		for j := range s.Things[i].Devices {
-			if d := &s.Things[i].Devices[j]; d.Since.IsZero() {
-				d.Since = o.Now
-			}
-		}
-	}
-	for i := range s.Authorities {
-		a := &s.Authorities[i]
-		a.Status, a.Auto = cmp.Or(a.Status, string(StatusActive)), cmp.Or(a.Auto, enabled(true))
-		a.fill(o.Now)
-	}
-	for i := range s.ThingTypes {
-		if t := &s.ThingTypes[i]; t.Created.IsZero() {
-			t.Created = o.Now
-		}
-	}
-	for i := range s.Policies {
-		p := &s.Policies[i]
-		if p.Generation != "" { // an export: of what was always there the time is not known
-			continue
-		}
-		p.Created = cmp.Or(p.Created, o.Now)
-		p.Modified = cmp.Or(p.Modified, p.Created)
-	}
-	for i := range s.Groups {
-		s.Groups[i].Created = cmp.Or(s.Groups[i].Created, o.Now)
-	}
-	s.completeIdentities(o.Now)
-	for i := range s.Certificates {
-		c := &s.Certificates[i]
-		c.fill(o.Now)
-		c.Status = cmp.Or(c.Status, string(StatusActive))
-		if err := c.make(o); err != nil {
-			return fmt.Errorf("certificates[%d].%w", i, err)
-		}
-	}
-	return nil
-}
-
-// fill says when it was registered.
-func (s *seedOrigin) fill(now time.Time) {
-	if s.Created.IsZero() {
-		s.Created = now
-	}
-	if s.Modified.IsZero() {
-		s.Modified = s.Created
-	}
-}
-
-// make has the certificate made that is only named.
-func (c *seedCertificate) make(o SeedOptions) error {
-	switch {
-	case c.Make == "":
-		return nil
-	case c.PEM != "":
-		return errors.New("make: certificatePem is given, too: keep one")
-	case o.Make == nil:
-		return errors.New("make: nobody makes certificates here: give certificatePem")
-	case !madeName.MatchString(c.Make):
-		return fmt.Errorf("make: %.128q: want 1 to 128 of [a-zA-Z0-9:_-]", c.Make)
-	}
-	der, err := o.Make(c.Make)
-	if err != nil {
-		return fmt.Errorf("make: %w", err)
-	}
-	c.PEM, c.Make = string(certificatePEM(der)), ""
-	return nil
-}
-
-var madeName = regexp.MustCompile(`^[a-zA-Z0-9:_-]{1,128}$`)
 
 // seedReader holds a document against the types of the file form.
 type seedReader struct{ problems policy.Errors }
@@ -191,10 +105,10 @@ func (r *seedReader) object(n *yaml.Node, t reflect.Type, path string) any {
 			r.fail("unknown-key", key, fmt.Sprintf("%.100s", at), "unknown key", "known here: "+strings.Join(slices.Sorted(maps.Keys(fields)), ", "))
 			return
 		}
-		object[key.Value] = r.value(value, f.Type, at, f.Tag.Get("seed") == "text")
+		object[key.Value] = r.value(value, f.Type, at, seedTag(f, "text"))
 	})
 	for _, name := range slices.Sorted(maps.Keys(fields)) {
-		if _, given := object[name]; !given && n.Kind == yaml.MappingNode && fields[name].Tag.Get("seed") == "required" {
+		if _, given := object[name]; !given && n.Kind == yaml.MappingNode && seedTag(fields[name], "required") {
 			r.fail(policy.KindMissing, n, strings.TrimPrefix(path+"."+name, "."), "is missing", "")
 		}
 	}
@@ -311,6 +225,11 @@ func seedFields(t reflect.Type) map[string]reflect.StructField {
 		}
 	}
 	return fields
+}
+
+// seedTag says whether a member is marked so.
+func seedTag(f reflect.StructField, mark string) bool {
+	return slices.Contains(strings.Split(f.Tag.Get("seed"), ","), mark)
 }
 
 // placed is how errors about a part of the file form begin.

@@ -60,12 +60,12 @@ func objectSchema(t reflect.Type) map[string]any {
 	fields := seedFields(t)
 	for _, name := range slices.Sorted(maps.Keys(fields)) {
 		f := fields[name]
-		property := schemaOf(f.Type, f.Tag.Get("seed") == "text")
+		property := schemaOf(f.Type, seedTag(f, "text"))
 		if doc := f.Tag.Get("doc"); doc != "" {
 			property["description"] = doc
 		}
 		properties[name] = property
-		if f.Tag.Get("seed") == "required" {
+		if seedTag(f, "required") {
 			required = append(required, name)
 		}
 	}
