@@ -120,7 +120,8 @@ func checkRefusal(t *testing.T, r *apiError) {
 }
 
 // FuzzIoTRequest: no request makes an operation on certificates and things fail in another
-// way than AWS would, and what it leaves can be read again.
+// way than AWS would, none that is refused changes anything, and what one leaves can be read
+// again.
 func FuzzIoTRequest(f *testing.F) {
 	now := time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC)
 	authority, err := NewAuthority("factory", now)
@@ -168,11 +169,18 @@ func FuzzIoTRequest(f *testing.F) {
 			return
 		}
 		c := &call{op: r.op, parameters: []string{parameter, "2"}, query: values, header: http.Header{"X-Amzn-Principal": {principal}, "X-Amzn-Iot-Principal": {principal}}, body: []byte(body)}
+		before, err := e.registry.Encode()
+		if err != nil {
+			t.Fatal(err)
+		}
 		_, refused := r.serve(e, c)
 		checkRefusal(t, refused)
 		text, err := e.registry.Encode()
 		if err != nil {
 			t.Fatal(err)
+		}
+		if refused != nil && !bytes.Equal(before, text) {
+			t.Errorf("%s was refused (%s) and changed something: %s, before %s", r.op, refused.message, text, before)
 		}
 		if _, err := ReadRegistry(bytes.NewReader(text)); err != nil {
 			t.Errorf("%s left what cannot be read again: %v", r.op, err)
