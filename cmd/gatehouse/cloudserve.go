@@ -29,6 +29,8 @@ type cloudOptions struct {
 	plain, refuseSubscribers bool
 	connack                  bool
 	policyDelay              time.Duration
+	noQuotas                 bool
+	requestsPerSecond        int
 }
 
 // policyDelayMax is longer than anybody waits.
@@ -66,6 +68,8 @@ it. Ctrl-C ends it.`,
 	flags.BoolVar(&o.refuseSubscribers, "disconnect-unauthorized", false, "hang up on who subscribes to what it may not, in place of refusing the filter")
 	flags.BoolVar(&o.connack, "connack-unauthorized", false, "answer a refused CONNECT with CONNACK 5 (MQTT 5: 0x87), in place of hanging up as AWS does")
 	flags.DurationVar(&o.policyDelay, "policy-delay", 0, "how long changes of IoT policies take to count; AWS takes 6 to 8 minutes")
+	flags.BoolVar(&o.noQuotas, "no-quotas", false, "do without AWS's quotas of an account, such as 10 policies of a certificate")
+	flags.IntVar(&o.requestsPerSecond, "requests-per-second", 0, "throttle each operation of the control planes beyond this; 0: none")
 	return c
 }
 
@@ -111,6 +115,9 @@ func (o *cloudOptions) check() error {
 	}
 	if o.policyDelay < 0 || o.policyDelay > policyDelayMax {
 		return fmt.Errorf("--policy-delay %v: want 0 to %v", o.policyDelay, policyDelayMax)
+	}
+	if o.requestsPerSecond < 0 {
+		return fmt.Errorf("--requests-per-second %d: want 0 or more", o.requestsPerSecond)
 	}
 	for flag, port := range map[string]int{"control": o.control, "data": o.data, "credential": o.credentials, "mqtt": o.mqtt} {
 		if port < 0 || port > 65535 {
@@ -185,7 +192,8 @@ func (o *cloudOptions) start(dir string, logger *slog.Logger) (*servedCloud, err
 	if s.emulator, err = awsemu.Start(awsemu.Config{
 		Addr: at(o.data), ControlAddr: at(o.control), CredentialAddr: at(o.credentials), MQTTAddr: at(o.mqtt), PlainControl: o.plain, Names: names,
 		Certificate: certificate, Authority: authority, Registry: registry, Now: time.Now,
-		DisconnectUnauthorized: o.refuseSubscribers, ConnackUnauthorized: o.connack, PolicyDelay: o.policyDelay, Log: logger.With("part", "emulated cloud"),
+		DisconnectUnauthorized: o.refuseSubscribers, ConnackUnauthorized: o.connack, PolicyDelay: o.policyDelay,
+		QuotasLifted: o.noQuotas, RequestsPerSecond: o.requestsPerSecond, Log: logger.With("part", "emulated cloud"),
 	}); err != nil {
 		return nil, portError(err)
 	}

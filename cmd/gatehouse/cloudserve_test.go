@@ -209,6 +209,7 @@ func TestWhatServeRefuses(t *testing.T) {
 		args []string
 	}{
 		{"--listen", exitUsage, []string{"--listen", "localhost"}},
+		{"--requests-per-second", exitUsage, []string{"--requests-per-second", "-1"}},
 		{"--mqtt-port 70000", exitUsage, []string{"--mqtt-port", "70000"}},
 		{"loopback", exitFailed, []string{"--listen", "0.0.0.0", "--plain-http", "--control-port", "0", "--data-port", "0", "--credential-port", "0", "--mqtt-port", "0"}},
 		{seed + ":3:5: things[0].name: unknown key", exitFailed, []string{"--seed", seed}},

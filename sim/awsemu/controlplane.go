@@ -46,6 +46,9 @@ func (e *Emulator) serveControlPlane(w http.ResponseWriter, r *http.Request) {
 		if refused := who.authorize(found.action(), found.resourceOf(parameters, query)); refused != nil {
 			return nil, forService(refused, found, traceOf(w))
 		}
+		if !e.throttle.take(op, e.now()) {
+			return nil, forService(throttled(found.service, op), found, traceOf(w))
+		}
 		answer, refused := found.serve(e, &call{
 			op: op, parameters: parameters, query: query, header: r.Header, body: body, who: who, fault: page, traceID: traceOf(w), gone: r.Context().Done(),
 		})

@@ -54,7 +54,7 @@ func (e *Emulator) serveDataPlane(w http.ResponseWriter, r *http.Request) {
 	}
 	caller := messages.CertificateIDOf(state.PeerCertificates[0].Raw)
 	active, core := e.registry.Caller(caller)
-	if !active || !e.registry.knownAt(caller, state.ServerName) {
+	if !active || !e.knownAt(caller, state.ServerName) {
 		// AWS finishes the handshake with any certificate and then hangs up.
 		panic(http.ErrAbortHandler)
 	}

@@ -69,6 +69,12 @@ type Config struct {
 	// PolicyDelay is how long changes of policies take to count; AWS takes 6 to 8 minutes
 	// (cloud spec 4.6). Default: none. See SetPolicyDelay.
 	PolicyDelay time.Duration
+	// QuotasLifted has the account do without those of AWS's quotas that depend on it, such
+	// as 10 policies of a certificate; see Registry.LiftQuotas.
+	QuotasLifted bool
+	// RequestsPerSecond is how often, at once and on the average, each operation of IoT's
+	// and Greengrass's control planes is answered; beyond that it is throttled. Default: always.
+	RequestsPerSecond int
 	// Log hears of failed handshakes and the like. Default: nobody.
 	Log *slog.Logger
 }
@@ -84,6 +90,7 @@ type Emulator struct {
 	faults     atomic.Pointer[faults]
 	lag        policyLag
 	amazon     func() (*Authority, error) // signs the certificates that are made here
+	throttle   throttle
 
 	mqtt *iotEndpoint
 
@@ -149,6 +156,10 @@ func Start(cfg Config) (*Emulator, error) {
 		role:       newCredentials("ASIA"),
 		tokenKey:   random(32),
 		counts:     map[cloudsync.Operation]int{},
+	}
+	e.throttle = throttle{rate: cfg.RequestsPerSecond, buckets: map[cloudsync.Operation]bucket{}}
+	if cfg.QuotasLifted {
+		cfg.Registry.LiftQuotas()
 	}
 	e.amazon = sync.OnceValues(func() (*Authority, error) { return NewAuthority("Gatehouse AWS emulator: IoT", cfg.Now()) })
 	e.SetPolicyDelay(cfg.PolicyDelay)

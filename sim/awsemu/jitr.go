@@ -19,8 +19,10 @@ import (
 // finds by it (cloud spec 0).
 const AccountServerName = "gatehouse-ats.iot.gatehouse.internal"
 
-// accountNames are what a client may call the account's endpoint by.
-var accountNames = []string{AccountServerName, "localhost"}
+// isAccount says whether a client that asks for that server means the account's endpoint.
+func (e *Emulator) isAccount(serverName string) bool {
+	return serverName == AccountServerName || serverName == "localhost" || serverName != "" && slices.Contains(e.cfg.Names, serverName)
+}
 
 // standing is what a connection's certificate is worth at the MQTT endpoint.
 type standing int
@@ -38,9 +40,9 @@ func (e *Emulator) standingOf(state tls.ConnectionState) standing {
 	_ = e.look(func(r *Registry) *apiError {
 		known := r.certificates[messages.CertificateIDOf(leaf.Raw)]
 		switch {
-		case known != nil && known.status == StatusActive && known.modeOf().finds(state.ServerName):
+		case known != nil && known.status == StatusActive && known.modeOf().finds(e.isAccount(state.ServerName)):
 			result = welcome
-		case r.registrarFor(leaf, state.ServerName, e.now()) != nil:
+		case r.registrarFor(leaf, e.isAccount(state.ServerName), e.now()) != nil:
 			result = newcomer
 		}
 		return nil
@@ -48,32 +50,32 @@ func (e *Emulator) standingOf(state tls.ConnectionState) standing {
 	return result
 }
 
-// finds says whether a certificate of the mode is found for who asks for that server.
-func (m Mode) finds(serverName string) bool {
-	return m != ModeSNIOnly || slices.Contains(accountNames, serverName)
-}
+// finds says whether a certificate of the mode is found, by the account's endpoint's name or
+// by another.
+func (m Mode) finds(account bool) bool { return m != ModeSNIOnly || account }
 
 // knownAt says whether the data plane knows a certificate under that name: the regional
 // endpoint knows none of the account's own CAs (cloud spec 0).
-func (r *Registry) knownAt(id messages.CertificateID, serverName string) bool {
+func (e *Emulator) knownAt(id messages.CertificateID, serverName string) bool {
+	r := e.registry
 	r.mu.RLock()
 	defer r.mu.RUnlock()
 	c := r.certificates[id]
-	return c != nil && c.modeOf().finds(serverName) && (c.authority == "" || serverName != ServerName)
+	return c != nil && c.modeOf().finds(e.isAccount(serverName)) && (c.authority == "" || serverName != ServerName)
 }
 
 // registrarFor finds the CA by which a certificate registers itself, now or again; nil if
 // there is none. The caller holds mu.
-func (r *Registry) registrarFor(leaf *x509.Certificate, serverName string, at time.Time) *caCertificate {
+func (r *Registry) registrarFor(leaf *x509.Certificate, account bool, at time.Time) *caCertificate {
 	if known := r.certificates[messages.CertificateIDOf(leaf.Raw)]; known != nil {
 		a := r.signers[known.authority]
-		if known.status != StatusPendingActivation || a == nil || !a.active || !a.autoRegister || !known.modeOf().finds(serverName) {
+		if known.status != StatusPendingActivation || a == nil || !a.active || !a.autoRegister || !known.modeOf().finds(account) {
 			return nil
 		}
 		return a
 	}
 	for _, a := range r.authorities() {
-		if a.active && a.autoRegister && a.modeOf().finds(serverName) && a.signed(leaf, at) == nil {
+		if a.active && a.autoRegister && a.modeOf().finds(account) && a.signed(leaf, at) == nil {
 			return a
 		}
 	}
@@ -90,7 +92,7 @@ func (e *Emulator) registerNewcomer(state tls.ConnectionState) {
 	id := messages.CertificateIDOf(leaf.Raw)
 	var by registrationConfig
 	refused := e.change(func(b *Batch) *apiError {
-		a := b.r.registrarFor(leaf, state.ServerName, at)
+		a := b.r.registrarFor(leaf, e.isAccount(state.ServerName), at)
 		if a == nil { // changed since the handshake
 			return nil
 		}

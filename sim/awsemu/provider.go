@@ -77,7 +77,7 @@ func (e *Emulator) comesAs(leaf *x509.Certificate, serverName string, named []st
 	usable, attached := !now.Before(leaf.NotBefore) && !now.After(leaf.NotAfter), len(named) == 0
 	refused := e.look(func(r *Registry) *apiError {
 		known := r.certificates[messages.CertificateIDOf(leaf.Raw)]
-		if !usable || known == nil || known.status != StatusActive || known.modeOf() == ModeSNIOnly && serverName == "" {
+		if !usable || known == nil || known.status != StatusActive || !known.modeOf().finds(serverName != "") {
 			return notProvided(http.StatusForbidden, "AccessDeniedException", "Certificate is invalid on this endpoint")
 		}
 		if attached = attached || len(named) == 1 && known.things[messages.ThingName(named[0])]; !attached {

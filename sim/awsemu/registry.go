@@ -71,6 +71,7 @@ type Registry struct {
 	templates    map[string]*provisioningTemplate          // by name. Values never change in place
 	shadows      map[ShadowID]*shadow.Shadow               // of things that need not be there
 	identities
+	unlimited bool // quotas are lifted
 	listeners []func(Change)
 	outbox    []shadowMessage // of changes that are made
 	readers   []func(topic string, payload []byte)

@@ -56,7 +56,7 @@ func (b *Batch) addAuthority(a *caCertificate) *apiError {
 			same++
 		}
 	}
-	if same >= sameSubjectMax {
+	if b.r.full(same, sameSubjectMax) {
 		return limitExceeded(fmt.Sprintf("The account has %d CA certificates of this subject already", same))
 	}
 	b.putAuthority(a)

@@ -168,7 +168,7 @@ func (b *Batch) setMember(name string, thing messages.ThingName, member bool) *a
 	}
 	if member {
 		groups := r.groupsOf(thing)
-		if len(groups) >= groupsOfThingMax {
+		if r.full(len(groups), groupsOfThingMax) {
 			return limitExceeded(fmt.Sprintf("Thing %s is in %d thing groups already", thing, groupsOfThingMax))
 		}
 		for _, other := range groups { // AWS: not twice in one hierarchy

@@ -122,7 +122,7 @@ func (b *Batch) createPolicyVersion(name, document string, asDefault bool, at ti
 		return made, refused
 	}
 	return made, b.changePolicy(name, at, func(p *iotPolicy) *apiError {
-		if len(p.versions) >= policyVersionsMax {
+		if b.r.full(len(p.versions), policyVersionsMax) {
 			return iotError(http.StatusConflict, "VersionsLimitExceededException", fmt.Sprintf("The policy %s already has the maximum number of versions (%d)", name, policyVersionsMax))
 		}
 		p.last++
@@ -227,7 +227,7 @@ func (b *Batch) attachPolicy(name, arn string) *apiError {
 		return noPolicy(name)
 	case slices.Contains(names, name):
 		return nil
-	case len(names) >= t.limit:
+	case b.r.full(len(names), t.limit):
 		return limitExceeded(fmt.Sprintf("The number of policies attached to %s is at its limit of %d", arn, t.limit))
 	}
 	b.setPolicies(arn, append(slices.Clone(names), name))

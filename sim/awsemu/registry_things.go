@@ -43,7 +43,7 @@ func (r *Registry) checkRecord(d record) *apiError {
 	if d.typeName != "" {
 		limit = attributesTypedMax
 	}
-	if len(d.attributes) > limit {
+	if r.full(len(d.attributes), limit+1) {
 		return badRequest(fmt.Sprintf("The thing has %d attributes: at most %d with a thing type, %d without", len(d.attributes), attributesTypedMax, attributesUntypedMax))
 	}
 	for _, name := range slices.Sorted(maps.Keys(d.attributes)) {

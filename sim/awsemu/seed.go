@@ -130,6 +130,9 @@ func (r *Registry) load(from io.Reader) error {
 	path := r.path
 	r.path = "" // not saved while it is being read
 	defer func() { r.path = path }()
+	unlimited := r.unlimited
+	r.unlimited = true // it may come from an account whose quotas were lifted
+	defer func() { r.unlimited = unlimited }()
 	return r.Update(func(b *Batch) error { return b.fill(seed) })
 }
 

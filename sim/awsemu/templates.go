@@ -107,7 +107,7 @@ func (e *Emulator) createTemplate(c *call) (any, *apiError) {
 		switch {
 		case b.r.templates[request.Name] != nil:
 			return alreadyExists(fmt.Sprintf("Template %s already exists", request.Name), request.Name, templateARN(request.Name))
-		case len(b.r.templates) >= templatesMax:
+		case b.r.full(len(b.r.templates), templatesMax):
 			return limitExceeded(fmt.Sprintf("The account has %d provisioning templates already", templatesMax))
 		}
 		put(b, b.r.templates, request.Name, made)
