@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"encoding/pem"
 	"encoding/xml"
+	"errors"
 	"net/http"
 	"net/url"
 	"slices"
@@ -133,7 +134,7 @@ func FuzzIoTRequest(f *testing.F) {
 		f.Fatal(err)
 	}
 	quoted := func(text []byte) string { q, _ := json.Marshal(string(text)); return string(q) }
-	routes := slices.DeleteFunc(slices.Concat(certificateRoutes, authorityRoutes, thingRoutes, thingTypeRoutes, templateRoutes, provisioningRoutes, policyRoutes, groupRoutes), func(r route) bool {
+	routes := slices.DeleteFunc(slices.Concat(certificateRoutes, authorityRoutes, thingRoutes, thingTypeRoutes, templateRoutes, provisioningRoutes, policyRoutes, groupRoutes, roleAliasRoutes), func(r route) bool {
 		return r.op == "CreateKeysAndCertificate" // takes nothing, and long
 	})
 	at := func(op cloudsync.Operation) int {
@@ -158,9 +159,17 @@ func FuzzIoTRequest(f *testing.F) {
 	f.Add(at("TestAuthorization"), "", "clientId=pump-7", `{"principal":"`+certificateARN(string(device.ID))+`","authInfos":[{"actionType":"PUBLISH","resources":["*"]}],"policyNamesToSkip":["p"]}`, "")
 	f.Add(at("CreateThingGroup"), "g", "", `{"parentGroupName":"g","thingGroupProperties":{"attributePayload":{"attributes":{"a":"b"}}}}`, "")
 	f.Add(at("AddThingToThingGroup"), "", "", `{"thingGroupName":"g","thingArn":"`+thingARN("pump-7")+`"}`, "")
+	f.Add(at("CreateRoleAlias"), "a", "", `{"roleArn":"arn:aws:iam::123456789012:role/x/r","credentialDurationSeconds":900,"tags":[]}`, "")
+	f.Add(at("UpdateRoleAlias"), "kept", "", `{"roleArn":"arn:aws:iam::123456789012:role//r","credentialDurationSeconds":9e2}`, "")
+	f.Add(at("ListRoleAliases"), "", "pageSize=1&isAscendingOrder=false&marker=AAAA", "", "")
+	admin, err := Administrator.read()
+	if err != nil {
+		f.Fatal(err)
+	}
+	who := session(newCredentials("ASIA"), admin, "x", admin.permissions)
 	f.Fuzz(func(t *testing.T, which int, parameter, query, body, principal string) {
 		e := &Emulator{registry: NewRegistry(), cfg: Config{Now: func() time.Time { return now }}, tokenKey: random(32), amazon: func() (*Authority, error) { return authority, nil }}
-		if err := e.registry.Enroll("pump-7", device, false); err != nil {
+		if err := errors.Join(e.registry.Enroll("pump-7", device, false), e.registry.AddRoleAlias(now, "kept", "arn:aws:iam::123456789012:role/r", 0)); err != nil {
 			t.Fatal(err)
 		}
 		r := routes[uint(which)%uint(len(routes))]
@@ -168,7 +177,7 @@ func FuzzIoTRequest(f *testing.F) {
 		if err != nil {
 			return
 		}
-		c := &call{op: r.op, parameters: []string{parameter, "2"}, query: values, header: http.Header{"X-Amzn-Principal": {principal}, "X-Amzn-Iot-Principal": {principal}}, body: []byte(body)}
+		c := &call{op: r.op, parameters: []string{parameter, "2"}, query: values, header: http.Header{"X-Amzn-Principal": {principal}, "X-Amzn-Iot-Principal": {principal}}, body: []byte(body), who: who}
 		before, err := e.registry.Encode()
 		if err != nil {
 			t.Fatal(err)
@@ -184,6 +193,29 @@ func FuzzIoTRequest(f *testing.F) {
 		}
 		if _, err := ReadRegistry(bytes.NewReader(text)); err != nil {
 			t.Errorf("%s left what cannot be read again: %v", r.op, err)
+		}
+	})
+}
+
+// FuzzAliasPath: an alias is what stands between the two, unescaped once, and nothing else
+// is a request for one.
+func FuzzAliasPath(f *testing.F) {
+	for _, path := range []string{"/role-aliases/gateway/credentials", "/role-aliases/a%2Fb/credentials", "/role-aliases//credentials", "/role-aliases/credentials", "/role-aliases/a/../b/credentials"} {
+		f.Add(path)
+	}
+	f.Fuzz(func(t *testing.T, path string) {
+		target, err := url.ParseRequestURI(path)
+		if err != nil {
+			return
+		}
+		alias, ok := aliasIn(&http.Request{Method: http.MethodGet, URL: target})
+		if ok && (alias == "" || strings.Count(target.EscapedPath(), "/") != 3) {
+			t.Fatalf("%q: %q, %v", path, alias, ok)
+		}
+		if again, err := url.ParseRequestURI("/role-aliases/" + url.PathEscape(alias) + "/credentials"); ok {
+			if got, found := aliasIn(&http.Request{Method: http.MethodGet, URL: again}); err != nil || !found || got != alias {
+				t.Errorf("%q: %q came back as %q, %v", path, alias, got, err)
+			}
 		}
 	})
 }

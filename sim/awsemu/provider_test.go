@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/gatehouse-edge/gatehouse/messages"
 	"github.com/gatehouse-edge/gatehouse/sim/awsemu"
 	"github.com/gatehouse-edge/gatehouse/sim/awsemu/fault"
 )
@@ -177,6 +178,46 @@ func TestRefusalsOfTheProviderInOrder(t *testing.T) {
 	}
 	if got := must[*provided](t)(w.askProvider(t, w.core, "POST", "/role-aliases/gateway/credentials")); got.status != 404 {
 		t.Errorf("POST: %d %s", got.status, got.text)
+	}
+}
+
+// A certificate that has expired is of no use, nor one of mode SNI_ONLY where the handshake
+// names no server.
+func TestCertificatesOfNoUseToTheProvider(t *testing.T) {
+	w := providing(t, atNoon)
+	expired := must[*awsemu.Identity](t)(w.devices.IssueDevice("expired", noon.Add(-11*365*24*time.Hour)))
+	early := must[*awsemu.Identity](t)(w.devices.IssueDevice("early", noon.Add(time.Hour)))
+	for _, identity := range []*awsemu.Identity{expired, early} {
+		must[messages.CertificateID](t)(w.registry.AddCertificate(identity.DER, awsemu.StatusActive))
+	}
+	body := string(must[[]byte](t)(json.Marshal(map[string]string{"certificatePem": string(w.stranger.CertificatePEM), "status": "ACTIVE"})))
+	if got := w.api(t, w.admin(), "POST", "/certificate/register-no-ca", body); got.status != 200 {
+		t.Fatalf("%d %s", got.status, got.text)
+	}
+	for _, identity := range []*awsemu.Identity{expired, early, w.stranger} {
+		if err := w.registry.AttachPolicy("assume", "arn:aws:iot:eu-central-1:123456789012:cert/"+string(identity.ID)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, c := range map[string]struct {
+		caller     *awsemu.Identity
+		serverName string // an address is no SNI
+		want       int
+	}{
+		"expired":     {expired, awsemu.ServerName, 403},
+		"early":       {early, awsemu.ServerName, 403},
+		"with SNI":    {w.stranger, awsemu.ServerName, 200},
+		"without SNI": {w.stranger, "127.0.0.1", 403},
+		"any mode":    {w.core, "127.0.0.1", 200},
+	} {
+		config := w.tls(t, c.caller)
+		config.ServerName = c.serverName
+		answer := must[*http.Response](t)((&http.Client{Transport: &http.Transport{TLSClientConfig: config, DisableKeepAlives: true}}).Get(w.emulator.CredentialURL() + "/role-aliases/gateway/credentials"))
+		text := must[[]byte](t)(io.ReadAll(answer.Body))
+		_ = answer.Body.Close()
+		if answer.StatusCode != c.want || c.want == 403 && !strings.Contains(string(text), "Certificate is invalid on this endpoint") {
+			t.Errorf("%s: %d, want %d", name, answer.StatusCode, c.want)
+		}
 	}
 }
 
