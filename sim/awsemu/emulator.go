@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/gatehouse-edge/gatehouse/cloudsync"
+	"github.com/gatehouse-edge/gatehouse/cloudsync/iampolicy"
 	"github.com/gatehouse-edge/gatehouse/sim/awsemu/fault"
 )
 
@@ -204,7 +205,11 @@ func (e *Emulator) addIdentities() error {
 	if err != nil {
 		return err
 	}
-	e.account.add(session(e.role, core, "gatehouse", core.permissions), false)
+	may := core.permissions
+	if known := e.registry.role(core.name); known != nil {
+		core, may = known, func() []*iampolicy.Document { return e.registry.permissions(known.name, known.id) }
+	}
+	e.account.add(session(e.role, core, "gatehouse", may), false)
 	return nil
 }
 
@@ -286,8 +291,8 @@ func (e *Emulator) MQTTAddr() string { return e.port.addr }
 // AdminCredentials returns the access keys that may do everything.
 func (e *Emulator) AdminCredentials() Credentials { return e.cfg.Admin }
 
-// Credentials returns the keys of the core's role, which may list the client devices and
-// look at certificates and things' principals (TokenExchangeRole). They do not expire.
+// Credentials returns the keys of the core's role, which do not expire: the account's
+// TokenExchangeRole, or what that is from the outset in an account which began without it.
 func (e *Emulator) Credentials() (accessKey, secret, session string) {
 	return e.role.AccessKeyID, e.role.SecretAccessKey, e.role.SessionToken
 }

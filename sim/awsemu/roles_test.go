@@ -93,6 +93,29 @@ func (w *world) assume(t *testing.T, arn string) (keys awsemu.Credentials) {
 	return keys
 }
 
+// The core's own keys go by its role, if the account has it.
+func TestTheCoresKeysGoByItsRole(t *testing.T) {
+	w := newWorldAt(t, atNoon, func(c *awsemu.Config) {
+		if err := c.Registry.Update(func(b *awsemu.Batch) error { return b.AddTokenExchange(noon) }); err != nil {
+			t.Fatal(err)
+		}
+	})
+	list := func() int {
+		return w.api(t, roleKeys(w.emulator), "GET", devicesPath+"associatedClientDevices", "").status
+	}
+	if got := list(); got != 200 {
+		t.Errorf("from the outset: %d", got)
+	}
+	w.iam(t, "PutRolePolicy", "RoleName", awsemu.TokenExchangeRole.Name, "PolicyName", "no", "PolicyDocument", mayNotDo)
+	if got := list(); got != 403 {
+		t.Errorf("denied: %d", got)
+	}
+	w.iam(t, "DeleteRolePolicy", "RoleName", awsemu.TokenExchangeRole.Name, "PolicyName", "no")
+	if got := list(); got != 200 {
+		t.Errorf("no more: %d", got)
+	}
+}
+
 // A change that cannot be saved has not happened, nor one of a batch that fails later.
 func TestRolesAreUndone(t *testing.T) {
 	registry := awsemu.NewRegistry()
