@@ -115,6 +115,22 @@ func TestWhyThereAreNoCredentials(t *testing.T) {
 	}
 }
 
+// What is left of a lifetime is the cloud's own word, whatever this machine's clocks show.
+func TestNoClockOfThisMachineMakesALifetime(t *testing.T) {
+	header := http.Header{"Content-Type": {"application/json"}, "Date": {cloudsynctest.Noon.Format(http.TimeFormat)}}
+	for _, year := range []int{1970, 2026, 2096} {
+		now := func() time.Time { return time.Date(year, 1, 1, 0, 0, 0, 0, time.UTC) }
+		got, failure := parseAnswer(200, header, []byte(answerText(cloudsynctest.Noon.Add(time.Hour))), now)
+		if failure != nil || got.Lifetime != time.Hour-time.Second {
+			t.Errorf("in %d: %v, %v", year, got.Lifetime, failure)
+		}
+	}
+	header.Del("Date")
+	if got, failure := parseAnswer(200, header, []byte(answerText(cloudsynctest.Noon.Add(time.Hour))), cloudsynctest.AtNoon); failure != nil || got.Lifetime != time.Hour-time.Second {
+		t.Errorf("without a date: %v, %v", got.Lifetime, failure)
+	}
+}
+
 // Who answers must be who was configured, by the clock that was given.
 func TestAProviderThatIsNotItGetsNoWord(t *testing.T) {
 	shape := map[string]func(*cloudsynctest.Authority, *tls.Config){

@@ -86,9 +86,9 @@ func (p *roleProvider) needles() []string {
 	return append([]string(nil), p.secrets...)
 }
 
-// serveExchange runs the daemon with a provider that holds its first answer back, and the
-// consumer app.
-func serveExchange(t *testing.T) (*site, *dev, *roleProvider, chan struct{}) {
+// serveExchange runs the daemon with a provider that holds its first answer back, and a
+// section tokenExchange.
+func serveExchange(t *testing.T, section string) (*site, *dev, *roleProvider, chan struct{}) {
 	t.Helper()
 	s, hold := newSite(t), make(chan struct{})
 	p := &roleProvider{t: t, emulator: s.emulator, hung: make(chan struct{}, 1), lifetime: time.Hour, hold: hold}
@@ -120,10 +120,9 @@ func serveExchange(t *testing.T) (*site, *dev, *roleProvider, chan struct{}) {
   roleAlias: gateway
   region: %s
   control: {credentials: tokenExchange, endpoint: %q}
-tokenExchange:
-  consumers: {app: {}}
+tokenExchange: %s
 http: {listen: %q}
-`, listen, awsemu.Region, strings.Replace(s.emulator.ControlURL(), "127.0.0.1", "localhost", 1), freeAddr(t))
+`, listen, awsemu.Region, strings.Replace(s.emulator.ControlURL(), "127.0.0.1", "localhost", 1), section, freeAddr(t))
 	began := time.Now()
 	d := s.serve(t, fmt.Sprintf("{listen: %q}", freeAddr(t)))
 	if took := time.Since(began); took > 20*time.Second {
@@ -170,7 +169,7 @@ func TestCredentialsForLocalPrograms(t *testing.T) {
 		}
 		t.Skip("python3-boto3 is missing; set GATEHOUSE_E2E=1 to make this a failure")
 	}
-	s, d, p, hold := serveExchange(t)
+	s, d, p, hold := serveExchange(t, "{consumers: {app: {}}}")
 	<-p.hung
 	if r := answer[daemon.CredentialsReport](d, "credentials"); r.AccessKeyID != "" || len(r.Consumers) != 1 || r.Consumers[0].Consumer != "app" || r.URI == "" {
 		t.Errorf("before there are any: %+v", r)
@@ -387,6 +386,52 @@ func anotherUserGetsNone(t *testing.T, d *dev) {
 	e := d.explain("--last")
 	if e.Allowed || !strings.Contains(e.Question, "consumer app") || !strings.Contains(e.Answer, "user 65534") || !strings.Contains(e.Advice, "gatehouse run") || e.Policy != nil {
 		t.Errorf("explained: %+v", e)
+	}
+}
+
+// TestConsumersOfAnotherUser: a daemon of root hands the credentials to programs of another
+// user, who reads that consumer's token and no other's.
+func TestConsumersOfAnotherUser(t *testing.T) {
+	need(t, "curl", "sh")
+	if os.Geteuid() != 0 {
+		t.Skip("only root can be two users")
+	}
+	base, err := os.MkdirTemp("", "gatehouse-consumers-") // t.TempDir is closed to others
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer os.RemoveAll(base)
+	if err := os.Chmod(base, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	path, err := binary()
+	if err != nil {
+		t.Fatal(err)
+	}
+	program := filepath.Join(base, "gatehouse")
+	if out, err := exec.Command("cp", path, program).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	shared := filepath.Join(base, "consumers")
+	_, d, _, hold := serveExchange(t, fmt.Sprintf("{directory: %q, consumers: {ours: {}, theirs: {user: nobody}}}", shared))
+	close(hold)
+	run := func(consumer string) (string, int) {
+		const ask = `exec curl -s -H "Authorization: $AWS_CONTAINER_AUTHORIZATION_TOKEN" "$AWS_CONTAINER_CREDENTIALS_FULL_URI"`
+		cmd := exec.Command(program, "run", "--consumer", consumer, "--directory", shared, "--", "sh", "-c", ask)
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
+		cmd.Dir = "/"
+		out, err := cmd.CombinedOutput()
+		return string(out), exitCode(err)
+	}
+	if out, code := run("theirs"); code != 0 || !strings.Contains(out, `"AccessKeyId":"ASIA`) {
+		t.Errorf("its own: exit %d\n%s", code, out)
+	}
+	if out, code := run("ours"); code != 1 || !strings.Contains(out, "another user's") {
+		t.Errorf("ours: exit %d\n%s", code, out)
+	}
+	r := answer[daemon.CredentialsReport](d, "credentials")
+	if len(r.Consumers) != 2 || r.Consumers[0].HandOuts != 0 || r.Consumers[1].HandOuts != 1 || *r.Consumers[1].UID != 65534 {
+		t.Errorf("who got some: %+v", r.Consumers)
 	}
 }
 
