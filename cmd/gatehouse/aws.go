@@ -36,7 +36,7 @@ what the credentials endpoint says, asked with the core's own certificate; and b
 endpoints, service role, client devices and clock. Prints a tree, the broken link, and what
 to do about it. Changes nothing.
 
-THING is a thing's name. CERT is a certificate's id (64 hex digits) or a PEM file. With
+THING is a thing's name. CERT is a certificate's id (64 hex digits), ARN or PEM file. With
 neither it is this core, as gatehouse.yaml says, or that of a dev. A client device of the
 core needs no role; --device says that it is one.
 
@@ -135,7 +135,11 @@ func takeSubject(cfg *trace.Config, subject string) error {
 		}
 		return nil
 	}
-	if id, err := messages.ParseCertificateID(strings.ToLower(subject)); err == nil {
+	id := subject
+	if arn, after, found := strings.Cut(subject, ":cert/"); found && strings.HasPrefix(arn, "arn:") {
+		id = after
+	}
+	if id, err := messages.ParseCertificateID(strings.ToLower(id)); err == nil {
 		cfg.Certificate = id
 		return nil
 	}

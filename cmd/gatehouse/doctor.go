@@ -74,7 +74,7 @@ func (a *app) host(s *coreSite, mosquitto string) *doctor.Host {
 		Dir: s.dir, File: s.file, Config: s.config, Problems: s.problems, Dev: s.dev, Local: s.local,
 		Certificate: s.certificate, Key: s.key, CA: s.rootsFile, ServerName: s.serverName,
 		Endpoints: s.endpoints(), Mosquitto: mosquitto, Now: time.Now,
-		Roots: func() (*x509.CertPool, error) { return rootsOf(s.rootsFile) },
+		Roots: func(file string) (*x509.CertPool, error) { return rootsOf(firstOf(file, s.rootsFile)) },
 		Trace: func(ctx context.Context) (*trace.Report, error) {
 			return s.trace(ctx, trace.Config{Local: s.local, Now: time.Now})
 		},
@@ -84,8 +84,15 @@ func (a *app) host(s *coreSite, mosquitto string) *doctor.Host {
 	if clock, err := actors.NewSystemClock(); err == nil {
 		h.Synced = clock.Synced
 	}
-	if s.dev && s.away == nil || s.config.Cloud.Control.Credentials == config.CredentialsDefault {
+	switch given := s.config.Cloud.Control.Credentials; {
+	case s.away != nil:
+		h.NoCredentials = s.away.Error()
+	case s.dev || given == config.CredentialsDefault:
 		h.Credentials = s.credentialsUntil
+	case given == config.CredentialsTokenExchange:
+		h.NoCredentials = "the daemon's own come from the token exchange: see cloud.credentials and daemon.credentials"
+	default:
+		h.NoCredentials = "the core asks no control plane (cloud.control.credentials)"
 	}
 	if s.local.Greengrass != "" && s.certificate != "" {
 		h.Live = s.live
@@ -155,6 +162,28 @@ func (s *coreSite) endpoints() (list []doctor.Endpoint) {
 	}
 	if address := withPort(s.local.Credentials, "443"); address != "" {
 		list = append(list, doctor.Endpoint{Name: "credentials", Address: address, ServerName: s.serverName, Identity: true, Setting: "cloud.credentialEndpoint"})
+	}
+	return append(list, s.controlEndpoints()...)
+}
+
+// controlEndpoints are those of the control planes, if the core asks them.
+func (s *coreSite) controlEndpoints() (list []doctor.Endpoint) {
+	c := s.config.Cloud
+	add := func(name, address string) {
+		list = append(list, doctor.Endpoint{Name: name, Address: address, Protocols: []string{"http/1.1"}, CA: firstOf(c.Control.CA, c.CA), Setting: "cloud.control.endpoint"})
+	}
+	switch {
+	case s.control.Endpoint != "" && (s.dev || c.Control.Credentials != ""):
+		add("control", withPort(s.control.Endpoint, "443"))
+	case c.Control.Credentials != "" && c.Region != "":
+		domain := c.Region + ".amazonaws.com"
+		if strings.HasPrefix(c.Region, "cn-") {
+			domain += ".cn"
+		}
+		add("control-greengrass", "greengrass."+domain+":443")
+		if c.Verifier == config.VerifierIoT {
+			add("control-iot", "iot."+domain+":443")
+		}
 	}
 	return list
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/gatehouse-edge/gatehouse/cloudsync/trace"
 	"github.com/gatehouse-edge/gatehouse/cmd/internal/doctor"
+	"github.com/gatehouse-edge/gatehouse/messages"
 )
 
 // TestTraceAndDoctorOfDev: with nothing but --dir both see that all is well with a dev and its
@@ -122,5 +123,24 @@ func TestDoctorOfServe(t *testing.T) {
 	}
 	if out, code := runProgram(t, "doctor", "-c", file, "--dir", d.dir); code != 1 || !strings.Contains(out, "FAILED   files.config") {
 		t.Errorf("exit %d:\n%s", code, out)
+	}
+}
+
+func TestASubjectIsAThingOrACertificate(t *testing.T) {
+	id := strings.Repeat("0a", 32)
+	file := filepath.Join(t.TempDir(), "no-such.pem")
+	for subject, want := range map[string]trace.Config{
+		"pump-7": {Thing: "pump-7"}, id: {Certificate: messages.CertificateID(id)}, strings.ToUpper(id): {Certificate: messages.CertificateID(id)},
+		"arn:aws:iot:eu-central-1:123456789012:cert/" + id: {Certificate: messages.CertificateID(id)},
+	} {
+		var got trace.Config
+		if err := takeSubject(&got, subject); err != nil || got.Thing != want.Thing || got.Certificate != want.Certificate {
+			t.Errorf("%s: %q, %q, %v", subject, got.Thing, got.Certificate, err)
+		}
+	}
+	for _, bad := range []string{file, "no such thing!", "a/b"} {
+		if err := takeSubject(&trace.Config{}, bad); err == nil {
+			t.Errorf("%q was taken", bad)
+		}
 	}
 }

@@ -109,7 +109,7 @@ func (h *Host) clock(context.Context) []Result {
 func (h *Host) credentials(ctx context.Context) []Result {
 	const name = "credentials"
 	if h.Credentials == nil {
-		return []Result{unknown(name, "the core asks no control plane (cloud.control.credentials)")}
+		return []Result{unknown(name, "%s", h.NoCredentials)}
 	}
 	until, err := h.Credentials(ctx)
 	switch {

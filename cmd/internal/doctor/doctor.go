@@ -81,13 +81,14 @@ type Host struct {
 	Endpoints        []Endpoint
 	Mosquitto        string // its configuration file
 
-	// Roots are those of CA.
-	Roots func() (*x509.CertPool, error)
+	// Roots are those of a file, or, of none, those of CA.
+	Roots func(file string) (*x509.CertPool, error)
 	// Trace traces this core; an error says why that cannot be.
 	Trace func(context.Context) (*trace.Report, error)
 	// Credentials gets those of the control planes, and says until when they are good, zero
-	// for ever. Nil: the core asks no control plane.
-	Credentials func(context.Context) (time.Time, error)
+	// for ever. Nil: NoCredentials says why there are none to get.
+	Credentials   func(context.Context) (time.Time, error)
+	NoCredentials string
 	// Live calls the data plane as the core, with what changes nothing. Nil: there is none.
 	Live func(context.Context) []Result
 	// Authority asks AWS IoT about a registered CA; nil: it is not asked.

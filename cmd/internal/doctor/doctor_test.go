@@ -45,7 +45,8 @@ var stopped = sync.OnceValues(func() (string, error) {
 	return dir, nil
 })
 
-// copyTree copies files with their modes, which os.CopyFS widens.
+// copyTree copies files with their modes, which os.CopyFS widens. Large ones, which no test
+// changes, are linked.
 func copyTree(t *testing.T, from, to string) {
 	t.Helper()
 	err := filepath.WalkDir(from, func(path string, e os.DirEntry, err error) error {
@@ -59,6 +60,9 @@ func copyTree(t *testing.T, from, to string) {
 		target := filepath.Join(to, strings.TrimPrefix(path, from))
 		if e.IsDir() {
 			return os.Mkdir(target, info.Mode().Perm())
+		}
+		if info.Size() > 1<<20 {
+			return os.Link(path, target)
 		}
 		text, err := os.ReadFile(path)
 		if err == nil {
@@ -127,7 +131,7 @@ func newWorld(t *testing.T) *world {
 		Authority: func(_ context.Context, id string) (trace.Authority, error) {
 			return trace.Authority{ID: id, Status: "ACTIVE", AutoRegistration: "ENABLE"}, nil
 		},
-		Roots: func() (*x509.CertPool, error) { return ca.Pool(), nil },
+		Roots: func(string) (*x509.CertPool, error) { return ca.Pool(), nil },
 		Trace: func(ctx context.Context) (*trace.Report, error) {
 			c := w.fake.Config()
 			return trace.Run(ctx, c)
@@ -221,6 +225,8 @@ func TestTheTwelveFaultsAreFoundByADoctor(t *testing.T) {
 	}
 }
 
+var soon = cloudsynctest.Noon.Add(time.Hour)
+
 // Each fault of a host is found by the check that is about it.
 func TestFaultsOfAHost(t *testing.T) {
 	chmod := func(mode os.FileMode, where func(*world) string) func(*testing.T, *world) {
@@ -278,7 +284,7 @@ func TestFaultsOfAHost(t *testing.T) {
 		"no port":                  {func(_ *testing.T, w *world) { w.Endpoints[0].Address = "localhost" }, "endpoint.greengrass", Failed},
 		"another name in it":       {func(_ *testing.T, w *world) { w.Endpoints[0].ServerName = "other.example" }, "endpoint.greengrass", Failed},
 		"roots of others": {func(_ *testing.T, w *world) {
-			w.Roots = func() (*x509.CertPool, error) { return x509.NewCertPool(), nil }
+			w.Roots = func(string) (*x509.CertPool, error) { return x509.NewCertPool(), nil }
 		}, "endpoint.greengrass", Failed},
 		"no ALPN": {func(_ *testing.T, w *world) {
 			w.Endpoints[0].Protocols, w.Endpoints[0].Needs = []string{"http/1.1"}, "x-amzn-http-ca"
@@ -295,6 +301,9 @@ func TestFaultsOfAHost(t *testing.T) {
 		"a daemon without cloud":      {func(t *testing.T, w *world) { w.Dev = true; status(daemon.Status{}, nil)(t, w) }, "daemon.cloud", Failed},
 		"a document that was refused": {status(daemon.Status{CloudReachable: true, Documents: []daemon.DocumentReport{{Document: "deviceGroups", Problem: &daemon.Problem{Errors: []string{"line 3"}}}}}, nil), "daemon.configuration", Failed},
 		"a daemon that warns":         {status(daemon.Status{Warnings: []string{"the authority ends"}}, nil), "daemon.warning", Warning},
+		"no credentials to hand out":  {status(daemon.Status{Credentials: &daemon.Credentials{RoleAlias: "A", Problem: "refused"}}, nil), "daemon.credentials", Failed},
+		"no newer credentials":        {status(daemon.Status{Credentials: &daemon.Credentials{RoleAlias: "A", Problem: "away", Until: &soon}}, nil), "daemon.credentials", Warning},
+		"a stranger in the chain":     {chain, "identity.chain", Failed},
 		"no address shadow":           {status(daemon.Status{Addresses: &daemon.AddressReport{Problem: "refused"}}, nil), "daemon.addresses", Warning},
 		"a log that was damaged":      {damage, "log.verify", Failed},
 		"NATS's address taken":        {listen, "nats.reach", Warning},
@@ -333,6 +342,17 @@ func TestFaultsOfAHost(t *testing.T) {
 				t.Errorf("what was found, or what to do, is missing: %+v", one)
 			}
 		})
+	}
+}
+
+// chain puts a certificate behind the core's that did not sign it.
+func chain(t *testing.T, w *world) {
+	text, err := os.ReadFile(w.Certificate)
+	if err == nil {
+		err = os.WriteFile(w.Certificate, append(text, cloudsynctest.NewAuthority(t).PEM()...), 0o644)
+	}
+	if err != nil {
+		t.Fatal(err)
 	}
 }
 

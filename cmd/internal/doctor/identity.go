@@ -30,8 +30,31 @@ func (h *Host) identity(context.Context) []Result {
 		return []Result{bad(Failed, "identity.pair", "a key that is the certificate's", []string{"name the key that was made with this certificate, or make another certificate"}, "%s and %s: %v", h.Certificate, h.Key, err)}
 	}
 	list := []Result{ok("identity.pair", "the key is the certificate's")}
-	list = append(list, h.dates("identity.certificate", h.Certificate, pair.Leaf), usage(pair.Leaf), h.roots())
-	return list
+	list = append(list, h.dates("identity.certificate", h.Certificate, pair.Leaf), usage(pair.Leaf))
+	if len(pair.Certificate) > 1 {
+		list = append(list, h.chained(pair))
+	}
+	return append(list, h.roots())
+}
+
+// chained checks that what stands behind the certificate in its file are its signers, in order.
+func (h *Host) chained(pair tls.Certificate) Result {
+	const name = "identity.chain"
+	below := pair.Leaf
+	for i, der := range pair.Certificate[1:] {
+		c, err := x509.ParseCertificate(der)
+		if err != nil {
+			return bad(Failed, name, "certificates alone", []string{"take it out of " + h.Certificate}, "certificate %d of %s cannot be read: %v", i+2, h.Certificate, err)
+		}
+		if err := below.CheckSignatureFrom(c); err != nil {
+			return bad(Failed, name, "the certificate first, and each one's signer behind it", []string{"put them in that order into " + h.Certificate}, "certificate %d did not sign the one before it: %v", i+2, err)
+		}
+		if r := h.dates(name, h.Certificate, c); r.State != OK {
+			return r
+		}
+		below = c
+	}
+	return ok(name, "%d certificates, each signed by the next", len(pair.Certificate))
 }
 
 // dates judges how long a certificate is good.

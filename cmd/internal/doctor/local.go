@@ -46,6 +46,9 @@ func (h *Host) daemon(ctx context.Context) []Result {
 	if a := s.Addresses; a != nil && !a.Connected {
 		list = append(list, bad(Warning, "daemon.addresses", "a connection to AWS IoT", []string{"see endpoint.data and cloud.policies here"}, "the core does not hear of new addresses: %s", a.Problem))
 	}
+	if c := s.Credentials; c != nil {
+		list = append(list, tokenExchange(c))
+	}
 	for _, d := range s.Documents {
 		if d.Problem != nil {
 			list = append(list, bad(Failed, "daemon.configuration", "a document that can be used", []string{"correct it: it is taken up at once"}, "%s: %s", d.Document, strings.Join(d.Problem.Errors, "; ")))
@@ -58,6 +61,21 @@ func (h *Host) daemon(ctx context.Context) []Result {
 		list = append(list, bad(Warning, "daemon.warning", "", []string{"gatehouse status, gatehouse ca show and gatehouse credentials tell more"}, "%s", w))
 	}
 	return list
+}
+
+// tokenExchange judges the credentials that the daemon hands out.
+func tokenExchange(c *daemon.Credentials) Result {
+	const name = "daemon.credentials"
+	do := []string{"see cloud.credentials and endpoint.credentials here", "gatehouse credentials"}
+	switch {
+	case c.RoleAlias == "":
+		return unknown(name, "no role alias is configured (cloud.roleAlias)")
+	case c.Until == nil:
+		return bad(Failed, name, "credentials of role alias "+c.RoleAlias, do, "the daemon has none: %s", c.Problem)
+	case c.Problem != "":
+		return bad(Warning, name, "", do, "the daemon has some until %s, and gets no newer ones: %s", c.Until.UTC().Format(time.RFC3339), c.Problem)
+	}
+	return ok(name, "the daemon has those of %s, until %s", c.RoleAlias, c.Until.UTC().Format(time.RFC3339))
 }
 
 // log checks the event log and the space it has.

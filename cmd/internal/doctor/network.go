@@ -24,6 +24,7 @@ type Endpoint struct {
 	Protocols  []string // what is offered by ALPN
 	Needs      string   // what must be chosen of it; empty: anything, or nothing
 	Identity   bool     // the core's certificate is shown
+	CA         string   // file of the roots it is verified by; empty: the host's
 	Setting    string
 	Elsewhere  *Endpoint // where else the same is served: tried if this is not reached
 }
@@ -111,7 +112,7 @@ func (h *Host) sni(e Endpoint, host string) string {
 func (h *Host) handshake(ctx context.Context, raw net.Conn, e Endpoint, host string) (*tls.ConnectionState, error) {
 	ctx, cancel := context.WithTimeout(ctx, stepTimeout)
 	defer cancel()
-	roots, err := h.Roots()
+	roots, err := h.Roots(e.CA)
 	if err != nil {
 		return nil, err
 	}
