@@ -12,6 +12,7 @@ import (
 
 var groupRoutes = []route{
 	newRoute("CreateThingGroup", iot, "POST", "thing-groups/*", groupARNOf, (*Emulator).createThingGroup),
+	newRoute("UpdateThingGroup", iot, "PATCH", "thing-groups/*", groupARNOf, (*Emulator).updateThingGroup),
 	newRoute("DescribeThingGroup", iot, "GET", "thing-groups/*", groupARNOf, (*Emulator).describeThingGroup),
 	newRoute("ListThingGroups", iot, "GET", "thing-groups", anything, (*Emulator).listThingGroups),
 	newRoute("DeleteThingGroup", iot, "DELETE", "thing-groups/*", groupARNOf, (*Emulator).deleteThingGroup),
@@ -42,7 +43,7 @@ func (e *Emulator) createThingGroup(c *call) (any, *apiError) {
 	}
 	id := ""
 	refused := e.change(func(b *Batch) *apiError {
-		if refused := b.r.checkRecord(record{typeName: "a group has as many attributes", attributes: wanted.attributes}); refused != nil {
+		if refused := b.r.checkGroup(wanted); refused != nil {
 			return refused
 		}
 		made, refused := b.createGroup(name, wanted, e.now())
@@ -52,6 +53,39 @@ func (e *Emulator) createThingGroup(c *call) (any, *apiError) {
 		return refused
 	})
 	return map[string]string{"thingGroupName": name, "thingGroupArn": groupARN(name), "thingGroupId": id}, refused
+}
+
+func (e *Emulator) updateThingGroup(c *call) (any, *apiError) {
+	var request struct {
+		Properties      groupProperties `json:"thingGroupProperties"`
+		ExpectedVersion *int64          `json:"expectedVersion"`
+	}
+	if refused := readIoT(c, &request); refused != nil {
+		return nil, refused
+	}
+	name, version := c.parameters[0], int64(0)
+	refused := e.change(func(b *Batch) *apiError {
+		known := b.r.thingGroups[name]
+		switch {
+		case known == nil:
+			return noGroup(name)
+		case request.ExpectedVersion != nil && *request.ExpectedVersion != known.version:
+			return versionConflict(fmt.Sprintf("The version of thing group %s is %d", name, known.version))
+		}
+		next := *known
+		next.description, next.version = request.Properties.Description, known.version+1
+		if a := request.Properties.Attributes; a != nil {
+			d := record{attributes: known.attributes}
+			next.attributes = withoutEmpty(thingRequest{Attributes: a}.applied(d).attributes)
+		}
+		version = next.version
+		if refused := b.r.checkGroup(next); refused != nil {
+			return refused
+		}
+		put(b, b.r.thingGroups, name, &next)
+		return nil
+	})
+	return map[string]int64{"version": version}, refused
 }
 
 type groupEntry struct {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -30,6 +31,7 @@ var policyRoutes = []route{
 	newRoute("DetachPrincipalPolicy", iot, "DELETE", "principal-policies/*", anything, (*Emulator).detachPolicy),
 	newRoute("ListAttachedPolicies", iot, "POST", "attached-policies/*", anything, (*Emulator).listAttachedPolicies),
 	newRoute("ListPrincipalPolicies", iot, "GET", "principal-policies", anything, (*Emulator).listPrincipalPolicies),
+	newRoute("ListPolicyPrincipals", iot, "GET", "policy-principals", anything, (*Emulator).listPolicyPrincipals),
 	newRoute("ListTargetsForPolicy", iot, "POST", "policy-targets/*", policyARNOf, (*Emulator).listTargetsForPolicy),
 	newRoute("GetEffectivePolicies", iot, "POST", "effective-policies", anything, (*Emulator).getEffectivePolicies),
 	newRoute("TestAuthorization", iot, "POST", "test-authorization", anything, (*Emulator).testAuthorization),
@@ -321,6 +323,21 @@ func (e *Emulator) listTargetsForPolicy(c *call) (any, *apiError) {
 		Targets    []string `json:"targets"`
 		NextMarker string   `json:"nextMarker,omitempty"`
 	}{append([]string{}, targets...), next}, refused
+}
+
+// listPolicyPrincipals is the older form, which knows certificates alone.
+func (e *Emulator) listPolicyPrincipals(c *call) (any, *apiError) {
+	name := c.header.Get("X-Amzn-Iot-Policy")
+	principals, next, refused := e.markedNames(c, name, func(r *Registry) ([]string, *apiError) {
+		if r.policies[name] == nil {
+			return nil, noPolicy(name)
+		}
+		return slices.DeleteFunc(r.targetsOf(name), func(arn string) bool { return !strings.HasPrefix(arn, certificateARN("")) }), nil
+	})
+	return struct {
+		Principals []string `json:"principals"`
+		NextMarker string   `json:"nextMarker,omitempty"`
+	}{append([]string{}, principals...), next}, refused
 }
 
 type effectivePolicy struct {

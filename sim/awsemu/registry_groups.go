@@ -106,6 +106,14 @@ func (r *Registry) effectiveTargets(principal, thing string) (targets []string, 
 // below says whether group is name, or below it. The caller holds mu.
 func (r *Registry) below(group, name string) bool { return slices.Contains(r.groupPath(group), name) }
 
+// checkGroup says what is wrong with how a group is described. The caller holds mu.
+func (r *Registry) checkGroup(g thingGroup) *apiError {
+	if len(g.description) > groupTextMax {
+		return constraint("thingGroupProperties.thingGroupDescription", fmt.Sprintf("Member must have length less than or equal to %d", groupTextMax))
+	}
+	return r.checkRecord(record{typeName: "a group has as many attributes as a thing with a type", attributes: g.attributes})
+}
+
 // createGroup makes a group, or finds it as it would be made.
 func (b *Batch) createGroup(name string, g thingGroup, at time.Time) (*thingGroup, *apiError) {
 	r := b.r
@@ -125,8 +133,6 @@ func (b *Batch) createGroup(name string, g thingGroup, at time.Time) (*thingGrou
 		return nil, limitExceeded(fmt.Sprintf("A thing group may be %d levels deep", groupDepthMax))
 	case len(r.thingGroups) >= groupsMax:
 		return nil, limitExceeded(fmt.Sprintf("There are %d thing groups: no more are emulated", groupsMax))
-	case len(g.description) > groupTextMax:
-		return nil, constraint("thingGroupProperties.thingGroupDescription", fmt.Sprintf("Member must have length less than or equal to %d", groupTextMax))
 	}
 	g.created = stampOrZero(at)
 	g.id, g.version, g.things = derivedUUID("thing group", fmt.Sprint(name, "/", g.created.UnixMilli())), 1, map[messages.ThingName]bool{}

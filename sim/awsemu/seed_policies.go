@@ -100,6 +100,9 @@ func (b *Batch) fillGroups(groups []seedGroup) error {
 		if err := checkYear("creationDate", s.Created); err != nil {
 			return fmt.Errorf("thingGroups[%d].%w", i, err)
 		}
+		if refused := b.r.checkGroup(thingGroup{description: s.Description, attributes: s.Attributes}); refused != nil {
+			return fmt.Errorf("thingGroups[%d]: %w", i, asError(refused))
+		}
 		g, refused := b.createGroup(s.Name, thingGroup{description: s.Description, attributes: s.Attributes}, s.Created)
 		if refused != nil {
 			return fmt.Errorf("thingGroups[%d]: %w", i, asError(refused))

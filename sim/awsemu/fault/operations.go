@@ -62,11 +62,11 @@ var policyOperations = []cloudsync.Operation{
 	"CreatePolicy", "GetPolicy", "ListPolicies", "DeletePolicy",
 	"CreatePolicyVersion", "GetPolicyVersion", "ListPolicyVersions", "SetDefaultPolicyVersion", "DeletePolicyVersion",
 	"AttachPolicy", "DetachPolicy", "AttachPrincipalPolicy", "DetachPrincipalPolicy",
-	"ListAttachedPolicies", "ListPrincipalPolicies", "ListTargetsForPolicy", "GetEffectivePolicies", "TestAuthorization",
+	"ListAttachedPolicies", "ListPrincipalPolicies", "ListPolicyPrincipals", "ListTargetsForPolicy", "GetEffectivePolicies", "TestAuthorization",
 }
 
 var groupOperations = []cloudsync.Operation{
-	"CreateThingGroup", "DescribeThingGroup", "ListThingGroups", "DeleteThingGroup",
+	"CreateThingGroup", "UpdateThingGroup", "DescribeThingGroup", "ListThingGroups", "DeleteThingGroup",
 	"AddThingToThingGroup", "RemoveThingFromThingGroup", "ListThingGroupsForThing", "ListThingsInThingGroup",
 }
 

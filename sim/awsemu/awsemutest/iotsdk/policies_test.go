@@ -194,6 +194,12 @@ func TestAttachedPolicies(t *testing.T) {
 		t.Errorf("of the principal: %v", got)
 	}
 
+	//lint:ignore SA1019 tools of before call it
+	holders := ok[*iot.ListPolicyPrincipalsOutput](t)(admin.ListPolicyPrincipals(t.Context(), &iot.ListPolicyPrincipalsInput{PolicyName: aws.String("p10")}))
+	if !slices.Equal(holders.Principals, []string{*certificate}) {
+		t.Errorf("principals of p10: %v", holders.Principals)
+	}
+
 	// A certificate goes with its policies only by force.
 	if err := errors.Join(c.Registry.SetStatus(c.Device.ID, awsemu.StatusInactive), c.Registry.Detach(messages.ThingName(awsemutest.Thing(0)), c.Device.ID)); err != nil {
 		t.Fatal(err)
@@ -282,6 +288,13 @@ func TestThingGroups(t *testing.T) {
 		if !slices.Equal(things.Things, want) {
 			t.Errorf("in plant, recursive %v: %v, want %v", recursive, things.Things, want)
 		}
+	}
+	updated := ok[*iot.UpdateThingGroupOutput](t)(admin.UpdateThingGroup(t.Context(), &iot.UpdateThingGroupInput{ThingGroupName: aws.String("plant"), ExpectedVersion: aws.Int64(1), ThingGroupProperties: &types.ThingGroupProperties{
+		ThingGroupDescription: aws.String("new"), AttributePayload: &types.AttributePayload{Attributes: map[string]string{"roof": "flat"}, Merge: true},
+	}}))
+	described = ok[*iot.DescribeThingGroupOutput](t)(admin.DescribeThingGroup(t.Context(), &iot.DescribeThingGroupInput{ThingGroupName: aws.String("plant")}))
+	if got := described.ThingGroupProperties; updated.Version != 2 || described.Version != 2 || *got.ThingGroupDescription != "new" || len(got.AttributePayload.Attributes) != 2 {
+		t.Errorf("updated to %d: %+v", updated.Version, described)
 	}
 	groupPolicies(t, c, admin)
 	ok[*iot.RemoveThingFromThingGroupOutput](t)(admin.RemoveThingFromThingGroup(t.Context(), &iot.RemoveThingFromThingGroupInput{ThingName: aws.String(first), ThingGroupName: aws.String("other")}))
