@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/netip"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -103,6 +104,9 @@ func Serve(cfg ServerConfig) (*Server, error) {
 			return nil, fmt.Errorf("token exchange: consumer %s: %w", c.Name, err)
 		}
 	}
+	if err := peersKnown(); err != nil && slices.ContainsFunc(cfg.Consumers, func(c Consumer) bool { return !c.AnyUser }) {
+		cfg.Log.Error("programs of consumers are refused: nobody can tell users apart", "error", err, "hint", "let the daemon see /proc/net (systemd: ProcSubset=all), or set anyUser for the consumers")
+	}
 	s.serve()
 	return s, nil
 }
@@ -153,8 +157,10 @@ func (s *Server) serve() {
 	})
 }
 
-// URL is what AWS_CONTAINER_CREDENTIALS_FULL_URI is to be.
-func (s *Server) URL() string { return "http://localhost:" + s.port + Path }
+// URL is what AWS_CONTAINER_CREDENTIALS_FULL_URI is to be. It names no localhost, as the
+// reference does: where that is looked up as ::1 first, another user could listen there, and
+// answer with credentials of its own.
+func (s *Server) URL() string { return "http://127.0.0.1:" + s.port + Path }
 
 // Close refuses new callers, waits a moment for the others, and returns when all are gone.
 func (s *Server) Close() {

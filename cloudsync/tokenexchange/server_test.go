@@ -165,8 +165,11 @@ func TestCredentialsAreServedAsSDKsReadThem(t *testing.T) {
 	if s.token("app") == s.token("other") || !isToken(s.token("app")) {
 		t.Errorf("tokens %q and %q", s.token("app"), s.token("other"))
 	}
-	if status, _, _ := s.get(s.token("app"), func(r *http.Request) { r.Host = "127.0.0.1:" + s.port }); status != 200 {
-		t.Errorf("by its address: %d", status)
+	if status, _, _ := s.get(s.token("app"), func(r *http.Request) { r.Host = "localhost:" + s.port }); status != 200 {
+		t.Errorf("by its name: %d", status)
+	}
+	if !strings.HasPrefix(s.URL(), "http://127.0.0.1:") {
+		t.Errorf("advertised is %s", s.URL())
 	}
 }
 

@@ -346,7 +346,7 @@ func environmentHoldsNoSecret(t *testing.T, s *site, d *dev, p *roleProvider) {
 			t.Errorf("%q is in the environment", needle)
 		}
 	}
-	for _, name := range []string{"FULL_URI=http://localhost:", "AUTHORIZATION_TOKEN=", "AUTHORIZATION_TOKEN_FILE="} {
+	for _, name := range []string{"FULL_URI=http://127.0.0.1:", "AUTHORIZATION_TOKEN=", "AUTHORIZATION_TOKEN_FILE="} {
 		if !strings.Contains(environ, name) {
 			t.Errorf("no %s in the environment", name)
 		}
