@@ -16,7 +16,7 @@ type Batch struct {
 	r        *Registry
 	undo     []func()
 	told     []Change
-	messages []shadowMessage
+	messages []serviceMessage
 }
 
 // Update applies changes under the registry's lock: apply must use the Batch, not the

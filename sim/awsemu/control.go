@@ -31,7 +31,8 @@ type ControlInfo struct {
 	MQTT         string                      `json:"mqttEndpoint"`
 	Credentials  string                      `json:"credentialEndpoint"`
 	Certificates []CertificateInfo           `json:"certificates"`
-	Associated   map[messages.ThingName]int  `json:"associatedClientDevices"` // how many, by core
+	Authorities  []AuthorityInfo             `json:"caCertificates,omitempty"` // registered CAs of devices
+	Associated   map[messages.ThingName]int  `json:"associatedClientDevices"`  // how many, by core
 	Faults       []fault.State               `json:"faults,omitempty"`
 	Calls        map[cloudsync.Operation]int `json:"calls"`
 }
@@ -281,6 +282,7 @@ func (e *Emulator) info() ControlInfo {
 		Credentials:  e.CredentialURL(),
 		Things:       e.registry.Things(),
 		Certificates: e.registry.Certificates(),
+		Authorities:  e.registry.RegisteredAuthorities(),
 		Associated:   map[messages.ThingName]int{},
 		Faults:       e.Faults(),
 		Calls:        map[cloudsync.Operation]int{},

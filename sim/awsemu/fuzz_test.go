@@ -134,7 +134,7 @@ func FuzzIoTRequest(f *testing.F) {
 		f.Fatal(err)
 	}
 	quoted := func(text []byte) string { q, _ := json.Marshal(string(text)); return string(q) }
-	routes := slices.DeleteFunc(slices.Concat(certificateRoutes, authorityRoutes, thingRoutes, thingTypeRoutes, templateRoutes, provisioningRoutes, policyRoutes, groupRoutes, roleAliasRoutes), func(r route) bool {
+	routes := slices.DeleteFunc(slices.Concat(certificateRoutes, newCertificateRoutes, authorityRoutes, thingRoutes, principalRoutes, thingTypeRoutes, templateRoutes, provisioningRoutes, policyRoutes, groupRoutes, roleAliasRoutes), func(r route) bool {
 		return r.op == "CreateKeysAndCertificate" // takes nothing, and long
 	})
 	at := func(op cloudsync.Operation) int {

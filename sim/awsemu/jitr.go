@@ -126,8 +126,8 @@ type certificateRegistered struct {
 	RegisteredAt *string                `json:"certificateRegistrationTimestamp"` // documented, measured as null
 }
 
-func registeredEvent(id, authority messages.CertificateID, at time.Time) shadowMessage {
-	return shadowMessage{
+func registeredEvent(id, authority messages.CertificateID, at time.Time) serviceMessage {
+	return serviceMessage{
 		topic:   "$aws/events/certificates/registered/" + string(authority),
 		payload: encodeJSON(certificateRegistered{id, authority, at.UnixMilli(), StatusPendingActivation, AccountID, nil}),
 	}

@@ -147,6 +147,12 @@ func TestRegistrationOnConnect(t *testing.T) {
 	w.wantClosed(t, "pending, its CA registers again", pump, awsemu.ServerName)
 	heard.wantRegistered(t, ca, pump)
 
+	if info, _ := w.registry.Certificate(pump.ID); info.Authority != ca.ID() {
+		t.Errorf("registered as of CA %q, want %s", info.Authority, ca.ID())
+	}
+	if got := w.registry.RegisteredAuthorities(); len(got) != 1 || got[0] != (awsemu.AuthorityInfo{ID: ca.ID(), Subject: "CN=factory", Active: true, AutoRegister: true, Mode: awsemu.ModeDefault}) {
+		t.Errorf("registered CAs: %+v", got)
+	}
 	described := w.api(t, w.admin(), "GET", "/certificates/"+string(pump.ID), "").body["certificateDescription"].(map[string]any)
 	if described["caCertificateId"] != string(ca.ID()) || described["status"] != "PENDING_ACTIVATION" || described["certificateMode"] != "DEFAULT" {
 		t.Errorf("described as %v", described)

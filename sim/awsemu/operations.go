@@ -76,7 +76,7 @@ const (
 )
 
 // controlRoutes are all operations of the control planes. fault names each, too.
-var controlRoutes = slices.Concat(greengrassRoutes, iotRoutes, certificateRoutes, authorityRoutes, thingRoutes, thingTypeRoutes, roleAliasRoutes, policyRoutes, groupRoutes, iotDataRoutes, templateRoutes, provisioningRoutes)
+var controlRoutes = slices.Concat(greengrassRoutes, iotRoutes, certificateRoutes, newCertificateRoutes, authorityRoutes, thingRoutes, principalRoutes, thingTypeRoutes, roleAliasRoutes, policyRoutes, groupRoutes, iotDataRoutes, templateRoutes, provisioningRoutes)
 
 var greengrassRoutes = []route{
 	newRoute(OpListClientDevices, greengrass, "GET", coreDevices+"/associatedClientDevices", coreARN, (*Emulator).listClientDevices),

@@ -73,7 +73,7 @@ type Registry struct {
 	identities
 	unlimited bool // quotas are lifted
 	listeners []func(Change)
-	outbox    []shadowMessage // of changes that are made
+	outbox    []serviceMessage // of changes that are made
 	readers   []func(topic string, payload []byte)
 
 	delivering sync.Mutex // held while the outbox is handed out; never taken under mu
@@ -207,6 +207,8 @@ type CertificateInfo struct {
 	Status Status                 `json:"status"`
 	Things []messages.ThingName   `json:"things"`
 	Core   bool                   `json:"core"` // belongs to a core
+	// Authority is the registered CA that signed it; empty: none did.
+	Authority messages.CertificateID `json:"caCertificateId,omitempty"`
 }
 
 // Certificate returns what is known of a certificate.
@@ -232,7 +234,7 @@ func (r *Registry) Certificates() []CertificateInfo {
 }
 
 func (r *Registry) info(id messages.CertificateID, c *certificate) CertificateInfo {
-	info := CertificateInfo{ID: id, Status: c.status, Things: slices.Sorted(maps.Keys(c.things))}
+	info := CertificateInfo{ID: id, Status: c.status, Things: slices.Sorted(maps.Keys(c.things)), Authority: c.authority}
 	for name := range c.things {
 		info.Core = info.Core || r.things[name].core
 	}

@@ -52,8 +52,8 @@ func compareShadows(a, b ShadowID) int {
 	return cmp.Or(strings.Compare(a.Thing, b.Thing), strings.Compare(a.Name, b.Name))
 }
 
-// shadowMessage is something that is published because a shadow changed.
-type shadowMessage struct {
+// serviceMessage is something that the service publishes because something changed.
+type serviceMessage struct {
 	topic   string
 	payload []byte
 }
@@ -70,10 +70,10 @@ func (b *Batch) changeShadow(id ShadowID, payload []byte, at time.Time) ([]byte,
 	}
 	put(b, b.r.shadows, id, change.Next)
 	b.messages = append(b.messages,
-		shadowMessage{id.topic("update/accepted"), change.Accepted},
-		shadowMessage{id.topic("update/documents"), change.Documents})
+		serviceMessage{id.topic("update/accepted"), change.Accepted},
+		serviceMessage{id.topic("update/documents"), change.Documents})
 	if change.Delta != nil {
-		b.messages = append(b.messages, shadowMessage{id.topic("update/delta"), change.Delta})
+		b.messages = append(b.messages, serviceMessage{id.topic("update/delta"), change.Delta})
 	}
 	return change.Accepted, nil
 }
@@ -85,7 +85,7 @@ func (b *Batch) deleteShadow(id ShadowID, payload []byte, at time.Time) ([]byte,
 		return nil, refused
 	}
 	put(b, b.r.shadows, id, next)
-	b.messages = append(b.messages, shadowMessage{id.topic("delete/accepted"), accepted})
+	b.messages = append(b.messages, serviceMessage{id.topic("delete/accepted"), accepted})
 	return accepted, nil
 }
 
