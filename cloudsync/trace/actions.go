@@ -16,12 +16,14 @@ type need struct {
 	verifies         bool // devices cannot be verified without it
 }
 
-// needs are what Gatehouse asks of AWS as core (cloud spec 1.7, 5).
-func needs(core messages.ThingName) []need {
+// devicesMax is for how many of its devices it is seen whether the core may verify them.
+const devicesMax = 20
+
+// needs are what Gatehouse asks of AWS as core of devices (cloud spec 1.7, 5).
+func needs(core messages.ThingName, devices []messages.ThingName) []need {
 	shadow := "$aws/things/" + string(core) + "-gci/shadow/"
-	return []need{
+	list := []need{
 		{action: "greengrass:VerifyClientDeviceIdentity", resource: "*", use: "to verify devices' certificates", data: true, verifies: true},
-		{action: "greengrass:VerifyClientDeviceIoTCertificateAssociation", resource: "thing/ANY-DEVICE", use: "to verify whose certificates they are", data: true, verifies: true},
 		{action: "greengrass:PutCertificateAuthorities", resource: "*", use: "so that devices discover the local authority", data: true},
 		{action: "greengrass:GetConnectivityInfo", resource: "thing/" + string(core), use: "to learn the core's addresses", data: true},
 		{action: "iot:Connect", resource: "client/" + string(core), use: "to hear of new addresses"},
@@ -31,6 +33,13 @@ func needs(core messages.ThingName) []need {
 		{action: "iot:Receive", resource: "topic/" + shadow + "get/accepted", use: "to hear of new addresses"},
 		{action: "iot:Publish", resource: "topic/" + shadow + "get", use: "to hear of new addresses"},
 	}
+	for _, device := range devices[:min(len(devices), devicesMax)] {
+		list = append(list, need{
+			action: "greengrass:VerifyClientDeviceIoTCertificateAssociation", resource: "thing/" + string(device),
+			use: "to verify whose certificate it is", data: true, verifies: true,
+		})
+	}
+	return list
 }
 
 // actions says what of the minimal policy is missing. What is there is one line.
@@ -39,14 +48,19 @@ func (t *tracer) actions(h *held, thing messages.ThingName) (list []*Node) {
 		return nil // said elsewhere
 	}
 	allowed := 0
-	wanted := needs(thing)
+	wanted := needs(thing, t.devices)
+	said := map[string]bool{}
 	for _, w := range wanted {
 		missing := t.lacks(h, w, thing)
 		if missing == nil {
 			allowed++
 			continue
 		}
-		if w.verifies && !t.Local.OwnVerifier && t.Local.Thing == thing {
+		if w.verifies && said[w.action] {
+			continue // of several devices one is named
+		}
+		said[w.action] = true
+		if missing.State == Warning && w.verifies && !t.Local.OwnVerifier && t.Local.Thing == thing {
 			missing.State = Broken
 		}
 		list = append(list, missing)
@@ -63,22 +77,26 @@ func (t *tracer) lacks(h *held, w need, thing messages.ThingName) *Node {
 	if kind, name, named := strings.Cut(resource, "/"); named {
 		resource = t.arn(kind, name)
 	}
-	r := iotpolicy.Request{Action: w.action, Resource: resource, Context: h.context("", false)}
+	r := iotpolicy.Request{Action: w.action, Resource: resource, Context: t.context(h, "", false)}
 	policies := h.policies
 	if !w.data {
-		r.Context, policies = h.context(thing, true), slices.Concat(policies, t.grouped.policies)
+		r.Context, policies = t.context(h, thing, true), slices.Concat(policies, t.grouped.policies)
 	}
 	result := iotpolicy.Evaluate(policies, r)
 	if result.Decision == iotpolicy.Allowed || result.Decision == iotpolicy.ImplicitDeny && !w.data && !t.grouped.whole {
 		return nil
 	}
 	n := &Node{Kind: KindAction, Name: w.action + " on " + w.resource}
+	if open := undecided(result, w.data); open != "" {
+		n.State, n.Detail = Unknown, "whether the policies allow it depends on "+open
+		return n
+	}
 	fix := []string{"allow " + w.action + " on " + resource + " in a policy of the certificate: " + aws("iot create-policy-version --policy-name POLICY --set-as-default --policy-document file://POLICY.json")}
 	why := "no attached policy allows it"
 	if result.Decision == iotpolicy.ExplicitDeny {
 		why = "policy " + strings.Join(iotpolicy.Names(result.Denying), ", ") + " denies it"
 	} else if w.data {
-		r.Context = h.context(thing, false)
+		r.Context = t.context(h, thing, false)
 		if iotpolicy.Evaluate(h.policies, r).Decision == iotpolicy.Allowed {
 			why = "it is allowed by a variable of the thing, which has no value at the Greengrass data plane: write the name out"
 		}

@@ -152,6 +152,7 @@ func (t *tracer) associations() *Node {
 		}
 		return n
 	}
+	t.devices = devices
 	switch count := len(devices); {
 	case count == 0:
 		n.fail(Broken, NoAssociations, []string{aws(associate, core, "DEVICE")}, "no client device is associated with the core: it can let nobody in for the first time")

@@ -109,6 +109,7 @@ func (t *tracer) chain(n *Node, thing messages.ThingName) {
 		n.add(t.deviceActions(held, thing)...)
 		return
 	}
+	t.undecided = nil
 	way := t.role(held, thing)
 	n.add(way...)
 	n.add(t.actions(held, thing)...)

@@ -4,7 +4,9 @@ import (
 	"crypto/x509"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
+	"time"
 
 	"github.com/gatehouse-edge/gatehouse/cloudsync/iotpolicy"
 	"github.com/gatehouse-edge/gatehouse/messages"
@@ -77,8 +79,11 @@ func spoken(d *iotpolicy.Document) string {
 
 // context is what policies can know of a thing that the certificate is attached to: at the
 // credentials provider, or, if mqtt, at the MQTT endpoint.
-func (h *held) context(thing messages.ThingName, mqtt bool) *iotpolicy.Context {
+func (t *tracer) context(h *held, thing messages.ThingName, mqtt bool) *iotpolicy.Context {
 	c := &iotpolicy.Context{}
+	now := t.now().UTC()
+	c.Set(iotpolicy.CurrentTime, now.Format(time.RFC3339))
+	c.Set(iotpolicy.EpochTime, strconv.FormatInt(now.Unix(), 10))
 	if leaf, err := x509.ParseCertificate(h.der); err == nil {
 		c.SetCertificate(leaf)
 	}
@@ -94,7 +99,23 @@ func (h *held) context(thing messages.ThingName, mqtt bool) *iotpolicy.Context {
 }
 
 func (t *tracer) mayAssume(h *held, alias string, thing messages.ThingName) iotpolicy.Result {
-	return iotpolicy.Evaluate(h.policies, iotpolicy.Request{Action: assumeWithCertificate, Resource: t.arn("rolealias", alias), Context: h.context(thing, false)})
+	return iotpolicy.Evaluate(h.policies, iotpolicy.Request{Action: assumeWithCertificate, Resource: t.arn("rolealias", alias), Context: t.context(h, thing, false)})
+}
+
+// undecided names what a decision depends on that a trace does not know: where the core comes
+// from, and, but at the data plane, where no thing counts, what its thing is like.
+func undecided(r iotpolicy.Result, data bool) string {
+	var keys []string
+	for _, key := range r.Missing {
+		lower := strings.ToLower(key)
+		if strings.HasPrefix(lower, "aws:") || !data && (strings.HasPrefix(lower, "iot:connection.thing.attributes") || lower == "iot:connection.thing.thingtypename") {
+			keys = append(keys, key)
+		}
+	}
+	if r.Decision == iotpolicy.Allowed {
+		return ""
+	}
+	return strings.Join(keys, ", ")
 }
 
 // role traces from the policies to the role aliases that they allow.
@@ -109,10 +130,17 @@ func (t *tracer) role(h *held, thing messages.ThingName) (list []*Node) {
 			list = append(list, &Node{Kind: KindRoleAlias, Name: fmt.Sprintf("%d more", len(aliases)-i), State: Note, Detail: "not looked at"})
 			break
 		}
-		switch r := t.mayAssume(h, name, thing); {
+		r := t.mayAssume(h, name, thing)
+		open := undecided(r, false)
+		switch {
 		case r.Decision == iotpolicy.Allowed:
 			allowed++
 			list = append(list, t.alias(name))
+		case open != "" && (t.Local.RoleAlias != "" || len(aliases) == 1):
+			allowed++
+			n := &Node{Kind: KindAction, Name: assumeWithCertificate, State: Unknown, Detail: "whether the policies allow it depends on " + open}
+			t.undecided = append(t.undecided, n)
+			list = append(list, n, t.alias(name))
 		case r.Decision == iotpolicy.ExplicitDeny && (t.Local.RoleAlias != "" || len(aliases) == 1):
 			allowed++ // it is said here what is wrong
 			list = append(list, t.denied(name, r))

@@ -72,6 +72,9 @@ func (t *tracer) probeAlias(certificate *Node, way []*Node, alias string, thing 
 		n.fail(Warning, "", []string{"wait: AWS IoT takes minutes until a change is in force"}, "it still gives credentials, although a link is broken by now")
 	case a.Status == 200:
 		n.Detail = fmt.Sprintf("gives credentials for %s, until %s", alias, day(a.Expires))
+		for _, open := range t.undecided {
+			open.State, open.Detail = OK, "the credentials endpoint says that it is allowed"
+		}
 	case fault != "":
 		n.fail(Broken, fault, t.fixFor(fault, alias), "%s: %s", said, link)
 	case a.Status == 429 || a.Status >= 500:

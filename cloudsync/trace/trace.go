@@ -70,10 +70,13 @@ type tracer struct {
 	account  string
 	root     *Node
 	probed   ProbeAnswer
-	ahead    *time.Duration    // as Clock read it; nil: it did not
-	ders     map[string][]byte // of certificates, by id
-	grouped  held              // by the groups of the thing
-	private  bool              // the certificate of the core is of a private authority
+	ahead    *time.Duration       // as Clock read it; nil: it did not
+	ders     map[string][]byte    // of certificates, by id
+	devices  []messages.ThingName // that are associated with the subject
+	// undecided are those that hang on what is not known here; the endpoint may know.
+	undecided []*Node
+	grouped   held // by the groups of the thing
+	private   bool // the certificate of the core is of a private authority
 }
 
 // Run traces. An error says that there is nothing to start from; all else is in the report.

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/gatehouse-edge/gatehouse/cloudsync/trace"
 	"github.com/gatehouse-edge/gatehouse/cloudsync/trace/tracetest"
@@ -188,6 +189,9 @@ func TestOtherFaultsOfTheWay(t *testing.T) {
 		"devices cannot be verified": {func(f *tracetest.Fake) {
 			f.Documents["ThingPolicy"] = `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"iot:*","Resource":"*"}]}`
 		}, trace.PolicyLacksAction, trace.Broken},
+		"one device cannot be verified": {func(f *tracetest.Fake) {
+			f.Documents["ThingPolicy"] = strings.Replace(f.Documents["ThingPolicy"], `{"Effect"`, `{"Effect":"Deny","Action":"greengrass:VerifyClientDeviceIoT*","Resource":"arn:aws:iot:*:*:thing/sensor-2"},{"Effect"`, 1)
+		}, trace.PolicyLacksAction, trace.Broken},
 		"a thing's variable at the data plane": {func(f *tracetest.Fake) {
 			f.Documents["ThingPolicy"] = strings.Replace(f.Documents["ThingPolicy"], `"Resource":"*"`, `"Resource":["arn:aws:iot:*:*:thing/${iot:Connection.Thing.ThingName}","arn:aws:iot:*:*:t*ic*/*","arn:aws:iot:*:*:client/*"]`, 1)
 		}, trace.PolicyLacksAction, trace.Broken},
@@ -199,6 +203,49 @@ func TestOtherFaultsOfTheWay(t *testing.T) {
 			t.Errorf("%s: want %s, got\n%s", name, test.want, written(t, r))
 		}
 	}
+}
+
+// A core needs to verify its own devices alone.
+func TestAPolicyForTheCoresDevicesWillDo(t *testing.T) {
+	f := tracetest.NewFake()
+	f.Documents["ThingPolicy"] = `{"Version":"2012-10-17","Statement":[` +
+		`{"Effect":"Allow","Action":["iot:*","greengrass:VerifyClientDeviceIdentity","greengrass:PutCertificateAuthorities","greengrass:GetConnectivityInfo"],"Resource":"*"},` +
+		`{"Effect":"Allow","Action":"greengrass:VerifyClientDeviceIoTCertificateAssociation","Resource":"arn:aws:iot:*:*:thing/sensor-*"}]}`
+	if r := f.Trace(t); r.State != trace.OK {
+		t.Errorf("%s", written(t, r))
+	}
+}
+
+// What hangs on where the core is, only the endpoint can say.
+func TestAConditionThatIsNotKnownIsNotCalledBroken(t *testing.T) {
+	for name, test := range map[string]struct {
+		condition, policy string
+		asked             trace.State
+		notAsked          trace.State
+	}{
+		"an address":         {`{"IpAddress":{"aws:SourceIp":"192.0.2.0/24"}}`, "AssumePolicy", trace.OK, trace.Unknown},
+		"an address to be":   {`{"IpAddress":{"aws:SourceIp":"192.0.2.0/24"}}`, "ThingPolicy", trace.Unknown, trace.Unknown},
+		"the time, that has": {`{"DateGreaterThan":{"aws:CurrentTime":"2020-01-01T00:00:00Z"}}`, "AssumePolicy", trace.OK, trace.OK},
+	} {
+		f := tracetest.NewFake()
+		f.Documents[test.policy] = strings.Replace(f.Documents[test.policy], `"Effect"`, `"Condition":`+test.condition+`,"Effect"`, 1)
+		cfg := f.Config()
+		cfg.Prober = grants{f}
+		if r := run(t, cfg); r.State != test.asked {
+			t.Errorf("%s, asked:\n%s", name, written(t, r))
+		}
+		cfg.Prober = nil
+		if r := run(t, cfg); r.State != test.notAsked {
+			t.Errorf("%s, not asked:\n%s", name, written(t, r))
+		}
+	}
+}
+
+// grants is the endpoint of a core that meets every condition.
+type grants struct{ *tracetest.Fake }
+
+func (g grants) Probe(context.Context, string, messages.ThingName) trace.ProbeAnswer {
+	return trace.ProbeAnswer{Status: 200, Expires: g.Now.Add(time.Hour)}
 }
 
 // A group's policies count over MQTT, and nowhere else; a subject's variables everywhere.

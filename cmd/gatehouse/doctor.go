@@ -34,7 +34,8 @@ endpoints by name, port, TLS and ALPN; the clock; credentials; what AWS knows of
 (all of ` + "`gatehouse aws trace`" + `), and live questions as the core; the daemon, its log and
 disk; NATS, the embedded broker, and a mosquitto. Each check says what was found, and if
 something is wrong, what was expected and what to do. Changes nothing, prints no secret,
-and works with the daemon running or stopped.
+and works with the daemon running or stopped; a stopped one cannot start for the up to 3 s
+in which its log is read.
 
 A check that cannot be done, or does not apply, is shown with "-", and why. --json prints
 the form gatehouse/doctor-1: state, counts, and results (check, state, fault, found,

@@ -19,8 +19,9 @@ const (
 	freeFailed = 64 << 20
 	freeWarned = 512 << 20
 	inodesMin  = 1000
-	// verifyTimeout is for reading a stopped daemon's log; a long one is verified in part.
-	verifyTimeout = 10 * time.Second
+	// verifyTimeout is for reading a stopped daemon's log; a long one is verified in part. No
+	// daemon can start meanwhile.
+	verifyTimeout = 3 * time.Second
 )
 
 type status = daemon.Status
