@@ -33,7 +33,7 @@ directory, too.`,
 		Example: example("gatehouse ca show --dir ./gh"),
 		Args:    cobra.NoArgs,
 		RunE:    func(c *cobra.Command, _ []string) error { return a.caShow(c.Context()) },
-	}, a.caExportCommand(), a.caRotateCommand(), a.caReplaceCommand(), a.caAnnouncedCommand())
+	}, a.caExportCommand(), a.caRotateCommand(), a.caReplaceCommand(), a.caAnnouncedCommand(), a.caRegisterCommand())
 	return c
 }
 

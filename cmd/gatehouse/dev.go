@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -124,6 +125,10 @@ func (a *app) dev(ctx context.Context, o devOptions) (err error) {
 	if err := writeNew(policyFile, []byte(demoPolicy), 0o600); err != nil {
 		return err
 	}
+	registration, err := cloud.registration()
+	if err != nil {
+		return err
+	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	failed := &failure{end: cancel}
@@ -133,7 +138,8 @@ func (a *app) dev(ctx context.Context, o devOptions) (err error) {
 		HTTPListen: o.http, Brokers: []messages.BrokerID{"demo"},
 		Cloud: &cloudsync.Config{DataPlane: cloud.client, Monitor: cloudsync.MonitorConfig{DownIntervalMax: time.Second}}, Trust: o.trust, Recheck: o.recheck,
 		Associations: cloud.lister, Authorities: cloud.authorities, Addresses: &cloud.addresses, TokenExchange: cloud.exchange,
-		CAType: ca.TypeECDSAP256, Logger: logger,
+		Registration: registration,
+		CAType:       ca.TypeECDSAP256, Logger: logger,
 		Fatal: failed.note,
 	})
 	if err != nil {
@@ -196,7 +202,8 @@ type devCloud struct {
 	authorities *cloudsync.Authorities
 	addresses   shadow.Config
 	exchange    *daemon.TokenExchange
-	env         string // the file with the access keys, which are good while it runs
+	fleet       *x509.Certificate // of devices that nobody registered
+	env         string            // the file with the access keys, which are good while it runs
 }
 
 // Close ends the emulated cloud.
@@ -228,6 +235,10 @@ func startCloud(dir string, logger *slog.Logger) (*devCloud, error) {
 	if err != nil {
 		return nil, err
 	}
+	fleet, err := openFleet(dir, registry)
+	if err != nil {
+		return nil, err
+	}
 	server, err := authority.IssueServer(awsemu.ServerNames(), time.Now())
 	if err != nil {
 		return nil, err
@@ -242,7 +253,7 @@ func startCloud(dir string, logger *slog.Logger) (*devCloud, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &devCloud{emulator: emulator, client: cloudsync.DataPlaneConfig{
+	c := &devCloud{emulator: emulator, fleet: fleet, client: cloudsync.DataPlaneConfig{
 		Endpoint: emulator.URL(), ServerName: awsemu.ServerName, Identity: core, Roots: authority.Pool(), Now: time.Now,
 	}}
 	if err := errors.Join(c.connect(), c.open(dir)); err != nil {

@@ -55,7 +55,7 @@ Try it, with nothing installed:
 	flags.StringVar(&a.dir, "dir", os.Getenv(dirVariable), "the daemon's directory (default: $"+dirVariable+")")
 	flags.BoolVarP(&a.verbose, "verbose", "v", false, "log more")
 	root.AddCommand(a.devCommand(), a.serveCommand(), a.deviceCommand(), a.policyCommand(), a.configCommand(),
-		a.explainCommand(), a.logCommand(), a.brokerCommand(), a.trustCommand(), a.caCommand(), a.certCommand(), a.metricsCommand(), a.simCommand(), a.statusCommand(), a.credentialsCommand(), a.runCommand(), a.awsCommand(), a.doctorCommand())
+		a.explainCommand(), a.logCommand(), a.brokerCommand(), a.trustCommand(), a.caCommand(), a.certCommand(), a.metricsCommand(), a.simCommand(), a.statusCommand(), a.credentialsCommand(), a.runCommand(), a.awsCommand(), a.doctorCommand(), a.registrationCommand())
 	for _, c := range root.Commands() {
 		strict(c)
 	}

@@ -178,6 +178,9 @@ func serveConfig(f config.File, logger *slog.Logger) (daemon.Config, error) {
 	if cfg.Associations, err = associationsOf(f.Cloud, x, cfg.CloudTime.Now); err != nil {
 		return cfg, err
 	}
+	if cfg.Registration, err = registrationOf(f, x, cfg.CloudTime.Now); err != nil {
+		return cfg, err
+	}
 	err = aboutTheCore(f.Cloud, cfg.CloudTime.Now, &cfg) // it writes to cfg, so not beside it in a return
 	return cfg, err
 }

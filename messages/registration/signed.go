@@ -106,13 +106,12 @@ func within(leaf *x509.Certificate, now time.Time) time.Time {
 }
 
 // checkLeaf bounds what a stranger can make us verify, and refuses what must not be a
-// device's.
+// device's. Version 1, which has no extensions, is what "openssl x509 -req" makes, as AWS
+// tells people to.
 func checkLeaf(leaf *x509.Certificate) error {
 	switch {
 	case len(leaf.Raw) > derBytesMax:
 		return fmt.Errorf("a certificate of %d bytes, at most %d", len(leaf.Raw), derBytesMax)
-	case leaf.Version != 3:
-		return fmt.Errorf("an X.509 certificate of version %d, want 3", leaf.Version)
 	case leaf.IsCA || leaf.KeyUsage&x509.KeyUsageCertSign != 0:
 		return errors.New("a certificate that may sign others is no device's")
 	case len(leaf.UnhandledCriticalExtensions) > 0:

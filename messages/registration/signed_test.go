@@ -26,6 +26,9 @@ func TestSignedTakesTheDirectSignersOwnLeavesAlone(t *testing.T) {
 	deviceKey := newKey(t)
 	device := &signer{issue(t, &x509.Certificate{Subject: pkix.Name{CommonName: "pump-1"}}, fleet, deviceKey), deviceKey}
 	good := fleet.leaf(t, nil)
+	if err := Signed(withVersion(good, 1), fleet.cert, noon); err != nil {
+		t.Errorf("of version 1: %v", err)
+	}
 	for name, test := range map[string]struct {
 		leaf, authority *x509.Certificate
 		at              time.Time
@@ -85,6 +88,12 @@ func TestSignedTakesTheDirectSignersOwnLeavesAlone(t *testing.T) {
 			t.Errorf("authority, %s: %v, want %q", name, err, test.want)
 		}
 	}
+}
+
+func withVersion(c *x509.Certificate, version int) *x509.Certificate {
+	changed := *c
+	changed.Version = version
+	return &changed
 }
 
 func withAlgorithm(c *x509.Certificate, algorithm x509.SignatureAlgorithm) *x509.Certificate {

@@ -215,6 +215,9 @@ func (d *Daemon) startAdmin(context.Context) error {
 			OpRefresh:    handle(d.refreshNow),
 
 			OpBrokerRemove: handle(d.brokerRemove),
+
+			OpRegistrationRetry:   handle(d.registrationRetry),
+			OpRegistrationDismiss: handle(d.registrationDismiss),
 		},
 		Audit: map[string]admin.Handler{
 			OpStatus:     handle(d.status),
@@ -230,6 +233,8 @@ func (d *Daemon) startAdmin(context.Context) error {
 			OpMetrics:    handle(d.metricsReport),
 
 			OpCredentials: handle(d.credentialsReport),
+
+			OpRegistrations: handle(d.registrationsReport),
 		},
 	}
 	orders, looks := d.certificateHandlers()
@@ -271,6 +276,7 @@ func (d *Daemon) status(ctx context.Context, _ struct{}) (Status, error) {
 	}
 	s.Credentials = d.credentialsNow()
 	s.Warnings = append(s.Warnings, credentialWarnings(s.Credentials)...)
+	s.Warnings = append(s.Warnings, d.registrarWarnings()...)
 	s.Warnings = append(s.Warnings, registrationWarnings(d.cfg.Registration, d.views, d.sys.NetworkUp(), d.trust.NowMs())...)
 	return s, nil
 }

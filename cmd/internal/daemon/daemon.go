@@ -22,6 +22,7 @@ import (
 	"github.com/gatehouse-edge/gatehouse/actors/config"
 	"github.com/gatehouse-edge/gatehouse/actors/keys"
 	"github.com/gatehouse-edge/gatehouse/cloudsync"
+	"github.com/gatehouse-edge/gatehouse/cloudsync/registrar"
 	"github.com/gatehouse-edge/gatehouse/cloudsync/shadow"
 	"github.com/gatehouse-edge/gatehouse/cloudsync/tokenexchange"
 	"github.com/gatehouse-edge/gatehouse/eventlog"
@@ -47,7 +48,9 @@ type Daemon struct {
 	keeper  *actors.Keeper
 	refresh *actors.Refresher // nil: there is nobody to list the associated things
 
-	enroller *actors.Enroller
+	enroller      *actors.Enroller
+	registrar     *registrar.Registrar // nil: nobody is registered in the cloud
+	registrations *registrar.Follower  // of what registers itself there; nil: it is listed alone
 
 	authority   atomic.Pointer[actors.Authority]
 	certificate *actors.Held          // the embedded broker's; nil: there is no such broker
@@ -225,6 +228,9 @@ func (d *Daemon) openCore(ctx context.Context) (err error) {
 	d.keeper = actors.NewKeeper(d.sys, d.views, d.clock, d.cfg.Recheck, d.logger)
 	d.keeper.Start()
 	d.onClose(d.keeper.Close)
+	if err := d.startRegistrar(); err != nil {
+		return fmt.Errorf("registrar: %w", err)
+	}
 	d.startEnroller()
 	if d.cfg.Associations != nil {
 		d.refresh = actors.NewRefresher(d.sys, d.cfg.Associations, d.views, d.clock, d.logger)

@@ -131,7 +131,7 @@ func (d *Daemon) snapshot() metrics.Snapshot {
 	for _, document := range documentsOf(d.views, &d.documents) {
 		s.Problems[document.Document] = document.Problem != nil
 	}
-	s.Certificates, s.Credentials = d.certificateMetrics(), d.credentialMetrics()
+	s.Certificates, s.Credentials, s.Registrations = d.certificateMetrics(), d.credentialMetrics(), d.registrationMetrics()
 	if d.certificate != nil {
 		s.CertificateEnd = d.certificate.Leaf().NotAfter
 	}

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/gatehouse-edge/gatehouse/actors"
+	"github.com/gatehouse-edge/gatehouse/cloudsync/registrar"
 	"github.com/gatehouse-edge/gatehouse/messages"
 	"github.com/gatehouse-edge/gatehouse/messages/registration"
 	"github.com/gatehouse-edge/gatehouse/projections"
@@ -16,10 +17,15 @@ import (
 type Registration struct {
 	Authorities registration.Authorities // that sign their certificates
 	Rules       registration.Rules
-	// Registrar tells the cloud of them; nil: nobody does.
+	// Registrar tells the cloud of them; nil: nobody does, unless there is a Cloud.
 	Registrar actors.Registrar
-	Offline   actors.OfflineRegistration
-	Group     string // the policy's group of pending devices; empty: "pending"
+	// Cloud is where they are registered, by a registrar of the daemon's own. Events says how
+	// it hears of those that register themselves there, but for its Registrar, Authorities, Now
+	// and Log; nil: by listings alone.
+	Cloud   registrar.Cloud
+	Events  *registrar.FollowConfig
+	Offline actors.OfflineRegistration
+	Group   string // the policy's group of pending devices; empty: "pending"
 }
 
 // startEnroller brings devices that nobody registered to the registrar. Where there is none

@@ -66,6 +66,7 @@ func (c collector) Collect(to chan<- prometheus.Metric) {
 	}
 	e.certificates(s.Certificates)
 	e.credentials(s.Credentials)
+	e.registrations(s.Registrations)
 }
 
 // documents are the values of the label document.

@@ -34,6 +34,7 @@ func full() Snapshot {
 			Last: &projections.RefreshRun{Failed: "x", Listed: 1, Renewed: 2, Removed: 3, Denied: 4, Unanswered: 5}},
 		ClockUncertain: true, Log: eventlog.Stat{Head: eventlog.Head{Seq: 13}, JournalUsed: 14, FreeBytes: 15, Low: true, Repaired: 16, Failed: errors.New("x")}, LogBytes: 17,
 		Problems: map[string]bool{"deviceGroups": true}, PolicyRecord: 18, CertificateEnd: now.Add(time.Hour), Certificates: someCertificates(),
+		Registrations: &Registrations{Outcomes: map[string]uint64{"accepted": 3, "denied": 1}, Waiting: 2, GivenUp: 1, LastHour: 3},
 		Credentials: &Credentials{
 			Left: 90 * time.Second, Fetches: map[string]uint64{"granted": 40, "failed": 41}, HandOuts: 42, Refused: map[string]uint64{"token": 43, "user": 44},
 		},
@@ -99,6 +100,8 @@ func TestMetrics(t *testing.T) {
 		gatehouse_log_failed 1
 		gatehouse_document_problem{document="clientDeviceAuth"} 0
 		gatehouse_document_problem{document="deviceGroups"} 1
+		gatehouse_registrations_total{outcome="accepted"} 3
+		gatehouse_registrations_given_up 1
 		gatehouse_entity_panics_total 5`
 	got := scrape(t, full())
 	for line := range strings.SplitSeq(strings.TrimSpace(want), "\n") {

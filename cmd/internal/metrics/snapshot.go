@@ -37,10 +37,19 @@ type Snapshot struct {
 	LogBytes uint64 // on disk
 	// Problems says of each document whether what its file holds is not in force.
 	Problems       map[string]bool
-	PolicyRecord   uint64        // that put the policy in force
-	CertificateEnd time.Time     // of the embedded broker; zero: it has none
-	Certificates   *Certificates // nil: there is no authority yet
-	Credentials    *Credentials  // nil: none are handed out
+	PolicyRecord   uint64         // that put the policy in force
+	CertificateEnd time.Time      // of the embedded broker; zero: it has none
+	Certificates   *Certificates  // nil: there is no authority yet
+	Credentials    *Credentials   // nil: none are handed out
+	Registrations  *Registrations // nil: nobody is registered
+}
+
+// Registrations are of devices that nobody registered. The map's keys are a closed list.
+type Registrations struct {
+	Outcomes map[string]uint64 // accepted, denied; failed tries; overloaded
+	Waiting  int
+	GivenUp  int
+	LastHour int // devices begun
 }
 
 // Credentials are the role's, and who asks for them. The maps' keys are closed lists.

@@ -1,0 +1,181 @@
+package main
+
+import (
+	"crypto/x509"
+	"encoding/json"
+	"encoding/pem"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/gatehouse-edge/gatehouse/cmd/internal/daemon"
+	"github.com/gatehouse-edge/gatehouse/messages"
+)
+
+// openssl runs OpenSSL in dir.
+func openssl(t *testing.T, dir string, args ...string) {
+	t.Helper()
+	cmd := exec.Command("openssl", args...)
+	cmd.Dir = dir
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("openssl %s: %v\n%s", strings.Join(args, " "), err, out)
+	}
+}
+
+// madeBy makes a device's files with the demo fleet's authority, as its owner would.
+func (d *dev) madeBy(t *testing.T, authority, key, name string) {
+	t.Helper()
+	folder := filepath.Join(d.dir, "devices", name)
+	if err := os.MkdirAll(folder, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	openssl(t, folder, "ecparam", "-name", "prime256v1", "-genkey", "-noout", "-out", "key.pem")
+	openssl(t, folder, "req", "-new", "-key", "key.pem", "-subj", "/CN="+name, "-out", "csr.pem")
+	openssl(t, folder, "x509", "-req", "-in", "csr.pem", "-CA", authority, "-CAkey", key, "-set_serial", "0x"+strings.Repeat("7", 16), "-days", "30", "-out", "cert.pem")
+}
+
+// The edge half of must-see 2 of issue 5: a device that nobody registered is told to come
+// again, is registered meanwhile, and is let in; repeated connects change nothing. A rogue
+// authority's device, and one whose name is another's, are refused.
+func TestADeviceOfTheFleetRegistersAtTheEdge(t *testing.T) {
+	need(t, "mosquitto_pub", "openssl")
+	d := startDev(t, t.TempDir())
+	fleet := fleetDir(d.dir)
+	d.madeBy(t, filepath.Join(fleet, "ca.pem"), filepath.Join(fleet, "key.pem"), "sensor-9")
+	if out, err := d.publish("sensor-9", "sensor-9", "sensors/sensor-9/t"); err == nil || !strings.Contains(out, "(136)") && !strings.Contains(out, "unavailable") {
+		t.Fatalf("the first connection: %v\n%s", err, out)
+	}
+	d.log.await(t, "a device is registered", 30*time.Second)
+	if out, err := d.publish("sensor-9", "sensor-9", "sensors/sensor-9/t"); err != nil {
+		t.Fatalf("the second connection: %v\n%s", err, out)
+	}
+	d.must("sensor-9", "device", "show", "sensor-9")
+	d.must("4 client devices", "sim", "cloud", "associations")
+	d.must("1 registered, 0 denied", "registration", "list")
+	if out := d.must("DeviceRegistered", "log", "cat", "--live", "--stream", "device/sensor-9"); strings.Count(out, "DeviceRegistered") != 1 {
+		t.Errorf("recorded more than once:\n%s", out)
+	}
+
+	rogue := t.TempDir()
+	openssl(t, rogue, "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", "key.pem", "-out", "ca.pem", "-days", "3", "-subj", subjectOf(t, filepath.Join(fleet, "ca.pem")))
+	d.madeBy(t, filepath.Join(rogue, "ca.pem"), filepath.Join(rogue, "key.pem"), "sensor-8")
+	d.madeBy(t, filepath.Join(fleet, "ca.pem"), filepath.Join(fleet, "key.pem"), "pump-1") // no rule
+	for range 2 {
+		for _, name := range []string{"sensor-8", "pump-1"} {
+			if out, err := d.publish(name, name, "sensors/"+name+"/t"); err == nil {
+				t.Errorf("%s was let in:\n%s", name, out)
+			}
+		}
+		if out, err := d.publish("sensor-9", "sensor-1", "sensors/sensor-1/t"); err == nil {
+			t.Errorf("under another's name:\n%s", out)
+		}
+	}
+	d.must("1 registered", "registration", "list")
+	d.must("4 client devices", "sim", "cloud", "associations")
+}
+
+// subjectOf is a certificate's common name as OpenSSL takes it.
+func subjectOf(t *testing.T, file string) string {
+	t.Helper()
+	c, err := readSigner(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return "/CN=" + c.Subject.CommonName
+}
+
+// What the cloud refuses for good is given up, told, and taken up again when an operator says
+// so; a restart forgets none of it.
+func TestWhatCannotBeRegisteredWaitsForAnOperator(t *testing.T) {
+	need(t, "mosquitto_pub", "openssl")
+	d := startDev(t, t.TempDir())
+	fleet := fleetDir(d.dir)
+	d.madeBy(t, filepath.Join(fleet, "ca.pem"), filepath.Join(fleet, "key.pem"), "sensor-9")
+	d.must("", "sim", "cloud", "fault", "--operation", "CreateThing", "--status", "400", "--error", "InvalidRequestException")
+	if out, err := d.publish("sensor-9", "sensor-9", "sensors/sensor-9/t"); err == nil {
+		t.Fatalf("let in:\n%s", out)
+	}
+	d.log.await(t, "no longer tried", 60*time.Second)
+	d.must("given-up", "registration", "list")
+	d.must("no longer tried", "status")
+	var list daemon.Registrations
+	if err := json.Unmarshal([]byte(d.must("", "registration", "list", "--json")), &list); err != nil || len(list.List) != 1 {
+		t.Fatalf("%+v, %v", list, err)
+	}
+	id := string(list.List[0].Certificate)
+	d.must("create thing sensor-9: iot:CreateThing: HTTP 400 InvalidRequestException", "registration", "show", id[:8])
+	d.must("dismissed", "registration", "dismiss", id[:8])
+	d.must("dismissed", "registration", "list")
+	d.end(os.Interrupt)
+	d = startDev(t, d.dir)
+	d.must("dismissed", "registration", "list")
+	if out, code := d.gatehouse("registration", "retry", strings.Repeat("0", 64)); code == 0 {
+		t.Errorf("an unknown certificate is tried again:\n%s", out)
+	}
+	d.must("tried again", "registration", "retry", id)
+	d.log.await(t, "a device is registered", 30*time.Second)
+	d.must("nobody waits", "registration", "list")
+	if out, err := d.publish("sensor-9", "sensor-9", "sensors/sensor-9/t"); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+}
+
+// What an operator sees of each way to register an authority.
+func TestCARegister(t *testing.T) {
+	need(t, "openssl")
+	d := startDev(t, t.TempDir())
+	dir := t.TempDir()
+	at := func(name string) string { return filepath.Join(dir, name) }
+	openssl(t, dir, "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", "ca.key", "-out", "ca.pem", "-days", "300", "-subj", "/CN=Fresh")
+	openssl(t, dir, "pkcs8", "-topk8", "-v2", "aes-256-cbc", "-v2prf", "hmacWithSHA256", "-in", "ca.key", "-passout", "pass:secret", "-out", "locked.key")
+	openssl(t, dir, "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", "leaf.key", "-out", "leaf.pem", "-days", "3", "-subj", "/CN=leaf", "-addext", "basicConstraints=critical,CA:FALSE")
+	openssl(t, dir, "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", "shared.key", "-out", "shared.pem", "-days", "3", "-subj", "/CN=shared")
+	if err := os.WriteFile(at("pass"), []byte("secret\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"ca.key", "locked.key", "leaf.key"} {
+		if err := os.Chmod(at(name), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	fails := func(want string, args ...string) {
+		t.Helper()
+		out, code := d.gatehouse(append([]string{"ca", "register"}, args...)...)
+		if code == 0 || !strings.Contains(out, want) || strings.Contains(out, "secret\n") || strings.Contains(out, "BEGIN") {
+			t.Errorf("ca register %s: exit %d, want an error with %q in:\n%s", strings.Join(args, " "), code, want, out)
+		}
+	}
+	d.must("is not registered", "ca", "register", at("ca.pem"), "--status")
+	fails("--key is missing", at("ca.pem"))
+	fails("no such file", at("nothing.pem"))
+	fails("CA:TRUE", at("leaf.pem"), "--key", at("leaf.key"))
+	fails("not the key of this certificate", at("ca.pem"), "--key", at("leaf.key"))
+	fails("encrypted", at("ca.pem"), "--key", at("locked.key"))
+	fails("CERTIFICATE", at("ca.key"), "--key", at("ca.key"))
+	d.must("is not registered", "ca", "register", at("ca.pem"), "--status")
+
+	d.must("mode DEFAULT, devices do not register themselves", "ca", "register", at("ca.pem"), "--key", at("locked.key"), "--passphrase-file", at("pass"), "--no-auto-registration")
+	d.must("nothing was changed", "ca", "register", at("ca.pem"), "--no-auto-registration")
+	d.must("changed: devices register themselves", "ca", "register", at("ca.pem"))
+	fails("cannot be changed", at("ca.pem"), "--sni-only")
+	d.must("mode SNI_ONLY", "ca", "register", at("shared.pem"), "--sni-only")
+	out := d.must("", "ca", "register", at("ca.pem"), "--key", at("ca.key"), "--json")
+	var told registeredAuthority
+	text, err := os.ReadFile(at("ca.pem"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	block, _ := pem.Decode(text)
+	c, err := x509.ParseCertificate(block.Bytes)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := json.Unmarshal([]byte(out), &told); err != nil || !told.Registered || !told.Active || !told.AutoRegistration || len(told.Changed) != 0 || told.Certificate != messages.CertificateIDOf(c.Raw) {
+		t.Errorf("%+v, %v of %s", told, err, out)
+	}
+	d.must("", "sim", "cloud", "off")
+	fails("", at("ca.pem"), "--status")
+}
