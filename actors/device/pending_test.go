@@ -193,6 +193,19 @@ func TestSettling(t *testing.T) {
 	}
 }
 
+// TestWhatEndsAnAdmission: whatever else is on record of a device ends it, whoever wrote that.
+func TestWhatEndsAnAdmission(t *testing.T) {
+	for _, end := range []fact{attached(1), withdrawn(1), unpended(1), quarantined(1), {1, &messages.DeviceForgotten{}}} {
+		s := deviceOf(pendingBy(0, certA), end)
+		if s.Pending != nil || s.WithdrawnMs == 0 && len(s.Attachments) == 0 {
+			t.Errorf("%s leaves %+v", end.event.Kind(), s)
+		}
+	}
+	if s := deviceOf(pendingBy(0, certA), outcome(1, messages.RegistrationOutcome_REGISTRATION_ACCEPTED)); s.Pending == nil {
+		t.Error("a yes of the registrar ended it")
+	}
+}
+
 // TestWanting: only a certificate of which nothing was ever on record wants to be registered,
 // or to be admitted without the cloud.
 func TestWanting(t *testing.T) {

@@ -31,12 +31,14 @@ type house struct {
 	log   *actorstest.Log
 	cloud *actorstest.Cloud
 	clock *actorstest.Clock
+	views *projections.Views
 }
 
 func newHouse(t *testing.T) *house {
 	t.Helper()
 	h := &house{t: t, cloud: actorstest.NewCloud(), clock: actorstest.NewClock(time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC))}
 	views := projections.New(nil)
+	h.views = views
 	h.log = actorstest.NewLog(views.Apply)
 	trust := actors.NewTrustClock(h.clock, actors.Anchor{})
 	var err error
@@ -96,6 +98,10 @@ func (h *house) authenticate(broker messages.BrokerID, clientID string, der []by
 func (h *house) authorize(broker messages.BrokerID, token messages.Token, resource string) (bool, error) {
 	v, err := h.Authorize(broker, []byte(string(token)), []byte("mqtt:publish"), []byte(resource))
 	return v.Allowed, err
+}
+
+func callerOf(broker messages.BrokerID) brokers.Caller {
+	return brokers.Caller{Broker: broker, Request: "r2"}
 }
 
 func refusedAs(err error) string {
