@@ -191,6 +191,7 @@ func TestExpiredAuthority(t *testing.T) {
 	c, d := old.issue(t, string(pump)), old.issue(t, string(valve))
 	f.cloudAway(true)
 	token := f.expectConnect(pump, c, "ok")
+	f.enroller.Step() // the rules of this process have been asked
 	f.clock.Advance(time.Minute + time.Millisecond)
 	if got := f.may(token); got != "" {
 		t.Errorf("after the end of its authority it may publish to %q", got)
