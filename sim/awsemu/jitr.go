@@ -86,7 +86,8 @@ var errNewcomer = errors.New("the certificate is being registered: connect again
 
 // registerNewcomer registers a certificate that is pending from then on, also if it was
 // registered before and is pending still. Then it is provisioned, if its CA says how, or else
-// told of.
+// told of: AWS's documents name the event for registration alone, and whether provisioning
+// publishes it is not known.
 func (e *Emulator) registerNewcomer(state tls.ConnectionState) {
 	leaf, at := state.PeerCertificates[0], e.now()
 	id := messages.CertificateIDOf(leaf.Raw)

@@ -152,8 +152,8 @@ func (a *caCertificate) createdAt() time.Time {
 func (a *caCertificate) key() string { return dated{a.id, a.createdAt()}.key() }
 
 // signerOf finds the registered CA that signed leaf, for RegisterCertificate: the one whose
-// PEM is given, or the only one with the issuer's name (cloud spec 4.3, 4.4). The caller
-// holds mu.
+// PEM is given, or the only one with the issuer's name (cloud spec 4.3, 4.4). That it must be
+// active is a guess. The caller holds mu.
 func (r *Registry) signerOf(leaf *x509.Certificate, givenPEM string, at time.Time) (*caCertificate, *apiError) {
 	var found *caCertificate
 	if givenPEM != "" {
