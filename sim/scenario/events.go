@@ -75,6 +75,38 @@ func (e *cloudDetach) run(p *play) ([]string, error) {
 	return nil, p.world.Registry().Detach(messages.ThingName(e.Thing), messages.CertificateIDOf(der))
 }
 
+type account struct {
+	cloudOnly
+	Policy  corePolicy `key:"corePolicy" need:"yes" doc:"the IoT policies of the core's certificate: what AWS's installer attaches, the least that AWS documents, or none"`
+	NoRoles bool       `key:"noServiceRole" doc:"Greengrass has no role in the account, by which it looks certificates up (default false)"`
+}
+
+type corePolicy string
+
+func (corePolicy) choices() []string { return []string{"installer", "minimal", "none"} }
+
+func (e *account) run(p *play) ([]string, error) {
+	r := p.world.Registry()
+	role := ""
+	if !e.NoRoles {
+		role = serviceRole
+	}
+	err := r.SetServiceRole(role, p.world.Machine.Now())
+	for _, c := range r.Certificates() {
+		if !c.Core {
+			continue
+		}
+		policy := map[corePolicy]awsemu.Policy{"installer": awsemu.PolicyOpen, "minimal": awsemu.PolicyMinimal, "none": awsemu.PolicyOpen}[e.Policy]
+		err = errors.Join(err, r.SetPolicy(c.ID, policy))
+		if e.Policy == "none" {
+			err = errors.Join(err, r.DetachPolicy(awsemu.DefaultPolicyName, awsemu.CertificateARN(c.ID)))
+		}
+	}
+	return nil, err
+}
+
+const serviceRole = "arn:aws:iam::" + awsemu.AccountID + ":role/Greengrass_ServiceRole"
+
 type cloudReachable struct {
 	cloudOnly
 	Value bool `key:"value" need:"yes" doc:"whether it answers"`

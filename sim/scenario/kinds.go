@@ -23,6 +23,7 @@ var kinds = []kind{
 	{"disassociate", "ends that", &disassociate{}},
 	{"listError", "makes the cloud refuse to list the core's client devices", &listError{}},
 	{"fault", "makes the cloud misbehave", &faultEvent{}},
+	{"account", "changes what the cloud lets the core do", &account{}},
 	{"cloudReachable", "says whether the cloud answers: if not, nothing listens there", &cloudReachable{}},
 	{"network", "says whether the core's own link to the cloud is up, the flag that decides who is checked again; one that comes up without \"at\" does so with the next event that is not the cloud's, at its moment", &network{}},
 	{"certValidity", "gives a certificate its validity, from the scenario's beginning on; without it, it is valid throughout", &certValidity{}},
