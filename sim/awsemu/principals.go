@@ -124,7 +124,7 @@ type thingPrincipal struct {
 
 // principals lists a page of a thing's certificates.
 func (e *Emulator) principals(c *call) (found []thingPrincipal, next string, refused *apiError) {
-	name, refused := e.thingOf(c)
+	name, refused := thingParameter(c, "thingName")
 	if refused != nil {
 		return nil, "", refused
 	}
@@ -140,7 +140,7 @@ func (e *Emulator) principals(c *call) (found []thingPrincipal, next string, ref
 	refused = e.look(func(r *Registry) *apiError {
 		t := r.things[name]
 		if t == nil {
-			return noThing(name)
+			return noResource(fmt.Sprintf("Failed to list principals for thing %s because the thing does not exist in your account", name))
 		}
 		ids := slices.DeleteFunc(sortedKeys(t.certificates), func(id messages.CertificateID) bool {
 			return wanted != "" && r.certificates[id].attachmentType() != wanted

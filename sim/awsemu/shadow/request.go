@@ -39,7 +39,7 @@ func Refuse(payload []byte, code int, message string) *Error {
 type request struct {
 	token             string
 	version           *int64
-	state             map[string]any // as it was sent
+	state             map[string]any // as it was sent; nil: null, which empties the shadow
 	desired, reported edit
 }
 
@@ -72,6 +72,10 @@ func parseUpdate(payload []byte) (request, *Error) {
 	state, given := fields["state"]
 	if !given {
 		return r, r.refuse(400, "Missing required node: state")
+	}
+	if state == nil {
+		r.desired.clear, r.reported.clear = true, true
+		return r, nil
 	}
 	var ok bool
 	if r.state, ok = state.(map[string]any); !ok {

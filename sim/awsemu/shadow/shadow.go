@@ -115,12 +115,16 @@ func (s *Shadow) Update(payload []byte, now time.Time) (Change, *Error) {
 	if len(encode(next.state())) > stateBytesMax {
 		return Change{}, r.refuse(413, "The payload exceeds the maximum size allowed")
 	}
+	accepted := answer{
+		State: r.state, Metadata: sections{Desired: stamp(r.desired.patch, at), Reported: stamp(r.reported.patch, at)},
+		Version: next.Version, Time: at, Token: r.token,
+	}
+	if r.state == nil { // as AWS was measured (moto's test_update_empty_state)
+		accepted.State, accepted.Metadata = json.RawMessage("null"), stampOf(nil, at)
+	}
 	c := Change{
-		Next: next,
-		Accepted: encode(answer{
-			State: r.state, Metadata: sections{Desired: stamp(r.desired.patch, at), Reported: stamp(r.reported.patch, at)},
-			Version: next.Version, Time: at, Token: r.token,
-		}),
+		Next:     next,
+		Accepted: encode(accepted),
 		Documents: encode(documents{
 			Previous: document{previous.state(), previous.metadata(), s.version()},
 			Current:  document{next.state(), next.metadata(), next.Version}, Time: at, Token: r.token,

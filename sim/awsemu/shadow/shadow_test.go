@@ -92,6 +92,19 @@ func TestLifeOfAShadow(t *testing.T) {
 	}
 }
 
+// As measured at AWS (moto's test_update_empty_state, which is marked as verified).
+func TestAStateOfNullEmptiesTheShadow(t *testing.T) {
+	first := update(t, nil, `{"state":null,"clientToken":"c"}`, noon)
+	same(t, "made empty", first.Accepted, `{"state":null,"metadata":{"timestamp":1795262400},"version":1,"timestamp":1795262400,"clientToken":"c"}`)
+	full := update(t, first.Next, `{"state":{"desired":{"a":1},"reported":{"b":2}}}`, noon)
+	empty := update(t, full.Next, `{"state":null}`, noon)
+	got, refused := empty.Next.Get("x", nil, noon)
+	if refused != nil || empty.Delta != nil {
+		t.Errorf("%+v, delta %s", refused, empty.Delta)
+	}
+	same(t, "read", got, `{"state":{},"metadata":{},"version":3,"timestamp":1795262400}`)
+}
+
 func TestRefusals(t *testing.T) {
 	s := update(t, nil, `{"state":{"desired":{"a":1}}}`, noon).Next
 	for payload, want := range map[string]Error{
@@ -102,7 +115,6 @@ func TestRefusals(t *testing.T) {
 		`{"state":{}} {}`:              {400, "Payload contains invalid json", ""},
 		`{"clientToken":"c"}`:          {400, "Missing required node: state", "c"},
 		`{"state":[]}`:                 {400, "State node must be an object", ""},
-		`{"state":null}`:               {400, "State node must be an object", ""},
 		`{"state":{"desired":1}}`:      {400, "Desired node must be an object", ""},
 		`{"state":{"reported":[]}}`:    {400, "Reported node must be an object", ""},
 		`{"state":{"delta":{}}}`:       {400, "State contains an invalid node: 'delta'", ""},
