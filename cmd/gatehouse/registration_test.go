@@ -123,6 +123,37 @@ func TestWhatCannotBeRegisteredWaitsForAnOperator(t *testing.T) {
 	}
 }
 
+// Killed in the middle, the daemon brings the registration to its end by itself; a list that
+// is damaged is set aside.
+func TestARegistrationOutlivesAKill(t *testing.T) {
+	need(t, "mosquitto_pub", "openssl")
+	d := startDev(t, t.TempDir())
+	fleet := fleetDir(d.dir)
+	d.madeBy(t, filepath.Join(fleet, "ca.pem"), filepath.Join(fleet, "key.pem"), "sensor-9")
+	d.must("", "sim", "cloud", "fault", "--operation", "AttachThingPrincipal", "--status", "503")
+	if out, err := d.publish("sensor-9", "sensor-9", "sensors/sensor-9/t"); err == nil {
+		t.Fatalf("let in:\n%s", out)
+	}
+	d.log.await(t, "attach to thing sensor-9", 30*time.Second)
+	d.kill()
+	d = startDev(t, d.dir) // without the fault
+	d.log.await(t, "a device is registered", 30*time.Second)
+	if out, err := d.publish("sensor-9", "sensor-9", "sensors/sensor-9/t"); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	d.end(os.Interrupt)
+	file := filepath.Join(d.dir, "registrations.json")
+	if err := os.WriteFile(file, []byte("{"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	d = startDev(t, d.dir)
+	d.log.await(t, "set aside", 10*time.Second)
+	if kept, err := os.ReadFile(file + ".damaged"); err != nil || string(kept) != "{" {
+		t.Errorf("%q, %v", kept, err)
+	}
+	d.must("nobody waits", "registration", "list")
+}
+
 // What an operator sees of each way to register an authority.
 func TestCARegister(t *testing.T) {
 	need(t, "openssl")

@@ -53,6 +53,9 @@ func (d *Daemon) startRegistrar() error {
 		return err
 	}
 	d.registrar, c.Registrar = r, r
+	if client, ok := c.Cloud.(interface{ Close() }); ok {
+		d.onClose(client.Close)
+	}
 	d.onClose(r.Close)
 	cloud, reached := d.cloud.(*cloudsync.Cloud)
 	if reached {
