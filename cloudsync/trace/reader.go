@@ -127,12 +127,13 @@ type Prober interface {
 	Probe(ctx context.Context, alias string, thing messages.ThingName) ProbeAnswer
 }
 
-// aws is a command of AWS's own command line, whose arguments are quoted where they need to be.
-func aws(format string, args ...any) string {
-	for i, a := range args {
-		args[i] = shellWord(fmt.Sprint(a))
+// aws is a command of AWS's own command line: each %s of format is a word, quoted where it
+// needs to be.
+func aws(format string, words ...any) string {
+	for i, w := range words {
+		words[i] = shellWord(fmt.Sprint(w))
 	}
-	return "aws " + fmt.Sprintf(format, args...)
+	return "aws " + fmt.Sprintf(format, words...)
 }
 
 // shellWord quotes w for a shell unless it needs no quotes.

@@ -2,6 +2,7 @@ package trace
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -72,8 +73,8 @@ func duration(a RoleAlias, r Role) *Node {
 	n := &Node{Kind: KindDuration, Name: a.Duration.String(), State: OK, Detail: fmt.Sprintf("the role allows %v", r.MaxSession)}
 	if r.MaxSession > 0 && a.Duration > r.MaxSession {
 		n.fail(Broken, DurationTooLong, []string{
-			aws("iot update-role-alias --role-alias %s --credential-duration-seconds %d", a.Name, int(r.MaxSession/time.Second)),
-			aws("iam update-role --role-name %s --max-session-duration %d", r.Name, int(a.Duration/time.Second)),
+			aws("iot update-role-alias --role-alias %s --credential-duration-seconds %s", a.Name, seconds(r.MaxSession)),
+			aws("iam update-role --role-name %s --max-session-duration %s", r.Name, seconds(a.Duration)),
 		}, "the alias asks for %v, and the role allows %v at most: do the one or the other", a.Duration, r.MaxSession)
 	}
 	return n
@@ -128,3 +129,5 @@ func (t *tracer) permissions(r Role) (list []*Node) {
 func allowOne(action string) string {
 	return `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"` + action + `","Resource":"*"}]}`
 }
+
+func seconds(d time.Duration) string { return strconv.Itoa(int(d / time.Second)) }

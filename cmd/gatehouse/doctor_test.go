@@ -11,6 +11,7 @@ import (
 	"github.com/gatehouse-edge/gatehouse/cloudsync/trace"
 	"github.com/gatehouse-edge/gatehouse/cmd/internal/doctor"
 	"github.com/gatehouse-edge/gatehouse/messages"
+	"github.com/gatehouse-edge/gatehouse/sim/awsemu"
 )
 
 // TestTraceAndDoctorOfDev: with nothing but --dir both see that all is well with a dev and its
@@ -61,6 +62,56 @@ func TestTraceAndDoctorOfDev(t *testing.T) {
 	d.must("events, root", "doctor")
 	if out, code := d.gatehouse("aws", "trace"); code != 1 || !strings.Contains(out, "start it with `gatehouse dev") {
 		t.Errorf("exit %d:\n%s", code, out)
+	}
+}
+
+// TestTheFixesMendWhatIsBroken: pasted into a shell, what a trace says to do has AWS's own
+// command line mend what that broke.
+func TestTheFixesMendWhatIsBroken(t *testing.T) {
+	need(t, "sh", debianAWS)
+	d := startDev(t, "")
+	shell := func(command string) {
+		t.Helper()
+		cmd := exec.Command("sh", "-c", `. "$0"; aws() { `+debianAWS+` --endpoint-url "$AWS_ENDPOINT_URL" "$@"; }; `+command, filepath.Join(d.dir, "aws.env"))
+		cmd.Env = append(os.Environ(), "HOME="+t.TempDir())
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("%s: %v\n%s", command, err, out)
+		}
+	}
+	certificate, err := readCertificate(filepath.Join(d.dir, "cloud", "core", "cert.pem"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	id := string(messages.CertificateIDOf(certificate.Raw))
+	arn := "arn:aws:iot:" + awsemu.Region + ":" + awsemu.AccountID + ":cert/" + id
+	policy, alias := "GreengrassTESCertificatePolicy"+awsemu.TokenExchangeAlias, awsemu.TokenExchangeAlias
+	for _, test := range []struct {
+		broken string
+		fault  trace.Fault
+		all    bool // every line is to be done, else the first
+	}{
+		{"aws iot update-certificate --certificate-id " + id + " --new-status INACTIVE", trace.CertificateInactive, true},
+		{"aws iot detach-policy --policy-name " + policy + " --target " + arn, trace.PolicyDetached, true},
+		{"aws iot detach-policy --policy-name " + policy + " --target " + arn + "; aws iot delete-policy --policy-name " + policy, trace.PolicyLacksAssume, true},
+		{"aws iam update-assume-role-policy --role-name " + awsemu.TokenExchangeRole.Name + ` --policy-document '{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Principal":{"Service":"ec2.amazonaws.com"},"Action":"sts:AssumeRole"}]}'`, trace.TrustPolicyWrong, true},
+		{"aws iot update-role-alias --role-alias " + alias + " --credential-duration-seconds 43200", trace.DurationTooLong, false},
+		{"aws iot detach-thing-principal --thing-name " + string(coreThing) + " --principal " + arn, trace.ThingNotAttached, true},
+		{"aws greengrassv2 disassociate-service-role-from-account", trace.ServiceRoleMissing, false},
+	} {
+		shell(test.broken)
+		out, _ := d.gatehouse("aws", "trace", "--json")
+		var r trace.Report
+		if err := json.Unmarshal([]byte(out), &r); err != nil || len(r.Findings) == 0 || r.Findings[0].Fault != test.fault {
+			t.Fatalf("want %s: %v\n%s", test.fault, err, out)
+		}
+		fix := r.Findings[0].Fix
+		if !test.all {
+			fix = fix[:1]
+		}
+		for _, command := range fix {
+			shell(command)
+		}
+		d.must("ok: every link holds", "aws", "trace")
 	}
 }
 

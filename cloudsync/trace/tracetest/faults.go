@@ -4,6 +4,7 @@ package tracetest
 
 import (
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/gatehouse-edge/gatehouse/cloudsync/trace"
@@ -72,6 +73,9 @@ func Run(t *testing.T, build func(t *testing.T) World) {
 				t.Errorf("what, where or what to do is missing: %+v", first)
 			}
 			for _, other := range r.Findings {
+				if all := other.Detail + strings.Join(other.Fix, " "); strings.Contains(all, "%!") {
+					t.Errorf("badly written: %s", all)
+				}
 				if other.Fault != f.Found && !slices.Contains(f.Also, other.Fault) {
 					t.Errorf("also found, though not planted: %+v\n%s", other, text(t, r))
 				}
