@@ -88,9 +88,15 @@ func (a *authorizer) may(action, resource string) bool {
 	return a.judge(action, resource).Decision == iotpolicy.Allowed
 }
 
-// inForce returns the policies that count, and the context.
+// inForce returns the policies that count now, and the context.
 func (a *authorizer) inForce() (policies []iotpolicy.Policy, context *iotpolicy.Context, active bool) {
 	now := a.e.now()
+	policies, context, thing, active := a.attached(now)
+	return a.e.lag.policies(string(a.who.Certificate)+" "+string(thing), now, policies), context, active
+}
+
+// attached returns the policies as they are, whether that counts already or not.
+func (a *authorizer) attached(now time.Time) (policies []iotpolicy.Policy, context *iotpolicy.Context, thing messages.ThingName, active bool) {
 	context = a.base.Clone()
 	context.Set(iotpolicy.CurrentTime, now.UTC().Format(time.RFC3339))
 	context.Set(iotpolicy.EpochTime, strconv.FormatInt(now.Unix(), 10))
@@ -98,14 +104,13 @@ func (a *authorizer) inForce() (policies []iotpolicy.Policy, context *iotpolicy.
 	r.mu.RLock()
 	defer r.mu.RUnlock()
 	known := r.certificates[a.who.Certificate]
-	thing := known.thingOf(a.who)
+	thing = known.thingOf(a.who)
 	r.describeThing(context, thing, a.who.ClientID != "")
 	targets := []string{CertificateARN(a.who.Certificate)}
 	if a.who.ClientID != "" && thing != "" {
 		targets = append(targets, r.groupTargets(thing)...)
 	}
-	policies = a.e.lag.policies(string(a.who.Certificate)+" "+string(thing), now, r.documents(targets...))
-	return policies, context, known != nil && known.status == StatusActive
+	return r.documents(targets...), context, thing, known != nil && known.status == StatusActive
 }
 
 // thingOf is the thing that a bearer comes as; empty if as none. Newer certificates know

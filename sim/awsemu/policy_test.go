@@ -185,6 +185,10 @@ func TestPolicyDelay(t *testing.T) {
 	}
 	w.grant(t, w.core, allow("iot:Publish", "*"))
 	w.grant(t, w.pump, allow("iot:Publish", "*"))
+	tested := w.api(t, w.admin(), "POST", "/test-authorization", `{"principal":"`+awsemu.CertificateARN(w.core.ID)+`","authInfos":[{"actionType":"CONNECT","resources":["*"]}]}`)
+	if !strings.Contains(tested.text, `"authDecision":"IMPLICIT_DENY"`) {
+		t.Errorf("TestAuthorization goes by what was: %s", tested.text)
+	}
 	now = noon.Add(6*time.Minute - time.Second)
 	if !may(w.core) {
 		t.Error("the change counts at once")

@@ -46,7 +46,7 @@ type authResult struct {
 }
 
 // testAuthorization says what a principal might do if it connected under the client id of
-// the query, whatever its certificate's status.
+// the query, whatever its certificate's status, and once all changes count.
 func (e *Emulator) testAuthorization(c *call) (any, *apiError) {
 	var request authRequest
 	if refused := readIoT(c, &request); refused != nil {
@@ -58,7 +58,7 @@ func (e *Emulator) testAuthorization(c *call) (any, *apiError) {
 	arn := request.Principal
 	id := messages.CertificateID(strings.TrimPrefix(arn, certificateARN("")))
 	asker := e.authorizer(Bearer{Certificate: id, ClientID: c.query.Get("clientId")})
-	policies, context, _ := asker.inForce()
+	policies, context, _, _ := asker.attached(e.now())
 	if refused := e.look(func(r *Registry) (refused *apiError) {
 		if arn != "" {
 			if t, refused := r.knownTarget(arn); refused != nil {
