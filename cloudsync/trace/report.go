@@ -199,12 +199,12 @@ func (r *Report) conclude() {
 // Summary is one line about the whole.
 func (r *Report) Summary() string {
 	count := map[State]int{}
-	for _, f := range r.Findings {
-		count[f.State]++
-	}
+	r.Root.walk(nil, func(n *Node, _ []string) { count[n.State]++ })
 	switch {
 	case count[Broken] > 0:
 		return fmt.Sprintf("broken: %s (%d broken, %d warnings, %d unknown)", r.Findings[0].Fault, count[Broken], count[Warning], count[Unknown])
+	case count[OK] == 0:
+		return "unknown: nothing could be looked at"
 	case count[Warning]+count[Unknown] > 0:
 		var parts []string
 		for _, s := range []State{Warning, Unknown} {

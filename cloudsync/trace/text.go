@@ -32,7 +32,12 @@ func (n *Node) Title() string {
 func (r *Report) WriteText(w io.Writer) error {
 	var b strings.Builder
 	r.Root.writeText(&b, "", "")
+	said := map[string]bool{}
 	for _, f := range r.Findings {
+		if f.State == Unknown && said[f.Detail] {
+			continue // one cause, such as credentials that are refused; the tree has all
+		}
+		said[f.Detail] = true
 		fmt.Fprintf(&b, "\n%s", strings.TrimSpace(marks[f.State]))
 		if f.Fault != "" {
 			fmt.Fprintf(&b, " %s", f.Fault)

@@ -263,8 +263,8 @@ func TestWhoCannotAskSaysWhy(t *testing.T) {
 	e.Close()
 	report, err = trace.Run(t.Context(), trace.Config{Reader: reader, Clock: reader.Clock, Local: e.local, Now: time.Now})
 	done(t, report, err)
-	if report.State != trace.Unknown || !strings.Contains(report.Findings[0].Detail, "refused") {
-		t.Errorf("%+v", report.Findings)
+	if report.State != trace.Unknown || !strings.Contains(report.Findings[0].Detail, "refused") || !strings.Contains(report.Summary(), "nothing could be looked at") {
+		t.Errorf("%s: %+v", report.Summary(), report.Findings)
 	}
 }
 
