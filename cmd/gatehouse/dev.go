@@ -15,6 +15,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/gatehouse-edge/gatehouse/actors"
 	"github.com/gatehouse-edge/gatehouse/actors/ca"
 	"github.com/gatehouse-edge/gatehouse/actors/config"
 	"github.com/gatehouse-edge/gatehouse/cloudsync"
@@ -33,6 +34,7 @@ import (
 type devOptions struct {
 	mqtt, nats, http string
 	trust, recheck   time.Duration
+	pending          bool
 }
 
 func (a *app) devCommand() *cobra.Command {
@@ -52,6 +54,7 @@ once all is up, and the next command to paste. Ctrl-C ends it.`,
 	c.Flags().StringVar(&o.http, "http", "127.0.0.1:8480", "address of the status page")
 	c.Flags().DurationVar(&o.trust, "trust", 0, "how long devices are trusted without the cloud (default: the configured minute)")
 	c.Flags().DurationVar(&o.recheck, "recheck", 500*time.Millisecond, "how often the cloud is asked about connected devices")
+	c.Flags().BoolVar(&o.pending, "pending", false, "admit unknown devices of the demo fleet as pending while the cloud is off; a new policy.yaml gets their group")
 	return c
 }
 
@@ -85,6 +88,31 @@ policies:
       operations: ["mqtt:subscribe"]
       resources: ["mqtt:topicfilter:sensors/${iot:Connection.Thing.ThingName}/*"]
 `
+
+// demoPending is what a pending device may: no more than it may later, since its group picks
+// it then, too.
+const (
+	demoPendingGroup = `  pending: # of devices that nobody has registered, and they are in no other; see registration.offline
+    selectionRule: "thingName: sensor-*"
+    policyName: hello
+`
+	demoPendingPolicy = `  hello:
+    hello:
+      statementDescription: Connect, and say so
+      operations: ["mqtt:connect", "mqtt:publish"]
+      resources:
+        - "mqtt:clientId:${iot:Connection.Thing.ThingName}"
+        - "mqtt:topic:sensors/${iot:Connection.Thing.ThingName}/hello"
+`
+)
+
+// policyOf is the demo's first policy.
+func (o devOptions) policyOf() []byte {
+	if !o.pending {
+		return []byte(demoPolicy)
+	}
+	return []byte(strings.Replace(demoPolicy, "policies:\n", demoPendingGroup+"policies:\n", 1) + demoPendingPolicy)
+}
 
 func (a *app) dev(ctx context.Context, o devOptions) (err error) {
 	if o.trust < 0 || o.recheck < 0 {
@@ -122,13 +150,14 @@ func (a *app) dev(ctx context.Context, o devOptions) (err error) {
 	}
 	defer cloud.Close()
 	policyFile := filepath.Join(a.dir, "policy.yaml")
-	if err := writeNew(policyFile, []byte(demoPolicy), 0o600); err != nil {
+	if err := writeNew(policyFile, o.policyOf(), 0o600); err != nil {
 		return err
 	}
 	registration, err := cloud.registration()
 	if err != nil {
 		return err
 	}
+	registration.Offline = actors.OfflineRegistration{Enabled: o.pending, PerHour: config.DefaultOfflinePerHour, Max: config.DefaultOfflineMax}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	failed := &failure{end: cancel}

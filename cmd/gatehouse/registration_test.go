@@ -77,6 +77,57 @@ func TestADeviceOfTheFleetRegistersAtTheEdge(t *testing.T) {
 	d.must("4 client devices", "sim", "cloud", "associations")
 }
 
+// A device that nobody registered, while the cloud is off: pending, with the rights of that
+// group alone, also after a crash; settled when the cloud is back, and then like others.
+func TestADeviceOfTheFleetIsPendingWhileTheCloudIsOff(t *testing.T) {
+	need(t, "mosquitto_pub", "openssl")
+	dir := t.TempDir()
+	flags := []string{"--pending", "--trust", "10m"}
+	d := startDev(t, dir, flags...)
+	fleet := fleetDir(d.dir)
+	d.madeBy(t, filepath.Join(fleet, "ca.pem"), filepath.Join(fleet, "key.pem"), "sensor-9")
+	d.madeBy(t, filepath.Join(fleet, "ca.pem"), filepath.Join(fleet, "key.pem"), "pump-1") // no rule
+	d.must("away", "sim", "cloud", "off")
+	for end := time.Now().Add(30 * time.Second); answer[daemon.Status](d, "status").CloudReachable; {
+		if time.Now().After(end) {
+			t.Fatal("the core does not notice that the cloud is away")
+		}
+		<-time.After(50 * time.Millisecond) // of the monitor's next probe nobody hears
+	}
+	if out, err := d.publish("sensor-9", "sensor-9", "sensors/sensor-9/hello"); err != nil {
+		t.Fatalf("not admitted as pending: %v\n%s", err, out)
+	}
+	if out, err := d.publish("sensor-9", "sensor-9", "sensors/sensor-9/t"); err == nil && !strings.Contains(out, "Not authorized") {
+		t.Errorf("pending, it publishes as others do:\n%s", out)
+	}
+	if out, err := d.publish("sensor-9", "sensor-1", "sensors/sensor-1/hello"); err == nil {
+		t.Errorf("pending, under another's name:\n%s", out)
+	}
+	if out, err := d.publish("pump-1", "pump-1", "sensors/pump-1/hello"); err == nil {
+		t.Errorf("the rules deny it, and it is admitted as pending:\n%s", out)
+	}
+	d.must("pending until", "device", "list")
+	d.must(`rule "sensors of the demo fleet" admitted it`, "device", "show", "sensor-9")
+	d.must("it is pending: the cloud could not be asked", "explain", "sensor-9", "mqtt:publish", "mqtt:topic:sensors/sensor-9/t")
+	d.must("1 more are pending", "trust", "due")
+
+	d.kill()
+	d = startDev(t, dir, flags...)
+	d.log.await(t, "pending device is registered", 60*time.Second) // with a restart of dev its cloud is on again
+	if out, err := d.publish("sensor-9", "sensor-9", "sensors/sensor-9/t"); err != nil {
+		t.Fatalf("registered, and refused: %v\n%s", err, out)
+	}
+	if out := d.must("stored trust", "device", "show", "sensor-9", "--json"); strings.Contains(out, `"pending":`) {
+		t.Errorf("still pending:\n%s", out)
+	}
+	out := d.must("DevicePending", "log", "cat", "--live", "--stream", "device/sensor-9")
+	for kind, n := range map[string]int{"DevicePending": 1, "DeviceRegistered": 1, "PendingWithdrawn": 0} {
+		if got := strings.Count(out, kind); got != n {
+			t.Errorf("%s: %d on record, want %d:\n%s", kind, got, n, out)
+		}
+	}
+}
+
 // subjectOf is a certificate's common name as OpenSSL takes it.
 func subjectOf(t *testing.T, file string) string {
 	t.Helper()
