@@ -44,6 +44,7 @@ func TestThingLife(t *testing.T) {
 	if conflict.body["resourceId"] != made.body["thingId"] || conflict.body["resourceArn"] != made.body["thingArn"] {
 		t.Errorf("conflict names %s", conflict.text)
 	}
+	wantReply(t, "with another type", do("POST", "/things/pump-9", strings.Replace(described, `"thingTypeName":"pump",`, "", 1)), 409, "ResourceAlreadyExistsException")
 	wantReply(t, "four attributes without a type", do("POST", "/things/pump-8", `{"attributePayload":{"attributes":{"a":"1","b":"1","c":"1","d":"1"}}}`), 400, "3 without")
 	wantReply(t, "a bad name", do("POST", "/things/pump-8", `{"attributePayload":{"attributes":{"a b":"1"}}}`), 400, "Map keys")
 	wantReply(t, "a bad value", do("POST", "/things/pump-8", `{"attributePayload":{"attributes":{"a":"ü"}}}`), 400, "Map value")
