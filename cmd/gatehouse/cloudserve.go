@@ -56,7 +56,7 @@ it. Ctrl-C ends it.`,
 		RunE: func(c *cobra.Command, _ []string) error { return a.serveCloud(c.Context(), o) },
 	}
 	flags := c.Flags()
-	flags.StringVar(&o.seed, "seed", "", "put this into an empty registry first: YAML or JSON, see `sim cloud seed schema`")
+	flags.StringVar(&o.seed, "seed", "", "put this `FILE` into an empty registry first: YAML or JSON, as \"sim cloud seed schema\" says")
 	flags.StringVar(&o.state, "state", stateMemory, "keep the registry in this file")
 	flags.StringVar(&o.listen, "listen", "127.0.0.1", "the IP address to listen at")
 	flags.StringArrayVar(&o.names, "name", nil, "a DNS name or IP address by which clients call this machine, for the server's certificate (repeat it)")

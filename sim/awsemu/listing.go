@@ -78,13 +78,6 @@ func (r *Registry) thingNames(after messages.ThingName, limit int) (page []messa
 	return behind(r.names, after, limit)
 }
 
-// hasThing says whether the thing is there.
-func (r *Registry) hasThing(name messages.ThingName) bool {
-	r.mu.RLock()
-	defer r.mu.RUnlock()
-	return r.things[name] != nil
-}
-
 // isCore says whether there is a core of that name.
 func (r *Registry) isCore(name messages.ThingName) bool {
 	r.mu.RLock()

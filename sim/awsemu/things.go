@@ -123,14 +123,6 @@ func (e *Emulator) deleteThing(c *call) (any, *apiError) {
 	})
 }
 
-func (e *Emulator) thingOf(c *call) (messages.ThingName, *apiError) {
-	name, refused := thingParameter(c, "thingName")
-	if refused == nil && !e.registry.hasThing(name) {
-		refused = noThing(name)
-	}
-	return name, refused
-}
-
 func noThing(name messages.ThingName) *apiError {
 	return noResource(fmt.Sprintf("Thing %s cannot be found.", name))
 }
