@@ -194,6 +194,8 @@ func TestFileErrors(t *testing.T) {
 			"line 1, column 15: registration.authorities: missing, want a value, since registration.offline.enabled is true; it names whose devices are admitted"},
 		{"pending for ever", "registration: {authorities: [a.pem], offline: {enabled: true}}",
 			"line 1, column 57: registration.offline.enabled: true, and nobody could register the devices later, want cloud.control.credentials; or remove the key"},
+		{"pending by no rule", "cloud: {region: r, thingName: c, control: {credentials: default}}\nregistration: {authorities: [a.pem], offline: {enabled: true}}",
+			"line 2, column 15: registration.registrar: missing, want a value, since registration.offline.enabled is true; its rules say which devices are admitted, and as what"},
 		{"no pending device at all", "registration: {offline: {max: 0}}", `line 1, column 31: registration.offline.max: "0" cannot be used, want a whole number from 1 to 1000`},
 		{"pending devices without end", "registration: {offline: {perHour: 1001}}", `line 1, column 35: registration.offline.perHour: "1001" cannot be used, want a whole number from 1 to 1000`},
 		{"a registrar of nobody", "cloud: {thingName: c, region: r, control: {credentials: default}}\nregistration: {registrar: {rules: [{name: a, thing: {name: '${subject.commonName}'}}]}}",

@@ -57,6 +57,8 @@ func (r *reader) checkOffline(registration, offline object, f File) {
 		r.fail(policy.KindMissing, registration.node, join(registration.path, "authorities"), "missing", "a value, since "+path+" is true", "it names whose devices are admitted")
 	case f.Cloud.Control.Credentials == "":
 		r.fail(KindConflict, n, path, "true, and nobody could register the devices later", "cloud.control.credentials", "or remove the key")
+	case f.Registration.Registrar == nil:
+		r.fail(policy.KindMissing, registration.node, join(registration.path, "registrar"), "missing", "a value, since "+path+" is true", "its rules say which devices are admitted, and as what")
 	case f.PolicyFile == "" && f.ClientDeviceAuth.Policy != nil && !policy.Compile(f.ClientDeviceAuth.Policy).HasGroup(f.Registration.Offline.GroupName):
 		r.warn(KindConflict, n, path, fmt.Sprintf("there is no device group %q: nobody is admitted", f.Registration.Offline.GroupName),
 			"define the group under clientDeviceAuth.deviceGroups, or name another with groupName")
