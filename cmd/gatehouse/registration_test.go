@@ -128,6 +128,37 @@ func TestADeviceOfTheFleetIsPendingWhileTheCloudIsOff(t *testing.T) {
 	}
 }
 
+// The cloud half: a device that connects to AWS IoT first is cut off, heard of and registered
+// by the core, and then at home in both places.
+func TestADeviceOfTheFleetRegistersInTheCloud(t *testing.T) {
+	need(t, "mosquitto_pub", "openssl", "sh", debianAWS)
+	d := startDev(t, t.TempDir())
+	fleet := fleetDir(d.dir)
+	d.madeBy(t, filepath.Join(fleet, "ca.pem"), filepath.Join(fleet, "key.pem"), "sensor-7")
+	out, err := exec.Command("sh", "-c", `. "$0"; exec `+debianAWS+` --endpoint-url "$AWS_ENDPOINT_URL" --output text iot describe-endpoint --endpoint-type iot:Data-ATS`, filepath.Join(d.dir, "aws.env")).CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	host, port, _ := strings.Cut(strings.TrimSpace(string(out)), ":")
+	folder := filepath.Join(d.dir, "devices", "sensor-7")
+	publish := func() (string, error) {
+		out, err := exec.CommandContext(t.Context(), "mosquitto_pub", "-h", host, "-p", port, "--tls-alpn", "x-amzn-mqtt-ca", "--cafile", filepath.Join(d.dir, "cloud", "authority.pem"),
+			"--cert", filepath.Join(folder, "cert.pem"), "--key", filepath.Join(folder, "key.pem"), "-i", "sensor-7", "-q", "1", "-t", "sensors/sensor-7/t", "-m", "1").CombinedOutput()
+		return string(out), err
+	}
+	if out, err := publish(); err == nil {
+		t.Fatalf("the first connection was let in:\n%s", out)
+	}
+	d.log.await(t, "a device is registered", 90*time.Second) // by the listing, if the event came before its listener
+	if out, err := publish(); err != nil {
+		t.Fatalf("the second connection: %v\n%s", err, out)
+	}
+	d.must("DeviceRegistered", "log", "cat", "--live", "--stream", "device/sensor-7")
+	if out, err := d.publish("sensor-7", "sensor-7", "sensors/sensor-7/t"); err != nil {
+		t.Fatalf("at the edge: %v\n%s", err, out)
+	}
+}
+
 // subjectOf is a certificate's common name as OpenSSL takes it.
 func subjectOf(t *testing.T, file string) string {
 	t.Helper()
