@@ -137,6 +137,7 @@ func (c *Client) Certificate(ctx context.Context, id messages.CertificateID) (re
 		return known, notService("iot:DescribeCertificate: no ARN")
 	}
 	known.DER, known.Status = block.Bytes, string(d.Status)
+	known.Untouched = d.CreationDate != nil && d.LastModifiedDate != nil && d.CreationDate.Equal(*d.LastModifiedDate)
 	if authority := aws.ToString(d.CaCertificateId); authority != "" {
 		if known.Authority, err = messages.ParseCertificateID(authority); err != nil {
 			return registrar.Certificate{}, notService("iot:DescribeCertificate: caCertificateId: %v", err)

@@ -328,3 +328,23 @@ func TestAnAuthorityIsRegistered(t *testing.T) {
 		t.Errorf("%+v, %v", got, err)
 	}
 }
+
+// Whether anybody has touched a certificate since it was registered is told by its dates.
+func TestATouchedCertificateIsKnown(t *testing.T) {
+	s := newSite(t)
+	pump := s.ca.Issue(t, "pump-7", time.Now())
+	if err := s.client.Register(t.Context(), pump.DER, s.ca.Certificate.Raw); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{registrar.StatusInactive, registrar.StatusActive, registrar.StatusInactive} {
+		got, err := s.client.Certificate(t.Context(), pump.ID)
+		if err != nil || got.Status == registrar.StatusInactive && got.Untouched != (want == registrar.StatusInactive && s.Calls("UpdateCertificate") == 0) {
+			t.Errorf("%+v, %v", got, err)
+		}
+		time.Sleep(2 * time.Millisecond) // the dates' precision
+		next := map[string]string{registrar.StatusInactive: registrar.StatusActive, registrar.StatusActive: registrar.StatusInactive}[want]
+		if err := s.client.SetStatus(t.Context(), pump.ID, next); err != nil {
+			t.Fatal(err)
+		}
+	}
+}

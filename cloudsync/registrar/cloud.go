@@ -51,6 +51,7 @@ type Certificate struct {
 	DER       []byte                 // of the certificate whose id was asked for
 	Status    string                 // ACTIVE, INACTIVE, REVOKED, PENDING_TRANSFER, REGISTER_INACTIVE, PENDING_ACTIVATION
 	Authority messages.CertificateID // it is registered under; "" if under none
+	Untouched bool                   // its status is that which it was registered with
 }
 
 // Statuses of certificates (cloud spec 4.2).

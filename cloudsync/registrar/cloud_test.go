@@ -81,7 +81,7 @@ func (c *cloud) Register(_ context.Context, der, authorityDER []byte) error {
 		if c.certs[id] != nil {
 			return final(ErrThere, "registered")
 		}
-		c.certs[id] = &Certificate{ARN: arnOf(id), DER: der, Status: StatusInactive, Authority: messages.CertificateIDOf(authorityDER)}
+		c.certs[id] = &Certificate{ARN: arnOf(id), DER: der, Status: StatusInactive, Authority: messages.CertificateIDOf(authorityDER), Untouched: true}
 		return nil
 	})
 }
@@ -91,7 +91,7 @@ func (c *cloud) SetStatus(_ context.Context, id messages.CertificateID, status s
 		if c.certs[id].Status == StatusRevoked {
 			return final(nil, "revoked")
 		}
-		c.certs[id].Status = status
+		c.certs[id].Status, c.certs[id].Untouched = status, false
 		return nil
 	})
 }

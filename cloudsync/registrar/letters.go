@@ -30,7 +30,8 @@ type letter struct {
 	DER         []byte                 `json:"der,omitempty"` // if it came from the edge
 	Thing       messages.ThingName     `json:"thing,omitempty"`
 	State       string                 `json:"state"`
-	Mine        bool                   `json:"mine,omitempty"` // registered as INACTIVE by this registrar, or about to be
+	Mine        bool                   `json:"mine,omitempty"`       // registered as INACTIVE by this registrar, or about to be
+	Activating  bool                   `json:"activating,omitempty"` // it is ACTIVE, or was, or is about to be
 	Since       time.Time              `json:"since"`
 	At          time.Time              `json:"at"` // of the state
 	Tries       int                    `json:"tries"`
@@ -246,7 +247,7 @@ func (r *Registrar) Retry(id messages.CertificateID) error {
 	}
 	former := *l
 	next := former
-	next.State, next.At = stateOpen, r.cfg.Now().UTC()
+	next.State, next.At, next.Activating = stateOpen, r.cfg.Now().UTC(), false // the operator has looked
 	r.letters[id] = &next
 	if err := r.saveLocked(); err != nil {
 		r.letters[id] = &former

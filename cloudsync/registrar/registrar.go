@@ -252,7 +252,12 @@ func (r *Registrar) offer(c registration.Candidate, listed bool, done chan<- ans
 	now := r.cfg.Now()
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if l := r.letters[c.Certificate]; l != nil && l.State != stateOpen {
+	l := r.letters[c.Certificate]
+	if l != nil && l.State == stateDead && l.DER == nil && c.DER != nil { // it was given up for want of the certificate itself
+		delete(r.letters, c.Certificate)
+		l = nil
+	}
+	if l != nil && l.State != stateOpen {
 		if l.State == stateDismissed {
 			return &registration.Outcome{Status: registration.Denied, Reason: "dismissed by an operator"}, nil
 		}
@@ -269,8 +274,8 @@ func (r *Registrar) offer(c registration.Candidate, listed bool, done chan<- ans
 	case e == nil:
 		e = &entry{c: c, since: now, listed: listed}
 		r.entries[c.Certificate] = e
-	case e.c.DER == nil && c.DER != nil && !e.running:
-		e.c.DER, e.c.AuthorityDER, e.c.Thing = c.DER, c.AuthorityDER, c.Thing
+	case e.c.DER == nil && c.DER != nil:
+		e.c.DER, e.c.AuthorityDER, e.c.Thing, e.refusals = c.DER, c.AuthorityDER, c.Thing, 0
 	}
 	if done != nil {
 		if until := r.dueLocked(e, r.freeLocked(now)); !e.running && now.Before(until) {

@@ -21,6 +21,8 @@ type job struct {
 	at  time.Time
 	// mine: this registrar has registered the certificate, as INACTIVE.
 	mine bool
+	// activating: its answer to being made ACTIVE may have been lost.
+	activating bool
 
 	known   Certificate
 	leaf    *x509.Certificate
@@ -47,6 +49,9 @@ func (j *job) run() (registration.Outcome, error) {
 		if out, err := step(); err != nil || out != nil {
 			return deref(out), err
 		}
+	}
+	if err := j.r.activate(j.c.Certificate); err != nil {
+		return registration.Outcome{}, err
 	}
 	if err := j.call(func() error { return j.r.cfg.Cloud.SetStatus(j.ctx, j.c.Certificate, StatusActive) }); err != nil {
 		return registration.Outcome{}, fmt.Errorf("activate: %w", err)
@@ -125,6 +130,8 @@ func (j *job) register() error {
 // judge says no where that can be said; nil: the candidate goes on.
 func (j *job) judge() (*registration.Outcome, error) {
 	switch status := j.known.Status; {
+	case status == StatusInactive && j.mine && j.activating && !j.known.Untouched:
+		return nil, &Problem{Final: true, Detail: "its certificate is INACTIVE, and was changed since it was registered: if nobody has deactivated it, retry"}
 	case status == StatusActive, status == StatusPending, status == StatusInactive && j.mine:
 	default:
 		return j.denied("its certificate is %s in the cloud: whoever set that has decided", status), nil

@@ -112,17 +112,22 @@ func (r *Registrar) freeLocked(now time.Time) time.Time {
 
 // try is one try at a candidate, or at telling what became of it.
 func (r *Registrar) try(e *entry) (registration.Outcome, error) {
+	r.mu.Lock()
+	c := e.c // more may be learnt of it meanwhile
+	r.mu.Unlock()
 	if e.outcome == nil {
-		j := &job{r: r, ctx: r.ctx, c: e.c, at: r.cfg.Now(), mine: r.mine(e.c.Certificate)}
+		j := &job{r: r, ctx: r.ctx, c: c, at: r.cfg.Now()}
+		j.mine, j.activating = r.mine(c.Certificate)
 		outcome, err := j.run()
 		if err != nil {
 			return outcome, err
 		}
+		c.Authority = j.c.Authority
 		r.mu.Lock()
-		e.c.Authority, e.outcome = j.c.Authority, &outcome
+		e.c.Authority, e.outcome = c.Authority, &outcome
 		r.mu.Unlock()
 	}
-	if err := r.cfg.Settled(r.ctx, e.c, *e.outcome); err != nil {
+	if err := r.cfg.Settled(r.ctx, c, *e.outcome); err != nil {
 		return registration.Outcome{}, &Problem{Detail: fmt.Sprintf("the outcome (%s) is not recorded: %v", e.outcome.Status, err)}
 	}
 	return *e.outcome, nil
@@ -217,7 +222,7 @@ func (r *Registrar) giveUpLocked(e *entry, now time.Time) {
 	delete(r.entries, id)
 	l := letterOf(e, stateDead)
 	if old := r.letters[id]; old != nil {
-		l.Mine = old.Mine
+		l.Mine, l.Activating = old.Mine, old.Activating
 	}
 	l.At = now.UTC()
 	r.letters[id] = l
@@ -261,11 +266,32 @@ func (r *Registrar) begin(c registration.Candidate, mine bool, at time.Time) err
 	return nil
 }
 
-func (r *Registrar) mine(id messages.CertificateID) bool {
+// mine says whether this registrar has registered a certificate as INACTIVE, and whether it
+// has come as far as making it ACTIVE.
+func (r *Registrar) mine(id messages.CertificateID) (mine, activating bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	l := r.letters[id]
-	return l != nil && l.Mine
+	return l != nil && l.Mine, l != nil && l.Activating
+}
+
+// activate has it on disk that a certificate is about to be ACTIVE: found INACTIVE later it may
+// be an operator who has made it so.
+func (r *Registrar) activate(id messages.CertificateID) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	known := r.letters[id]
+	if known == nil || known.Activating {
+		return nil
+	}
+	next := *known
+	next.Activating = true
+	r.letters[id] = &next
+	if err := r.saveLocked(); err != nil {
+		r.letters[id] = known
+		return &Problem{Detail: fmt.Sprintf("nothing is done that is not on disk: %v", err)}
+	}
+	return nil
 }
 
 // ErrUnknown: nobody of that id waits.
