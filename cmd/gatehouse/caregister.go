@@ -118,13 +118,21 @@ type registering struct {
 
 func (r *registering) run(ctx context.Context) (told registeredAuthority, err error) {
 	told = registeredAuthority{Certificate: r.id, Changed: []string{}}
+	var signer crypto.Signer
+	if r.o.key != "" && !r.o.status { // also of one that is registered: another's key would be a mistake
+		var done func()
+		if signer, done, err = r.signer(ctx); err != nil {
+			return told, err
+		}
+		defer done()
+	}
 	known, err := r.client.DescribeAuthority(ctx, r.id)
 	switch {
 	case err == nil && r.o.status, errors.Is(err, registrar.ErrNotThere) && r.o.status:
 		told.Registered, told.Authority = err == nil, known
 		return told, nil
 	case errors.Is(err, registrar.ErrNotThere):
-		err = r.register(ctx)
+		err = r.register(ctx, signer)
 		if err != nil {
 			return told, err
 		}
@@ -164,7 +172,7 @@ func (r *registering) update(ctx context.Context, known iotregistry.Authority) (
 }
 
 // register proves possession of the key, unless that is not asked for, and registers.
-func (r *registering) register(ctx context.Context) error {
+func (r *registering) register(ctx context.Context, signer crypto.Signer) error {
 	now := time.Now()
 	if now.After(r.certificate.NotAfter) || now.Before(r.certificate.NotBefore) {
 		return fmt.Errorf("the authority is valid from %s to %s by its certificate, and this machine's clock says %s",
@@ -173,14 +181,9 @@ func (r *registering) register(ctx context.Context) error {
 	if r.o.sniOnly {
 		return r.client.RegisterAuthority(ctx, r.certificate.Raw, nil, !r.o.noAuto)
 	}
-	if r.o.key == "" {
+	if signer == nil {
 		return &exitError{exitUsage, errors.New("--key is missing: AWS wants a proof that the authority's key is yours; or give --sni-only")}
 	}
-	signer, done, err := r.signer(ctx)
-	if err != nil {
-		return err
-	}
-	defer done()
 	code, err := r.client.RegistrationCode(ctx)
 	if err != nil {
 		return err

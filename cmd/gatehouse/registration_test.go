@@ -274,6 +274,7 @@ func TestCARegister(t *testing.T) {
 	d.must("nothing was changed", "ca", "register", at("ca.pem"), "--no-auto-registration")
 	d.must("changed: devices register themselves", "ca", "register", at("ca.pem"))
 	fails("cannot be changed", at("ca.pem"), "--sni-only")
+	fails("not the key of this certificate", at("ca.pem"), "--key", at("leaf.key"))
 	d.must("mode SNI_ONLY", "ca", "register", at("shared.pem"), "--sni-only")
 	out := d.must("", "ca", "register", at("ca.pem"), "--key", at("ca.key"), "--json")
 	var told registeredAuthority

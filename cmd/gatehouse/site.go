@@ -159,6 +159,7 @@ func (s *coreSite) ofDev(ctx context.Context) error {
 	s.local = trace.Local{Region: awsemu.Region}
 	if s.readCertificate(); s.local.Certificate != "" { // `sim cloud serve` has no core
 		s.local.Thing, s.local.RoleAlias = coreThing, awsemu.TokenExchangeAlias
+		s.config.Registration.Authorities = []string{filepath.Join(fleetDir(s.dir), "ca.pem")}
 	}
 	s.control = control.Config{Region: awsemu.Region, Roots: s.roots, Now: time.Now}
 	s.away = s.ofCloud(ctx)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"os"
@@ -34,7 +35,7 @@ type ControlInfo struct {
 	Authorities  []AuthorityInfo             `json:"caCertificates,omitempty"` // registered CAs of devices
 	Associated   map[messages.ThingName]int  `json:"associatedClientDevices"`  // how many, by core
 	Faults       []fault.State               `json:"faults,omitempty"`
-	Calls        map[cloudsync.Operation]int `json:"calls"`
+	Calls        map[cloudsync.Operation]int `json:"calls"` // of those that were called
 }
 
 // controlOrder is the body of every order: each takes the members it needs.
@@ -296,6 +297,7 @@ func (e *Emulator) info() ControlInfo {
 	for _, op := range slices.Concat(fault.Operations(fault.MQTT), fault.Operations(fault.Credentials)) {
 		info.Calls[op] = e.Calls(op)
 	}
+	maps.DeleteFunc(info.Calls, func(_ cloudsync.Operation, n int) bool { return n == 0 })
 	for _, core := range e.registry.Cores() {
 		info.Associated[core] = e.registry.associatedCount(core)
 	}
