@@ -194,6 +194,19 @@ func TestTheExampleOfASeed(t *testing.T) {
 	}
 }
 
+// TestServeEveryAddress: who listens at all of them is told a name that the certificate has.
+func TestServeEveryAddress(t *testing.T) {
+	need(t, "curl")
+	s := startServed(t, t.TempDir(), "--listen", "0.0.0.0", "--name", "127.0.0.2")
+	if !strings.HasPrefix(s.at.Control, "https://127.0.0.2:") || !strings.HasPrefix(s.at.MQTT, "127.0.0.2:") {
+		t.Errorf("%+v", s.at)
+	}
+	out, err := exec.Command("curl", "-s", "--cacert", s.at.RootCA, s.at.Control+"/things").CombinedOutput()
+	if err != nil || !strings.Contains(string(out), "Missing Authentication Token") {
+		t.Errorf("%v: %s", err, out)
+	}
+}
+
 // TestWhatServeRefuses: wrong flags and seeds end it before it listens.
 func TestWhatServeRefuses(t *testing.T) {
 	dir := t.TempDir()

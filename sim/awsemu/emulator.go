@@ -266,27 +266,41 @@ func (e *Emulator) hangUp() {
 	}
 }
 
+// reach is where clients find p: where it listens, or, if that is every address of the
+// machine, by a name that its certificate has.
+func (e *Emulator) reach(p *plane) string {
+	host, port, err := net.SplitHostPort(p.addr)
+	if err != nil || !net.ParseIP(host).IsUnspecified() {
+		return p.addr
+	}
+	name := "localhost"
+	if len(e.cfg.Names) > 0 {
+		name = e.cfg.Names[0]
+	}
+	return net.JoinHostPort(name, port)
+}
+
 // URL returns the data plane's base URL. Clients name ServerName beside it.
-func (e *Emulator) URL() string { return "https://" + e.data.addr }
+func (e *Emulator) URL() string { return "https://" + e.reach(e.data) }
 
 // ControlURL returns the base URL of the control planes of Greengrass and IoT, which
 // clients sign for with Region.
-func (e *Emulator) ControlURL() string { return "https://" + e.control.addr }
+func (e *Emulator) ControlURL() string { return "https://" + e.reach(e.control) }
 
 // PlainControlURL is ControlURL without TLS; empty unless Config.PlainControl is set.
 func (e *Emulator) PlainControlURL() string {
 	if !e.cfg.PlainControl {
 		return ""
 	}
-	return "http://" + e.control.addr
+	return "http://" + e.reach(e.control)
 }
 
 // CredentialURL returns the base URL of the credentials provider.
-func (e *Emulator) CredentialURL() string { return "https://" + e.credentials.addr }
+func (e *Emulator) CredentialURL() string { return "https://" + e.reach(e.credentials) }
 
 // MQTTAddr returns the address where nothing but MQTT is spoken, over TLS with a client
 // certificate.
-func (e *Emulator) MQTTAddr() string { return e.port.addr }
+func (e *Emulator) MQTTAddr() string { return e.reach(e.port) }
 
 // AdminCredentials returns the access keys that may do everything.
 func (e *Emulator) AdminCredentials() Credentials { return e.cfg.Admin }

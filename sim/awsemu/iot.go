@@ -12,9 +12,9 @@ import (
 func (e *Emulator) describeEndpoint(c *call) (any, *apiError) {
 	switch given := c.query.Get("endpointType"); given {
 	case "iot:Data-ATS":
-		return map[string]string{"endpointAddress": e.data.addr}, nil
+		return map[string]string{"endpointAddress": e.reach(e.data)}, nil
 	case "iot:CredentialProvider":
-		return map[string]string{"endpointAddress": e.credentials.addr}, nil
+		return map[string]string{"endpointAddress": e.reach(e.credentials)}, nil
 	case "", "iot:Data", "iot:Jobs": // measured: cloud spec 0. The default is iot:Data
 		return nil, badRequest("The endpoint types iot:Data and iot:Jobs are retired: ask for iot:Data-ATS")
 	default:
