@@ -71,7 +71,7 @@ func (x *Explainer) ExplainDenied(ctx context.Context, d Denied) (Explanation, e
 		e.Question = fmt.Sprintf("why was %s refused %s on %s?", denied.Thing, denied.Operation, denied.Resource)
 		device, _ := x.Views.Device(name)
 		now := x.policy(device, name, denied.Operation, denied.Resource)
-		e.Policy, e.Advice = &now, "allow it in a policy of one of the device's groups, if it should be"
+		e.Policy, e.Advice = &now, x.policyAdvice(device)
 	}
 	if nameErr == nil {
 		if err := x.about(ctx, name, shown, &e); err != nil {
@@ -167,7 +167,7 @@ func (x *Explainer) ExplainAction(ctx context.Context, name messages.ThingName, 
 	e.Events = inOrder(e.Events, math.MaxUint64)
 	switch {
 	case !p.Allowed:
-		e.Advice = "allow it in a policy of one of the device's groups, if it should be"
+		e.Advice = x.policyAdvice(device)
 	case !known:
 		e.Answer, e.Advice = "refused: the device has never been confirmed by the cloud; the policy would allow it", "let it connect once while the cloud is in reach"
 	case device.Quarantined != "":
@@ -262,6 +262,14 @@ func (x *Explainer) policy(d Device, name messages.ThingName, operation, resourc
 		return x.Views.Policy().ExplainAlone(name, x.Views.PendingGroup(), operation, resource)
 	}
 	return x.Views.Policy().Explain(name, operation, resource)
+}
+
+// policyAdvice says where an action is allowed that the policy denies d.
+func (x *Explainer) policyAdvice(d Device) string {
+	if d.Pending != nil {
+		return fmt.Sprintf("bring the cloud back in reach: once registered it is in the groups whose rules pick it; or allow it in the policy of group %q, to all that are pending", x.Views.PendingGroup())
+	}
+	return "allow it in a policy of one of the device's groups, if it should be"
 }
 
 func (x *Explainer) now() Circumstances { return Circumstances{Trust: x.Trust(), NowMs: x.NowMs()} }

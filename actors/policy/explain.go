@@ -62,20 +62,17 @@ type NearMiss struct {
 // Explain decides as Evaluate does and says why. It looks at everything: use it for
 // people, not per message.
 func (c *Compiled) Explain(thing messages.ThingName, operation, resource string) Explanation {
-	return c.explain(c.For(thing), c.members(thing), operation, resource)
+	return c.explain(c.For(thing), c.members(thing), "", operation, resource)
 }
 
 // ExplainAlone is Explain for a thing that is in one group alone.
 func (c *Compiled) ExplainAlone(thing messages.ThingName, name, operation, resource string) Explanation {
 	members := slices.DeleteFunc(c.members(thing), func(g *group) bool { return g.name != name })
-	e := c.explain(c.Alone(thing, name), members, operation, resource)
-	if e.Reason == ReasonNoGroup {
-		e.Text = fmt.Sprintf("denied: thing %q can be in group %q alone, and the policy has none of that name which picks it", thing, name)
-	}
-	return e
+	return c.explain(c.Alone(thing, name), members, name, operation, resource)
 }
 
-func (c *Compiled) explain(t *ThingPolicy, members []*group, operation, resource string) Explanation {
+// explain explains what t decides, which is in no group but alone, unless that is empty.
+func (c *Compiled) explain(t *ThingPolicy, members []*group, alone, operation, resource string) Explanation {
 	d, thing := t.Evaluate(operation, resource), t.thing
 	e := Explanation{
 		Thing: thing, Operation: operation, Resource: resource,
@@ -86,10 +83,10 @@ func (c *Compiled) explain(t *ThingPolicy, members []*group, operation, resource
 	if err == nil {
 		e.Matches = matchesOf(members, request, string(thing))
 		if !d.Allowed {
-			e.NearMisses = c.nearMisses(members, request, string(thing))
+			e.NearMisses = c.nearMisses(members, alone, request, string(thing))
 		}
 	}
-	e.Text = c.sentence(d, &e, len(members))
+	e.Text = c.sentence(d, &e, len(members), alone)
 	return e
 }
 
@@ -106,7 +103,7 @@ func (c *Compiled) groupViews(members []*group) []GroupView {
 	return views
 }
 
-func (c *Compiled) sentence(d Decision, e *Explanation, members int) string {
+func (c *Compiled) sentence(d Decision, e *Explanation, members int, alone string) string {
 	switch d.Reason {
 	case ReasonAllowed:
 		return fmt.Sprintf("allowed: group %q gives policy %q, whose statement %q allows %s on %s", d.Group, d.Policy, d.Statement, d.Permission.Operation, d.Permission.Resource)
@@ -122,10 +119,15 @@ func (c *Compiled) sentence(d Decision, e *Explanation, members int) string {
 			return "denied: " + err.Error()
 		case len(c.groups) == 0:
 			return "denied: the policy has no groups, so nobody may do anything"
+		case alone != "":
+			return fmt.Sprintf("denied: thing %q can be in group %q alone, and the policy has none of that name which picks it", e.Thing, alone)
 		}
 		return fmt.Sprintf("denied: no selection rule of the %d groups picks thing %q", len(c.groups), e.Thing)
 	case ReasonNoStatement:
 		text := fmt.Sprintf("denied: thing %q is in %d of %d groups, and no statement there allows the request", e.Thing, members, len(c.groups))
+		if alone != "" {
+			text = fmt.Sprintf("denied: thing %q is in group %q alone, and no statement there allows the request", e.Thing, alone)
+		}
 		if len(e.NearMisses) > 0 {
 			text += "; nearest: " + e.NearMisses[0].Why
 		}
@@ -160,8 +162,8 @@ func matchesOf(members []*group, r permission.Request, thing string) []Permissio
 }
 
 // nearMisses compares a denied request with every permission, of the thing's groups and
-// of the others.
-func (c *Compiled) nearMisses(members []*group, r permission.Request, thing string) []NearMiss {
+// of the others. A thing that is in one group alone is in no other whatever its rule picks.
+func (c *Compiled) nearMisses(members []*group, alone string, r permission.Request, thing string) []NearMiss {
 	var misses []NearMiss
 	keep := func(m NearMiss) {
 		misses = append(misses, m)
@@ -183,6 +185,9 @@ func (c *Compiled) nearMisses(members []*group, r permission.Request, thing stri
 		}
 		if rule := g.policy.set.Match(r, thing); rule >= 0 {
 			why := fmt.Sprintf("group %q would allow it, but its selection rule %q does not pick thing %q", g.name, g.rule, thing)
+			if alone != "" && g.name != alone {
+				why = fmt.Sprintf("group %q would allow it, but thing %q is in group %q alone for now", g.name, thing, alone)
+			}
 			keep(NearMiss{PermissionView: g.view(rule), Why: why, score: scoreOtherGroup})
 		}
 	}

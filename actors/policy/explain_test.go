@@ -80,6 +80,31 @@ func TestExplainSaysWhy(t *testing.T) {
 	}
 }
 
+// A thing that is in one group alone is in no other, whatever that one's rule picks.
+func TestExplainAloneNamesTheOneGroup(t *testing.T) {
+	c := compileText(t, strings.Replace(explainText, "policies:\n", `  pending: {selectionRule: "thingName: sensor-*", policyName: few}
+policies:
+  few: {hello: {operations: ["mqtt:publish"], resources: ["mqtt:topic:hello"]}}
+`, 1))
+	for _, tt := range []struct{ thing, group, text, miss string }{
+		{"sensor-1", "pending", `denied: thing "sensor-1" is in group "pending" alone`, `group "sensors" would allow it, but thing "sensor-1" is in group "pending" alone for now`},
+		{"sensor-1", "waiting", `denied: thing "sensor-1" can be in group "waiting" alone`, `group "sensors" would allow it, but thing "sensor-1" is in group "waiting" alone for now`},
+		{"boss", "sensors", `denied: thing "boss" can be in group "sensors" alone`, `group "sensors" would allow it, but its selection rule "thingName: sensor-*" does not pick thing "boss"`},
+	} {
+		e := c.ExplainAlone(messages.ThingName(tt.thing), tt.group, "mqtt:publish", "mqtt:topic:sensors/"+tt.thing+"/t")
+		misses := ""
+		for _, m := range e.NearMisses {
+			misses += m.Why + "\n"
+		}
+		if e.Allowed || !strings.HasPrefix(e.Text, tt.text) || !strings.Contains(misses, tt.miss) || strings.Contains(misses, "pick thing") != strings.Contains(tt.miss, "pick thing") {
+			t.Errorf("%s alone in %s: %s\nnear misses:\n%s", tt.thing, tt.group, e.Text, misses)
+		}
+	}
+	if e := c.ExplainAlone("sensor-1", "pending", "mqtt:publish", "mqtt:topic:hello"); !e.Allowed {
+		t.Error(e.Text)
+	}
+}
+
 func TestExplainNamesStrayOperations(t *testing.T) {
 	e := compileText(t, explainText).Explain("sensor-1", "mqtt:subscribe", "mqtt:topic:alarms")
 	for _, m := range e.NearMisses {

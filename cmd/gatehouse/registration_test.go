@@ -109,6 +109,9 @@ func TestADeviceOfTheFleetIsPendingWhileTheCloudIsOff(t *testing.T) {
 	d.must("pending until", "device", "list")
 	d.must(`rule "sensors of the demo fleet" admitted it`, "device", "show", "sensor-9")
 	d.must("it is pending: the cloud could not be asked", "explain", "sensor-9", "mqtt:publish", "mqtt:topic:sensors/sensor-9/t")
+	if out := d.must(`in group "pending" alone`, "explain", "sensor-9", "mqtt:publish", "mqtt:topic:sensors/sensor-9/temperature"); strings.Contains(out, "does not pick") || !strings.Contains(out, "once registered") {
+		t.Errorf("why it may not what others may:\n%s", out)
+	}
 	d.must("1 more are pending", "trust", "due")
 
 	d.kill()
