@@ -162,6 +162,30 @@ func TestOfflineAdmissionEnds(t *testing.T) {
 	}
 }
 
+// TestWithdrawingWaitsForNoTurn: what a configuration takes back ends at once, however many
+// there are.
+func TestWithdrawingWaitsForNoTurn(t *testing.T) {
+	f := newFleet(t)
+	f.cloudAway(true)
+	var tokens []messages.Token
+	for i := range 2 * settleMax {
+		name := messages.ThingName(fmt.Sprintf("dev-%d", i))
+		tokens = append(tokens, f.expectConnect(name, f.ca.issue(t, string(name)), "ok"))
+	}
+	f.cfg.Offline.Enabled = false
+	f.enroll()
+	f.enroller.Step()
+	f.atRest()
+	for i, token := range tokens {
+		if got := f.may(token); got != "" {
+			t.Errorf("dev-%d may publish to %q", i, got)
+		}
+	}
+	if list := f.views.PendingDevices(); len(list) != 0 {
+		t.Errorf("%d are pending still", len(list))
+	}
+}
+
 // TestOfflineLimits: as many in an hour, and at once, as the configuration says, whoever
 // comes at the same time, and also over a restart.
 func TestOfflineLimits(t *testing.T) {

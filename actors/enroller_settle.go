@@ -45,10 +45,8 @@ func (e *Enroller) Step() {
 	}
 	up, now := e.sys.NetworkUp(), e.cfg.Clock.Boot()
 	for _, p := range pending {
-		if why := e.baseless(p); why != "" {
-			if e.begin(p.Certificate, now) {
-				e.withdraw(p, messages.Source_SOURCE_LOCAL, why)
-			}
+		if why := e.baseless(p); why != "" { // waits for nothing: neither for its turn, nor for who settles it
+			e.withdraw(p, messages.Source_SOURCE_LOCAL, why, func(bool) {})
 			continue
 		}
 		if up && e.begin(p.Certificate, now) {
@@ -174,12 +172,12 @@ func (e *Enroller) network(up bool) {
 	e.sys.run(e.Step)
 }
 
-func (e *Enroller) withdraw(p messages.PendingDevice, source messages.Source, why string) {
+func (e *Enroller) withdraw(p messages.PendingDevice, source messages.Source, why string, then func(done bool)) {
 	e.logger.Info("device is pending no more", "thing", p.Thing, "reason", why)
 	c := messages.WithdrawPending{Thing: p.Thing, Certificate: p.Certificate, Source: source, Reason: why}
 	e.sys.Submit(context.Background(), c, enrollCause, func(reply messages.Reply) {
 		_, done := reply.(messages.Done)
-		e.end(p.Certificate, done)
+		then(done)
 	})
 }
 
@@ -230,7 +228,7 @@ func (e *Enroller) settle(p messages.PendingDevice) {
 func (e *Enroller) verify(p messages.PendingDevice) {
 	leaf, err := x509.ParseCertificate(p.DER)
 	if err != nil {
-		e.withdraw(p, messages.Source_SOURCE_LOCAL, fmt.Sprintf("its certificate cannot be read: %v", err))
+		e.withdraw(p, messages.Source_SOURCE_LOCAL, fmt.Sprintf("its certificate cannot be read: %v", err), func(done bool) { e.end(p.Certificate, done) })
 		return
 	}
 	e.sys.Submit(e.ctx, verification(leaf), enrollCause, func(reply messages.Reply) {
@@ -239,7 +237,7 @@ func (e *Enroller) verify(p messages.PendingDevice) {
 		case answered && v.Valid:
 			e.confirm(p)
 		case answered && v.Source == messages.Source_SOURCE_CLOUD: // its no
-			e.withdraw(p, messages.Source_SOURCE_CLOUD, v.Reason)
+			e.withdraw(p, messages.Source_SOURCE_CLOUD, v.Reason, func(done bool) { e.end(p.Certificate, done) })
 		default:
 			e.end(p.Certificate, false)
 		}
