@@ -76,8 +76,10 @@ func barredFromPending(s Device, f Facts, c messages.AdmitPending) *messages.Ref
 		return no("another certificate belongs to the thing")
 	case s.WithdrawnMs != 0:
 		return no("what was known of it was taken back, and only the cloud can let it in again")
-	case s.Settled.Outcome == messages.RegistrationOutcome_REGISTRATION_DENIED:
+	case s.Pending == nil && s.Settled.Outcome == messages.RegistrationOutcome_REGISTRATION_DENIED: // of a pending one another's was
 		return no("its registration was denied")
+	case s.Settled.Outcome == messages.RegistrationOutcome_REGISTRATION_ACCEPTED && s.Settled.Certificate != c.Certificate:
+		return no("another certificate is registered for the thing")
 	case s.Pending != nil && s.Pending.Certificate != c.Certificate:
 		return no("another certificate is pending for the thing")
 	case f.NetworkUp:
@@ -106,7 +108,8 @@ func admission(s Device, f Facts, c messages.AdmitPending, at messages.Instant) 
 }
 
 // settle records what became of a registration. A no ends the pending admission by the same
-// certificate; a yes leaves it until the cloud's own word about the attachment.
+// certificate; a yes leaves it until the cloud's own word about the attachment, and ends one by
+// another certificate: the thing is not that one's.
 func settle(s Device, c messages.SettleRegistration) messages.Decision {
 	d := messages.Decision{Reply: messages.Done{}}
 	outcome := messages.RegistrationOutcome_REGISTRATION_DENIED
@@ -120,8 +123,11 @@ func settle(s Device, c messages.SettleRegistration) messages.Decision {
 			Outcome: outcome, Rule: c.Rule, Reason: reason,
 		})
 	}
-	if !c.Accepted {
+	switch {
+	case !c.Accepted:
 		d.Events = append(d.Events, endPending(s, c.Certificate, c.Source, "registration is denied: "+reason)...)
+	case s.Pending != nil && s.Pending.Certificate != c.Certificate:
+		d.Events = append(d.Events, endPending(s, "", c.Source, "another certificate is registered for the thing")...)
 	}
 	return d
 }
