@@ -160,6 +160,29 @@ func TestACloudThatIsAwayGivesNobodyUp(t *testing.T) {
 	}
 }
 
+// One of whom the cloud says nothing that makes sense, again and again, holds up nobody else.
+func TestOneThatAlwaysFailsHoldsUpNobody(t *testing.T) {
+	bubble(t, func(t *testing.T, s *site) {
+		s.cloud.listed = false
+		bad := s.pending("pump-1")
+		s.cloud.mu.Lock()
+		s.cloud.certs[bad].DER = []byte("another one")
+		s.cloud.mu.Unlock()
+		s.start()
+		s.tell(bad)
+		settled(time.Second)
+		good := s.pending("pump-2")
+		s.tell(good)
+		settled(time.Hour)
+		if !s.done(good, "pump-2") {
+			t.Error(s.cloud.state(), s.r.Lines())
+		}
+		if s.cloud.status(bad) != StatusPending {
+			t.Error(s.cloud.state())
+		}
+	})
+}
+
 // Nothing is begun that could not be found again, and an outcome is told until it is on record.
 func TestDiskAndLogComeFirst(t *testing.T) {
 	bubble(t, func(t *testing.T, s *site) {

@@ -46,8 +46,9 @@ func (r *Registrar) rest(d time.Duration) bool {
 	return true
 }
 
-// next is the candidate that has waited longest of those that are due; nil: none, for so long
-// (0: until something happens).
+// next is the candidate that has waited longest, since it came or was last tried, of those that
+// are due: one that always fails holds up nobody else. nil: none, for so long (0: until
+// something happens).
 func (r *Registrar) next() (first *entry, wait time.Duration) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -62,7 +63,7 @@ func (r *Registrar) next() (first *entry, wait time.Duration) {
 			}
 			continue
 		}
-		if first == nil || e.since.Before(first.since) {
+		if first == nil || e.turn().Before(first.turn()) {
 			first = e
 		}
 	}
@@ -78,6 +79,14 @@ func (r *Registrar) next() (first *entry, wait time.Duration) {
 		return nil, 0
 	}
 	return nil, max(soonest.Sub(now), time.Millisecond)
+}
+
+// turn is since when a candidate that is due waits.
+func (e *entry) turn() time.Time {
+	if e.next.After(e.since) {
+		return e.next
+	}
+	return e.since
 }
 
 // dueLocked is when a candidate may be tried: not while the cloud wants to be left alone, nor
