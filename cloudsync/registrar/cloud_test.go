@@ -21,7 +21,8 @@ type cloud struct {
 	policies map[string]string
 	groups   map[string][]messages.ThingName
 	core     []messages.ThingName
-	listed   bool // pending certificates are
+	listed   bool    // pending certificates are
+	unread   *signer // whose are not
 
 	calls []string
 	// fail is asked before each call, and after it again: what it says then happens to the
@@ -98,6 +99,9 @@ func (c *cloud) SetStatus(_ context.Context, id messages.CertificateID, status s
 
 func (c *cloud) Pending(_ context.Context, authority messages.CertificateID, marker string) (page []messages.CertificateID, next string, err error) {
 	err = c.do("Pending", func() error {
+		if c.unread != nil && authority == c.unread.id() {
+			return &Problem{Class: messages.FailureRefused, Detail: "not allowed"}
+		}
 		if !c.listed {
 			return nil
 		}

@@ -2,6 +2,7 @@ package registrar
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"slices"
@@ -179,6 +180,21 @@ func TestOneThatAlwaysFailsHoldsUpNobody(t *testing.T) {
 		}
 		if s.cloud.status(bad) != StatusPending {
 			t.Error(s.cloud.state())
+		}
+	})
+}
+
+// An authority whose list cannot be read hides nobody of another's.
+func TestAListThatFailsHidesNoOther(t *testing.T) {
+	bubble(t, func(t *testing.T, s *site) {
+		id := s.pending("pump-1")
+		s.cloud.unread = newSigner(t, "another fleet")
+		cfg := s.config()
+		cfg.Authorities = must[registration.Authorities](t)(registration.NewAuthorities([]*x509.Certificate{s.cloud.unread.cert, s.ca.cert}))
+		s.r = must[*Registrar](t)(New(cfg))
+		settled(time.Minute)
+		if !s.done(id, "pump-1") {
+			t.Error(s.cloud.state(), s.r.Lines())
 		}
 	})
 }

@@ -73,14 +73,18 @@ func (r *Registrar) wait(d time.Duration, news <-chan struct{}) bool {
 	return true
 }
 
-// listAll puts in line what is pending.
+// listAll puts in line what is pending. An authority whose list cannot be read hides no other's.
 func (r *Registrar) listAll() error {
+	var errs []error
 	for _, authority := range r.cfg.Authorities.IDs() {
 		if err := r.listOf(authority); err != nil {
-			return fmt.Errorf("certificates of authority %.12s…: %w", authority, err)
+			errs = append(errs, fmt.Errorf("certificates of authority %.12s…: %w", authority, err))
+			if class := problemOf(err).Class; class == messages.FailureUnreachable || class == messages.FailureThrottled {
+				break // nor would it answer about the others
+			}
 		}
 	}
-	return nil
+	return errors.Join(errs...)
 }
 
 func (r *Registrar) listOf(authority messages.CertificateID) error {
