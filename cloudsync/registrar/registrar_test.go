@@ -419,6 +419,42 @@ func TestARaceForANameHasNoWinner(t *testing.T) {
 	})
 }
 
+// Nor does the loser stay attached when that is taken back by a later try.
+func TestTheLoserOfARaceIsDetachedByTheNextTry(t *testing.T) {
+	for _, crash := range []bool{false, true} {
+		bubble(t, func(t *testing.T, s *site) {
+			s.pending("pump-1")
+			other := arnOf(messages.CertificateID(strings.Repeat("1", 64)))
+			failed := false
+			s.cloud.fail = func(op string, after bool) error {
+				switch {
+				case op == "AttachThing" && after:
+					s.cloud.things["pump-1"] = append(s.cloud.things["pump-1"], other)
+				case op == "DetachThing" && !after && (crash || !failed):
+					failed = true
+					return &Problem{Class: messages.FailureUnreachable, Detail: "connection reset"}
+				}
+				return nil
+			}
+			s.start()
+			settled(time.Minute)
+			if crash {
+				s.cloud.mu.Lock()
+				s.cloud.fail = nil
+				s.cloud.mu.Unlock()
+				s.restart()
+			}
+			settled(10 * time.Minute)
+			if told := s.told(); len(told) != 1 || told[0].Status != registration.Denied {
+				t.Errorf("crash %t: told %+v", crash, told)
+			}
+			if !slices.Equal(s.cloud.things["pump-1"], []string{other}) {
+				t.Errorf("crash %t: %s", crash, s.cloud.state())
+			}
+		})
+	}
+}
+
 // What the operator wants of denied certificates happens to those alone that the rules deny.
 func TestDeniedCertificatesAreLeftUnlessTheOperatorWantsElse(t *testing.T) {
 	for mode, want := range map[string]string{registration.DeniedLeave: StatusPending, registration.DeniedInactivate: StatusInactive, registration.DeniedRevoke: StatusRevoked} {

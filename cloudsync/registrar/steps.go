@@ -23,6 +23,8 @@ type job struct {
 	mine bool
 	// activating: its answer to being made ACTIVE may have been lost.
 	activating bool
+	// begun: it may be attached by this registrar already.
+	begun bool
 
 	known   Certificate
 	leaf    *x509.Certificate
@@ -198,7 +200,7 @@ func (j *job) principals() (list []string, err error) {
 func (j *job) thing() (*registration.Outcome, error) {
 	principals, err := j.principals()
 	if err == nil {
-		return j.conflict(principals), nil
+		return j.taken(principals)
 	}
 	if !errors.Is(err, ErrNotThere) {
 		return nil, err
@@ -206,7 +208,7 @@ func (j *job) thing() (*registration.Outcome, error) {
 	err = j.call(func() error { return j.r.cfg.Cloud.CreateThing(j.ctx, j.verdict.Plan) })
 	if errors.Is(err, ErrThere) { // since it was asked for
 		if principals, err = j.principals(); err == nil {
-			return j.conflict(principals), nil
+			return j.taken(principals)
 		}
 	}
 	if err != nil {
@@ -227,6 +229,19 @@ func (j *job) conflict(principals []string) *registration.Outcome {
 		}
 	}
 	return nil
+}
+
+// taken is conflict. What this registrar has attached, at a former try, does not stay: the
+// certificates of one name would keep out each other for ever.
+func (j *job) taken(principals []string) (*registration.Outcome, error) {
+	out := j.conflict(principals)
+	if out == nil || !j.begun || !slices.Contains(principals, j.known.ARN) {
+		return out, nil
+	}
+	if err := j.call(func() error { return j.r.cfg.Cloud.DetachThing(j.ctx, j.verdict.Plan.Thing, j.known.ARN) }); err != nil {
+		return nil, fmt.Errorf("detach from thing %s: %w", j.verdict.Plan.Thing, err)
+	}
+	return out, nil
 }
 
 func (j *job) group() (*registration.Outcome, error) {
@@ -299,14 +314,8 @@ func (j *job) alone() (*registration.Outcome, error) {
 	if err != nil {
 		return nil, err
 	}
-	out := j.conflict(principals)
-	if out == nil {
-		return nil, nil
-	}
-	if err := j.call(func() error { return j.r.cfg.Cloud.DetachThing(j.ctx, j.verdict.Plan.Thing, j.known.ARN) }); err != nil {
-		return nil, fmt.Errorf("detach from thing %s: %w", j.verdict.Plan.Thing, err)
-	}
-	return out, nil
+	j.begun = true
+	return j.taken(principals)
 }
 
 func (j *job) associate() (*registration.Outcome, error) {

@@ -126,7 +126,7 @@ func (r *Registrar) try(e *entry) (registration.Outcome, error) {
 	r.mu.Unlock()
 	if e.outcome == nil {
 		j := &job{r: r, ctx: r.ctx, c: c, at: r.cfg.Now()}
-		j.mine, j.activating = r.mine(c.Certificate)
+		j.begun, j.mine, j.activating = r.begun(c.Certificate)
 		outcome, err := j.run()
 		if err != nil {
 			return outcome, err
@@ -275,13 +275,13 @@ func (r *Registrar) begin(c registration.Candidate, mine bool, at time.Time) err
 	return nil
 }
 
-// mine says whether this registrar has registered a certificate as INACTIVE, and whether it
-// has come as far as making it ACTIVE.
-func (r *Registrar) mine(id messages.CertificateID) (mine, activating bool) {
+// begun says whether the cloud was changed for a certificate, whether this registrar has
+// registered it as INACTIVE, and whether it has come as far as making it ACTIVE.
+func (r *Registrar) begun(id messages.CertificateID) (begun, mine, activating bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	l := r.letters[id]
-	return l != nil && l.Mine, l != nil && l.Activating
+	return l != nil, l != nil && l.Mine, l != nil && l.Activating
 }
 
 // activate has it on disk that a certificate is about to be ACTIVE: found INACTIVE later it may
