@@ -199,6 +199,40 @@ func TestAListThatFailsHidesNoOther(t *testing.T) {
 	})
 }
 
+// A device that was denied for want of its name, which another had, is registered when it comes
+// again and the name is free, also after a restart; not if somebody has changed its status.
+func TestWhatWasDeniedMayBeRegisteredLater(t *testing.T) {
+	for _, touched := range []bool{false, true} {
+		bubble(t, func(t *testing.T, s *site) {
+			s.cloud.listed = false
+			s.cloud.things["pump-1"] = []string{arnOf(messages.CertificateID(strings.Repeat("1", 64)))}
+			s.start()
+			der := s.ca.leaf(t, "pump-1")
+			id := messages.CertificateIDOf(der)
+			if out, err := s.r.Register(t.Context(), s.candidate(der)); err != nil || out.Status != registration.Denied {
+				t.Fatal(out, err)
+			}
+			if lines := s.r.Lines(); len(lines) != 1 || lines[0].State != "denied" || !strings.Contains(lines[0].Problem, "belongs to another") || s.r.Stats().GivenUp != 0 {
+				t.Errorf("%+v", lines)
+			}
+			s.restart()
+			s.cloud.mu.Lock()
+			s.cloud.things["pump-1"] = nil
+			s.cloud.certs[id].Untouched = !touched
+			s.cloud.mu.Unlock()
+			settled(deniedFor)
+			_, _ = s.r.Register(t.Context(), s.candidate(der))
+			settled(time.Hour)
+			if s.done(id, "pump-1") == touched {
+				t.Errorf("touched %t: %s", touched, s.cloud.state())
+			}
+			if !touched && len(s.r.Lines()) != 0 {
+				t.Errorf("%+v", s.r.Lines())
+			}
+		})
+	}
+}
+
 // Nothing is begun that could not be found again, and an outcome is told until it is on record.
 func TestDiskAndLogComeFirst(t *testing.T) {
 	bubble(t, func(t *testing.T, s *site) {

@@ -21,6 +21,7 @@ const (
 	stateOpen      = "open"      // half done: the cloud was changed for it
 	stateDead      = "given-up"  // the service has refused too often
 	stateDismissed = "dismissed" // by an operator: not to be looked into
+	stateDenied    = "denied"    // and left INACTIVE, as this registrar has registered it
 )
 
 // letter is what is known of a candidate after a restart.
@@ -99,7 +100,7 @@ func parseDocument(text []byte) (document, error) {
 		if err == nil && l.DER != nil && messages.CertificateIDOf(l.DER) != l.Certificate {
 			err = errors.New("it holds another certificate")
 		}
-		if err == nil && (seen[l.Certificate] || !slices.Contains([]string{stateOpen, stateDead, stateDismissed}, l.State)) {
+		if err == nil && (seen[l.Certificate] || !slices.Contains([]string{stateOpen, stateDead, stateDismissed, stateDenied}, l.State)) {
 			err = fmt.Errorf("state %.20q, or given twice", l.State)
 		}
 		if err != nil {
@@ -148,9 +149,9 @@ func (r *Registrar) saveLocked() error {
 	return r.cfg.Save(text)
 }
 
-// boundLocked drops the oldest of too many: those that were dismissed first.
+// boundLocked drops the oldest of too many: those that were denied first, then those dismissed.
 func (r *Registrar) boundLocked() {
-	for _, state := range []string{stateDismissed, stateDead} {
+	for _, state := range []string{stateDenied, stateDismissed, stateDead} {
 		var old []*letter
 		for _, l := range r.letters {
 			if l.State == state {
@@ -159,7 +160,7 @@ func (r *Registrar) boundLocked() {
 		}
 		slices.SortFunc(old, func(a, b *letter) int { return a.At.Compare(b.At) })
 		for len(r.letters) > lettersMax+entriesMax && len(old) > 0 {
-			r.cfg.Log.Warn("too many registrations were given up: the oldest is forgotten", "certificate", old[0].Certificate)
+			r.cfg.Log.Warn("too many registrations are kept: the oldest is forgotten", "state", state, "certificate", old[0].Certificate)
 			delete(r.letters, old[0].Certificate)
 			old = old[1:]
 		}
@@ -182,7 +183,7 @@ type Line struct {
 	Certificate messages.CertificateID `json:"certificateId"`
 	Authority   messages.CertificateID `json:"authorityId,omitempty"`
 	ClientID    messages.ThingName     `json:"clientId,omitempty"` // what the device calls itself, if it came from the edge
-	State       string                 `json:"state"`              // "waiting", "running", "deferred", "given-up", "dismissed"
+	State       string                 `json:"state"`              // "waiting", "running", "deferred", "given-up", "dismissed", "denied"
 	Since       time.Time              `json:"since"`
 	Tries       int                    `json:"tries"`
 	Problem     string                 `json:"problem,omitempty"`
@@ -212,7 +213,7 @@ func (r *Registrar) Lines() []Line {
 		lines = append(lines, l)
 	}
 	for _, l := range r.letters {
-		if l.State != stateOpen {
+		if l.State != stateOpen && r.entries[l.Certificate] == nil {
 			lines = append(lines, Line{Certificate: l.Certificate, Authority: l.Authority, ClientID: l.Thing, State: l.State, Since: l.Since, Tries: l.Tries, Problem: l.Problem})
 		}
 	}

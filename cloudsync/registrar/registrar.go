@@ -129,6 +129,7 @@ type entry struct {
 	listed   bool // it came from a listing
 	waiting  []chan<- answer
 	outcome  *registration.Outcome // that is still to be told
+	inactive bool                  // with it: this registrar has registered it so
 }
 
 type answer struct {
@@ -257,7 +258,7 @@ func (r *Registrar) offer(c registration.Candidate, listed bool, done chan<- ans
 		delete(r.letters, c.Certificate)
 		l = nil
 	}
-	if l != nil && l.State != stateOpen {
+	if l != nil && l.State != stateOpen && l.State != stateDenied {
 		if l.State == stateDismissed {
 			return &registration.Outcome{Status: registration.Denied, Reason: "dismissed by an operator"}, nil
 		}

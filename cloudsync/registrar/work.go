@@ -133,7 +133,7 @@ func (r *Registrar) try(e *entry) (registration.Outcome, error) {
 		}
 		c.Authority = j.c.Authority
 		r.mu.Lock()
-		e.c.Authority, e.outcome = c.Authority, &outcome
+		e.c.Authority, e.outcome, e.inactive = c.Authority, &outcome, j.mine && j.known.Status == StatusInactive
 		r.mu.Unlock()
 	}
 	if err := r.cfg.Settled(r.ctx, c, *e.outcome); err != nil {
@@ -168,12 +168,25 @@ func (r *Registrar) settle(e *entry, outcome registration.Outcome, err error) {
 		r.denyLocked(id, outcome)
 		r.cfg.Log.Info("a device is not registered", "certificate", id, "rule", outcome.Rule, "reason", outcome.Reason)
 	}
-	if r.letters[id] != nil {
+	if l := r.letters[id]; l != nil {
 		delete(r.letters, id)
+		if outcome.Status == registration.Denied && e.inactive {
+			r.keepDeniedLocked(*l, outcome.Reason)
+		}
 		if err := r.saveLocked(); err != nil { // it is looked at again after a restart, which changes nothing
 			r.cfg.Log.Warn("what the registrar has done is not on disk", "error", err)
 		}
 	}
+}
+
+// keepDeniedLocked keeps it that this registrar has left a certificate INACTIVE: what denied it,
+// another's name or a rule, may change, and nobody else has decided. Whoever changes its status
+// meanwhile has.
+func (r *Registrar) keepDeniedLocked(l letter, reason string) {
+	l.State, l.At, l.Problem = stateDenied, r.cfg.Now().UTC(), clip(reason)
+	l.DER, l.Activating = nil, true // the cloud has it now
+	r.letters[l.Certificate] = &l
+	r.boundLocked()
 }
 
 func laterOf(err error) error {
@@ -248,7 +261,7 @@ func (r *Registrar) begin(c registration.Candidate, mine bool, at time.Time) err
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	known := r.letters[c.Certificate]
-	if known != nil && known.Mine == mine {
+	if known != nil && known.Mine == mine && known.State == stateOpen {
 		return nil
 	}
 	former, next := r.recent, letter{}
@@ -263,7 +276,7 @@ func (r *Registrar) begin(c registration.Candidate, mine bool, at time.Time) err
 		next = *letterOf(r.entries[c.Certificate], stateOpen)
 		next.At = at.UTC()
 	}
-	next.Mine = mine
+	next.Mine, next.State = mine, stateOpen
 	r.letters[c.Certificate] = &next
 	if err := r.saveLocked(); err != nil {
 		r.recent = former

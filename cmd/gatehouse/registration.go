@@ -21,7 +21,8 @@ func (a *app) registrationCommand() *cobra.Command {
 		Short: "List devices that wait to be registered, and those that were given up",
 		Long: `List the certificates of devices that wait to be registered in AWS IoT, how often that was
 tried, why it has not succeeded and when it is tried next, and those that were given up:
-what the service has refused five times waits for you.`,
+what the service has refused five times waits for you. A device that came to the edge and was
+denied after it was registered as INACTIVE is listed, too; it is tried again when it comes.`,
 		Example: example("gatehouse registration list --dir ./gh"),
 		Args:    cobra.NoArgs,
 		RunE:    func(c *cobra.Command, _ []string) error { return a.registrationList(c.Context()) },
