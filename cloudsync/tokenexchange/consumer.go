@@ -133,6 +133,8 @@ func (v *vault) token(name string) (string, error) {
 	return token, write(root, name, token, os.Geteuid())
 }
 
+var errNeedsRoot = errors.New("a consumer of another user needs the daemon to run as root")
+
 // give lays token and variables into the consumer's folder.
 func (v *vault) give(c Consumer, token string, variables []string) error {
 	folder := filepath.Join(v.shared, c.Name)
@@ -156,7 +158,7 @@ func (v *vault) give(c Consumer, token string, variables []string) error {
 		return err
 	}
 	if err := os.Lchown(folder, c.UID, -1); err != nil {
-		return fmt.Errorf("%w; a consumer of another user needs the daemon to run as root", err)
+		return fmt.Errorf("%w; %w", err, errNeedsRoot)
 	}
 	if err := write(root, tokenFile, token, c.UID); err != nil {
 		return err

@@ -168,3 +168,28 @@ func TestTokensLieInFilesOfTheirUsers(t *testing.T) {
 	}
 	s.restart()
 }
+
+// What a user puts in the way in its own folder keeps nobody from starting: the daemon decides
+// about devices, too.
+func TestAUserCannotKeepTheServerFromStarting(t *testing.T) {
+	s := newSite(t, nil)
+	folder := filepath.Join(s.cfg.Shared, "app")
+	before := s.token("app")
+	for _, name := range []string{"token", "environment"} {
+		if err := os.Remove(filepath.Join(folder, name)); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.MkdirAll(filepath.Join(folder, name, "in", "the", "way"), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.restart()
+	for _, token := range []string{before, s.token("other")} {
+		if status, _, _ := s.get(token); status != 200 {
+			t.Errorf("a program: %d", status)
+		}
+	}
+	if !strings.Contains(s.log.String(), "consumer=app") {
+		t.Errorf("nobody is told: %s", &s.log)
+	}
+}

@@ -138,7 +138,13 @@ func (s *Server) admit(v *vault, c Consumer) error {
 		environment = append(environment, VariableRegion+"="+s.cfg.Region, VariableRegionOld+"="+s.cfg.Region)
 	}
 	s.consumers = append(s.consumers, &served{Consumer: c, digest: sha256.Sum256([]byte(token))})
-	return v.give(c, token, environment)
+	err = v.give(c, token, environment)
+	if err == nil || errors.Is(err, errNeedsRoot) {
+		return err
+	}
+	// Its user may put anything in the way there, and must not keep the daemon from starting.
+	s.cfg.Log.Error("a consumer's token is not in its folder", "consumer", c.Name, "error", err, "hint", "see what is in the folder, and start Gatehouse anew")
+	return nil
 }
 
 func (s *Server) serve() {
