@@ -206,3 +206,34 @@ func TestClosingBreaksOffWhatIsUnderWay(t *testing.T) {
 		c.Wake()
 	})
 }
+
+// The network comes back just after a question had failed, or while one is under way that it
+// comes too late for: the next is soon, however long it was away.
+func TestTheNetworkComesBackBesideAQuestion(t *testing.T) {
+	const takes = 5 * time.Second
+	for name, into := range map[string]time.Duration{"just after it failed": takes + 100*time.Millisecond, "while it is under way": takes / 2} {
+		t.Run(name, func(t *testing.T) {
+			var away atomic.Bool
+			away.Store(true)
+			inBubble(t, func(n int64) (time.Duration, Fetched, *Failure) {
+				if away.Load() {
+					return takes, Fetched{}, unavailable(0, "no answer")
+				}
+				return hourly(n)
+			}, func(t *testing.T, c *Cache, source *script) {
+				c.Start()
+				time.Sleep(time.Hour) // by now it is asked every few minutes
+				for before := source.asked.Load(); source.asked.Load() == before; {
+					time.Sleep(10 * time.Millisecond)
+				}
+				time.Sleep(into)
+				away.Store(false)
+				c.Wake()
+				time.Sleep(takes + 3*time.Second)
+				if _, fetched, err := c.Get(t.Context()); err != nil || fetched {
+					t.Errorf("the network is back: %v", err)
+				}
+			})
+		})
+	}
+}

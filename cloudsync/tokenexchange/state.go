@@ -126,9 +126,11 @@ func (s *state) pause(rules Rules, failure *Failure, chance float64) time.Durati
 	return max(wait, retryFirst/2)
 }
 
-// wake has the next set fetched at once, unless one was tried just now: the cloud is back.
+// wake tells that the cloud is back: who fails is tried at once, or a moment after the last
+// try; and a question that is under way, and fails yet, is repeated as soon as after the first.
 func (s *state) wake(now time.Duration) {
-	if s.failed != nil && now-s.failedAt >= retryFirst {
-		s.next = now
+	s.failures = 0
+	if s.failed != nil {
+		s.next = min(s.next, max(now, s.failedAt+retryFirst))
 	}
 }
