@@ -112,6 +112,8 @@ type Report struct {
 	Region  string `json:"region,omitempty"`
 	Account string `json:"account,omitempty"`
 	State   State  `json:"state"` // the worst of all links
+	// AskedAs says for people with whose credentials AWS was asked. Who calls Run fills it in.
+	AskedAs string `json:"askedAs,omitempty"`
 	// Findings are what is not as it should be: the broken first, in the order of the way.
 	Findings []Finding `json:"findings"`
 	Root     *Node     `json:"trace"`

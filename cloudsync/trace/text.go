@@ -47,6 +47,9 @@ func (r *Report) WriteText(w io.Writer) error {
 			fmt.Fprintf(&b, "   do  %s\n", oneLine(fix))
 		}
 	}
+	if r.AskedAs != "" {
+		fmt.Fprintf(&b, "\nAWS was asked as %s\n", oneLine(r.AskedAs))
+	}
 	fmt.Fprintf(&b, "\n%s\n", r.Summary())
 	_, err := io.WriteString(w, b.String())
 	return err

@@ -40,8 +40,9 @@ THING is a thing's name. CERT is a certificate's id (64 hex digits), ARN or PEM 
 neither it is this core, as gatehouse.yaml says, or that of a dev. A client device of the
 core needs no role; --device says that it is one.
 
-It asks as you: with AWS's default credentials, or --profile; in the directory of a dev as
-administrator of its emulated cloud. You need read-only rights: iot:Describe*, iot:List*,
+It asks as you: with AWS's default credentials, or --profile; where you have none, and
+cloud.control.credentials is tokenExchange, as the core, by its role, which may read little;
+in the directory of a dev as administrator of its emulated cloud. It says who asked. You need read-only rights: iot:Describe*, iot:List*,
 iot:GetPolicy, iam:GetRole, iam:ListRolePolicies, iam:GetRolePolicy,
 iam:ListAttachedRolePolicies, iam:GetPolicy, iam:GetPolicyVersion,
 greengrass:GetServiceRoleForAccount and
@@ -49,7 +50,7 @@ greengrass:ListClientDevicesAssociatedWithCoreDevice. What you may not read is s
 unknown, with the permission that is missing.
 
 --json prints the form gatehouse/trace-1: state (ok, unknown, warning or broken), findings
-(the cause first: state, fault, path, detail, fix, needs) and the tree. --dot prints it for
+(the cause first: state, fault, path, detail, fix, needs), askedAs and the tree. --dot prints it for
 Graphviz. Exit 1 if a link is broken.`,
 		Example: example("gatehouse aws trace -c gatehouse.yaml", "gatehouse aws trace --dir ./gh", "gatehouse aws trace sensor-1 --dir ./gh",
 			"gatehouse aws trace my-core --region eu-central-1 --dot | dot -Tsvg > core.svg"),
@@ -124,7 +125,11 @@ func (s *coreSite) trace(ctx context.Context, cfg trace.Config) (*trace.Report, 
 		cfg.Prober = prober
 	}
 	cfg.NoProbe = why
-	return trace.Run(ctx, cfg)
+	r, err := trace.Run(ctx, cfg)
+	if err == nil && s.asker != nil {
+		r.AskedAs = s.asker.Who()
+	}
+	return r, err
 }
 
 // takeSubject reads what to trace: a certificate's id, a PEM file, or a thing's name.

@@ -91,7 +91,7 @@ func (a *app) host(s *coreSite, mosquitto string) *doctor.Host {
 	case s.dev || given == config.CredentialsDefault:
 		h.Credentials = s.credentialsUntil
 	case given == config.CredentialsTokenExchange:
-		h.NoCredentials = "the daemon's own come from the token exchange: see cloud.credentials and daemon.credentials"
+		h.NoCredentials = "the daemon's own come from the token exchange: see cloud.credentials and daemon.credentials; this command asks AWS by your default chain, else by the core's role"
 	default:
 		h.NoCredentials = "the core asks no control plane (cloud.control.credentials)"
 	}

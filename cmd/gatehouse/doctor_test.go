@@ -177,6 +177,52 @@ func TestDoctorOfServe(t *testing.T) {
 	}
 }
 
+// TestTraceAsksAsTheOperatorElseAsTheCore: an operator's own keys count; who has none asks as
+// the daemon does, by the core's role, and is told so.
+func TestTraceAsksAsTheOperatorElseAsTheCore(t *testing.T) {
+	d := startDev(t, "")
+	file := filepath.Join(t.TempDir(), "gatehouse.yaml")
+	if err := os.WriteFile(file, []byte("dir: "+d.dir+"\npolicyFile: policy.yaml\nmqtt: {listen: ':8883', hostAddresses: [localhost]}\n"+coreOf(t, d)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	env, err := readAWSEnv(filepath.Join(d.dir, "aws.env"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	home := t.TempDir()
+	t.Setenv("HOME", home)
+	for _, name := range []string{"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE", "AWS_CONTAINER_CREDENTIALS_FULL_URI"} {
+		t.Setenv(name, "")
+	}
+	asked := func(args ...string) string {
+		t.Helper()
+		out, _ := runProgram(t, append([]string{"aws", "trace", "-c", file, "--json"}, args...)...)
+		var r trace.Report
+		if err := json.Unmarshal([]byte(out), &r); err != nil {
+			t.Fatalf("%v\n%s", err, out)
+		}
+		return r.AskedAs
+	}
+	if got := asked(); !strings.Contains(got, "the core, by role alias "+awsemu.TokenExchangeAlias) {
+		t.Errorf("without keys: asked as %q", got)
+	}
+	if out, _ := runProgram(t, "doctor", "-c", file); !strings.Contains(out, "asked as the core, by role alias") {
+		t.Errorf("doctor does not say who asked:\n%s", out)
+	}
+	if got := asked("--role-alias", "no-such-alias"); got != "" {
+		t.Errorf("when the role gives none: asked as %q", got)
+	}
+	t.Setenv("AWS_ACCESS_KEY_ID", env["AWS_ACCESS_KEY_ID"])
+	t.Setenv("AWS_SECRET_ACCESS_KEY", env["AWS_SECRET_ACCESS_KEY"])
+	if got := asked(); !strings.HasPrefix(got, "you, by Env") {
+		t.Errorf("with keys: asked as %q", got)
+	}
+	out, _ := runProgram(t, "aws", "trace", "-c", file)
+	if !strings.Contains(out, "AWS was asked as you") || strings.Contains(out, env["AWS_SECRET_ACCESS_KEY"]) {
+		t.Errorf("for people:\n%s", out)
+	}
+}
+
 func TestASubjectIsAThingOrACertificate(t *testing.T) {
 	id := strings.Repeat("0a", 32)
 	file := filepath.Join(t.TempDir(), "no-such.pem")

@@ -18,6 +18,7 @@ import (
 	"github.com/gatehouse-edge/gatehouse/actors/policy"
 	"github.com/gatehouse-edge/gatehouse/cloudsync/control"
 	"github.com/gatehouse-edge/gatehouse/cloudsync/credentials"
+	"github.com/gatehouse-edge/gatehouse/cloudsync/tokenexchange"
 	"github.com/gatehouse-edge/gatehouse/cloudsync/trace"
 	"github.com/gatehouse-edge/gatehouse/messages"
 	"github.com/gatehouse-edge/gatehouse/sim/awsemu"
@@ -38,6 +39,7 @@ type coreSite struct {
 	config  config.File
 	local   trace.Local
 	control control.Config
+	asker   *credentials.Operator // whose credentials control has; nil: the emulated cloud's administrator
 
 	certificate, key string // files of the core
 	rootsFile        string // by which the core verifies endpoints; empty: the system's
@@ -75,7 +77,8 @@ func (a *app) siteOf(ctx context.Context, f siteFlags) (s *coreSite, err error) 
 	return s, s.operator(ctx, f)
 }
 
-// operator says how the person who runs the command asks AWS: by the SDK's default chain.
+// operator says how the person who runs the command asks AWS: by the SDK's default chain. Who
+// has none there asks as the core, if the daemon does that by the role, too.
 func (s *coreSite) operator(ctx context.Context, f siteFlags) (err error) {
 	c := s.config.Cloud
 	if s.local.Region == "" {
@@ -84,11 +87,28 @@ func (s *coreSite) operator(ctx context.Context, f siteFlags) (err error) {
 		}
 	}
 	s.control = control.Config{Region: s.local.Region, Endpoint: firstOf(f.endpoint, c.Control.Endpoint, os.Getenv("AWS_ENDPOINT_URL")), Now: time.Now}
-	if s.control.Credentials, err = credentials.Default(ctx, credentials.Options{Region: s.local.Region, Profile: firstOf(f.profile, c.Control.Profile)}); err != nil {
+	s.asker = &credentials.Operator{}
+	if s.asker.Own, err = credentials.Default(ctx, credentials.Options{Region: s.local.Region, Profile: firstOf(f.profile, c.Control.Profile)}); err != nil {
 		return err
 	}
+	if c.Control.Credentials == config.CredentialsTokenExchange && f.profile == "" {
+		s.asker.Core = s.role
+	}
+	s.control.Credentials = s.asker
 	s.control.Roots, err = rootsOf(firstOf(f.ca, c.Control.CA, c.CA, os.Getenv("AWS_CA_BUNDLE")))
 	return err
+}
+
+// role opens the way to the role's credentials, as the daemon has it.
+func (s *coreSite) role() (*tokenexchange.Provider, error) {
+	identity, err := tls.LoadX509KeyPair(s.certificate, s.key)
+	if err != nil {
+		return nil, fmt.Errorf("the core's certificate and key cannot be used: %w", err)
+	}
+	return tokenexchange.NewProvider(tokenexchange.ProviderConfig{
+		Endpoint: s.local.Credentials, RoleAlias: s.local.RoleAlias, Thing: s.local.Thing, Identity: identity, Roots: s.roots,
+		Timeout: s.config.Cloud.RequestTimeout, ConnectTimeout: s.config.Cloud.ConnectTimeout, Now: time.Now,
+	})
 }
 
 func firstOf(list ...string) string {

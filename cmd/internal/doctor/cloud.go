@@ -46,6 +46,9 @@ func (h *Host) cloud(ctx context.Context) []Result {
 	}
 	collect(r.Root)
 	var list []Result
+	if r.AskedAs != "" {
+		list = append(list, ok("cloud.asked-as", "AWS was asked as %s", r.AskedAs))
+	}
 	for _, g := range groups {
 		var links []*trace.Node
 		for _, k := range g.kinds {
