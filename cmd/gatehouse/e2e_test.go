@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -107,20 +108,24 @@ func (b *buffer) await(t *testing.T, text string, within time.Duration) {
 	}
 }
 
-// freeAddr finds a free address on loopback, and never the same one twice.
+// freeAddr finds a free address on loopback, and never the same one twice. Its port is below
+// those that the system gives to who asks for any, or the program's own emulated cloud, or a
+// client somewhere, could have it before the program.
 func freeAddr(t *testing.T) string {
 	t.Helper()
-	for {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
+	for range 1000 {
+		addr := fmt.Sprintf("127.0.0.1:%d", 16384+rand.IntN(16384))
+		l, err := net.Listen("tcp", addr)
 		if err != nil {
-			t.Fatal(err)
+			continue
 		}
-		addr := l.Addr().String()
 		l.Close()
 		if _, given := addrsGiven.LoadOrStore(addr, true); !given {
 			return addr
 		}
 	}
+	t.Fatal("no address is free")
+	return ""
 }
 
 var addrsGiven sync.Map
