@@ -150,6 +150,19 @@ func TestPendingSeenByOthers(t *testing.T) {
 	}
 }
 
+// TestAdmissionsOfAWrongClockCountForAnHour: not until the clock gets to their stamps.
+func TestAdmissionsOfAWrongClockCountForAnHour(t *testing.T) {
+	h := &history{}
+	h.pending(pump, certA, 10*hourMs)
+	h.add(messages.StreamClock, 5, &messages.ClockReanchored{FormerTrustMs: t0 + 10*hourMs, AuthenticatedMs: t0 + 5, VoidAfterMs: t0})
+	v := folded(h)
+	for ms, want := range map[int64]int{6: 1, hourMs + 4: 1, hourMs + 5: 0} {
+		if _, hour := v.PendingCount(t0 + ms); hour != want {
+			t.Errorf("after %d ms %d in the last hour, want %d", ms, hour, want)
+		}
+	}
+}
+
 // TestPendingUnderTwoPolicies: until a new policy is durable only what both allow is allowed.
 func TestPendingUnderTwoPolicies(t *testing.T) {
 	h := waiting()

@@ -284,6 +284,9 @@ func (v *Views) reanchored(e *messages.ClockReanchored) {
 	for _, p := range v.pending {
 		v.void(&p.basis, e.VoidAfterMs)
 	}
+	for i, ms := range v.admissions { // or they would be of the last hour until the clock gets there
+		v.admissions[i] = min(ms, e.AuthenticatedMs)
+	}
 	v.voidedMs.Store(min(v.voidedMs.Load(), e.AuthenticatedMs))
 	v.clockSetBack.Store(true)
 }
