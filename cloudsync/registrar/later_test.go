@@ -294,6 +294,39 @@ func TestAClockThatIsBehindDecidesNothing(t *testing.T) {
 	})
 }
 
+// Nor does anybody wait until a clock that was ahead gets there again.
+func TestAClockThatWasAheadHoldsUpNobody(t *testing.T) {
+	for _, class := range []messages.CloudFailure{messages.FailureUnreachable, messages.FailureServer} {
+		bubble(t, func(t *testing.T, s *site) {
+			s.cloud.listed = false
+			var ahead time.Duration = 100 * time.Hour
+			s.cloud.fail = func(string, bool) error {
+				if ahead > 0 {
+					return &Problem{Class: class, Detail: "away"}
+				}
+				return nil
+			}
+			cfg := s.config()
+			cfg.Now = func() time.Time {
+				s.cloud.mu.Lock()
+				defer s.cloud.mu.Unlock()
+				return time.Now().Add(ahead)
+			}
+			s.r = must[*Registrar](t)(New(cfg))
+			id := s.pending("pump-1")
+			s.tell(id)
+			settled(time.Hour)
+			s.cloud.mu.Lock()
+			ahead = 0
+			s.cloud.mu.Unlock()
+			settled(time.Hour)
+			if !s.done(id, "pump-1") {
+				t.Errorf("class %d: %s, %+v", class, s.cloud.state(), s.r.Lines())
+			}
+		})
+	}
+}
+
 func TestRegisterEndsWithItsContext(t *testing.T) {
 	bubble(t, func(t *testing.T, s *site) {
 		hang := make(chan struct{})

@@ -53,6 +53,7 @@ func (r *Registrar) next() (first *entry, wait time.Duration) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	now := r.cfg.Now()
+	r.clockLocked(now)
 	free := r.freeLocked(now)
 	var soonest time.Time
 	for _, e := range r.entries {
@@ -79,6 +80,22 @@ func (r *Registrar) next() (first *entry, wait time.Duration) {
 		return nil, 0
 	}
 	return nil, max(soonest.Sub(now), time.Millisecond)
+}
+
+// clockLocked ends waits that are longer than any: the clock has gone back since.
+func (r *Registrar) clockLocked(now time.Time) {
+	last := now.Add(max(r.cfg.RetryMax, retryAfterMax))
+	if r.paused.After(last) {
+		r.paused = now
+	}
+	for _, e := range r.entries {
+		if e.since.After(now) {
+			e.since = now
+		}
+		if e.next.After(last) {
+			e.next = now
+		}
+	}
 }
 
 // turn is since when a candidate that is due waits.
