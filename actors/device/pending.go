@@ -109,7 +109,8 @@ func admission(s Device, f Facts, c messages.AdmitPending, at messages.Instant) 
 
 // settle records what became of a registration. A no ends the pending admission by the same
 // certificate; a yes leaves it until the cloud's own word about the attachment, and ends one by
-// another certificate: the thing is not that one's.
+// another certificate: the thing is not that one's. Nor does a no to another certificate than
+// the one that is registered take that one's place.
 func settle(s Device, c messages.SettleRegistration) messages.Decision {
 	d := messages.Decision{Reply: messages.Done{}}
 	outcome := messages.RegistrationOutcome_REGISTRATION_DENIED
@@ -117,7 +118,8 @@ func settle(s Device, c messages.SettleRegistration) messages.Decision {
 		outcome = messages.RegistrationOutcome_REGISTRATION_ACCEPTED
 	}
 	reason := clip(c.Reason, messages.RegisterReasonMax)
-	if s.Settled != (Settled{c.Certificate, outcome}) {
+	others := s.Settled.Outcome == messages.RegistrationOutcome_REGISTRATION_ACCEPTED && s.Settled.Certificate != c.Certificate
+	if s.Settled != (Settled{c.Certificate, outcome}) && (c.Accepted || !others) {
 		d.Events = append(d.Events, &messages.DeviceRegistered{
 			CertificateId: string(c.Certificate), AuthorityId: string(c.Authority), Source: c.Source,
 			Outcome: outcome, Rule: c.Rule, Reason: reason,

@@ -155,6 +155,8 @@ func TestSettling(t *testing.T) {
 			lines("DeviceRegistered", "PendingWithdrawn", closes(1, "PENDING_ENDED"), closes(2, "PENDING_ENDED"), "messages.Done")},
 		{"denied again", []fact{outcome(3, messages.RegistrationOutcome_REGISTRATION_DENIED)}, online(), denied, "messages.Done"},
 		{"denied by another certificate", []fact{pendingBy(0, certB)}, online(), denied, lines("DeviceRegistered", "messages.Done")},
+		{"denied, and another certificate is registered", []fact{{3, &messages.DeviceRegistered{CertificateId: string(certB), Outcome: messages.RegistrationOutcome_REGISTRATION_ACCEPTED}}}, online(), denied, "messages.Done"},
+		{"accepted, and another certificate was", []fact{{3, &messages.DeviceRegistered{CertificateId: string(certB), Outcome: messages.RegistrationOutcome_REGISTRATION_ACCEPTED}}}, online(), accepted, lines("DeviceRegistered", "messages.Done")},
 		{"accepted, another certificate", []fact{pendingBy(0, certB)}, online(), accepted, lines("DeviceRegistered", "PendingWithdrawn", "messages.Done")},
 		{"nobody's registration", nil, online(), accepted, lines("DeviceRegistered", "messages.Done")},
 		{"withdrawn", given, online(), messages.WithdrawPending{Thing: pump, Certificate: certA, Reason: "off"},

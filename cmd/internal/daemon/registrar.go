@@ -79,17 +79,20 @@ func (d *Daemon) startRegistrar() error {
 // trustNow is the trust clock's time.
 func (d *Daemon) trustNow() time.Time { return time.UnixMilli(d.trust.NowMs()) }
 
-// settledRegistration puts an outcome on record: a device that is registered in its stream; a
-// no as denials are, since strangers must not fill the log.
+// settledRegistration puts an outcome on record: in the device's stream if the rules allow it,
+// so that a no, too, is known while the cloud is away; and a no as denials are. Of whom the
+// rules deny there is no more: strangers must not fill the log.
 func (d *Daemon) settledRegistration(ctx context.Context, c registration.Candidate, o registration.Outcome) error {
 	if o.Status != registration.Accepted {
 		d.denials.Note(actors.Denial{
 			Thing: string(c.Thing), Certificate: c.Certificate, Operation: "verify", Reason: "registration is denied: " + o.Reason,
 		}, messages.Cause{})
-		return nil
+		if o.Thing == "" {
+			return nil
+		}
 	}
 	_, err := d.sys.Do(ctx, messages.SettleRegistration{
-		Thing: o.Thing, Certificate: c.Certificate, Authority: c.Authority, Accepted: true, Source: messages.Source_SOURCE_CLOUD, Rule: o.Rule, Reason: o.Reason,
+		Thing: o.Thing, Certificate: c.Certificate, Authority: c.Authority, Accepted: o.Status == registration.Accepted, Source: messages.Source_SOURCE_CLOUD, Rule: o.Rule, Reason: o.Reason,
 	}, messages.Cause{})
 	return err
 }
