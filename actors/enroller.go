@@ -218,6 +218,19 @@ func (a *attempted) standing(now time.Duration) *messages.Refusal {
 	return messages.Refuse(messages.RefusedInvalidCredential, registrationDenied+"%s", byRule(a.outcome.Rule, a.outcome.Reason))
 }
 
+// Retry has a certificate that comes again brought to the registrar anew, whatever that said;
+// false: nothing is remembered of it.
+func (e *Enroller) Retry(id messages.CertificateID) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	a := e.attempts[id]
+	if a == nil {
+		return false
+	}
+	a.next, a.fails = 0, 0
+	return true
+}
+
 // quota counts one more certificate, if there is room for it; mu is held.
 func (e *Enroller) quota(now time.Duration) *messages.Refusal {
 	for len(e.started) > 0 && now-e.started[0] >= time.Hour {

@@ -78,6 +78,15 @@ func TestDenialStands(t *testing.T) {
 	if n := f.office.asked(); n != 1 {
 		t.Errorf("the registrar was asked %d times", n)
 	}
+	if f.enroller.Retry(f.ca.issue(t, "another").id) || !f.enroller.Retry(c.id) {
+		t.Error("not the one that is remembered is to be tried again")
+	}
+	f.expectConnect(pump, c, "Pending")
+	f.idle()
+	f.expectConnect(pump, c, "InvalidCredential")
+	if n := f.office.asked(); n != 2 {
+		t.Errorf("when an operator wanted it, the registrar was asked %d times", n)
+	}
 	f.cloudAway(true) // nor is it admitted as pending, also after a restart
 	f.expectConnect(pump, c, "InvalidCredential")
 	f.again(true)

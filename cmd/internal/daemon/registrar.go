@@ -143,7 +143,13 @@ func (d *Daemon) registrationsReport(context.Context, struct{}) (Registrations, 
 }
 
 func (d *Daemon) registrationRetry(_ context.Context, q RegistrationRequest) (Done, error) {
-	return d.registrationOrder(q, (*registrar.Registrar).Retry)
+	return d.registrationOrder(q, func(r *registrar.Registrar, id messages.CertificateID) error {
+		known := d.enroller.Retry(id) // or it went on saying no from memory
+		if err := r.Retry(id); !known || !errors.Is(err, registrar.ErrUnknown) {
+			return err
+		}
+		return nil
+	})
 }
 
 func (d *Daemon) registrationDismiss(_ context.Context, q RegistrationRequest) (Done, error) {
