@@ -132,3 +132,11 @@ func TestAuthorityChanges(t *testing.T) {
 		t.Errorf("%d vectors, want 4: the file changed, look at it", len(vectors.CAChanges))
 	}
 }
+
+// TestNoDeviceGetsTheRegistrarsClientID: also one that is not made of the core's name.
+func TestNoDeviceGetsTheRegistrarsClientID(t *testing.T) {
+	f := parsed(t, "cloud: {thingName: c, region: r, control: {credentials: default}}\nregistration: {authorities: [a.pem], registrar: {clientId: listener, rules: [{name: a, thing: {name: '${subject.commonName}'}}]}}")
+	if r := f.Registration.Registrar; r == nil || r.ClientID != "listener" || r.Config.ClientID != "listener" {
+		t.Errorf("%+v", r)
+	}
+}

@@ -38,6 +38,9 @@ func (r *reader) registrar(registration object, cloud *Cloud) *Registrar {
 	o.within("perHour", &c.PerHour, 1, perHourMax)
 	o.choice("onDenied", &c.OnDenied, deniedWords...)
 	o.string("clientId", &c.ClientID)
+	if id, err := messages.ParseThingName(c.ClientID); err == nil { // any other text is no device's
+		c.Config.ClientID = id
+	}
 	before := len(r.problems)
 	c.Rules = r.rules(o)
 	authorities, missing := registration.get("authorities")

@@ -40,6 +40,9 @@ func Compile(cfg Config) (Rules, error) {
 	if cfg.Core != "" {
 		r.reserved = []messages.ThingName{cfg.Core, cfg.Core + "-gci", cfg.Core + "-registrar"}
 	}
+	if cfg.ClientID != "" {
+		r.reserved = append(r.reserved, cfg.ClientID)
+	}
 	if len(cfg.Rules) > rulesMax {
 		e.add("rules", "", "%d rules, at most %d", len(cfg.Rules), rulesMax)
 		return Rules{}, e

@@ -25,6 +25,9 @@ type Config struct {
 	// Core is the core's own thing name, which no device gets, nor that of its address shadow,
 	// nor the client id of its registrar.
 	Core messages.ThingName `json:"-"`
+	// ClientID is the registrar's own, if it is another: AWS would end the registrar's
+	// connection when a device of that name connects.
+	ClientID messages.ThingName `json:"-"`
 }
 
 // The values of Config.OnDenied.

@@ -131,6 +131,8 @@ func TestWhatCannotBeMadeIsDenied(t *testing.T) {
 		"a very long name":      {named(strings.Repeat("a", 257)), "", Rule{Thing: byName}, "longer"},
 		"the core's":            {named("core-1"), "", Rule{Thing: byName}, "core's own"},
 		"the core's shadow's":   {named("core-1-gci"), "", Rule{Thing: byName}, "core's own"},
+		"the registrar's":       {named("core-1-registrar"), "", Rule{Thing: byName}, "core's own"},
+		"the registrar's other": {named("listener"), "", Rule{Thing: byName}, "core's own"},
 		"another client id":     {named("pump-7"), "pump-8", Rule{Thing: Thing{Name: byName.Name, ClientID: true}}, "client id"},
 		"an attribute's blank":  {fleet.leaf(t, func(c *x509.Certificate) { c.Subject.Organization = []string{"A B"} }), "", Rule{Thing: Thing{Name: byName.Name, Attributes: map[string]string{"o": "${subject.organization}"}}}, "attribute o"},
 		"a policy name's colon": {named("a:b"), "", Rule{Thing: byName, Policy: Policy{Name: "p-${thing.name}"}}, "policy name"},
@@ -142,7 +144,7 @@ func TestWhatCannotBeMadeIsDenied(t *testing.T) {
 		if c.Thing = "x"; test.as != "" {
 			c.Thing = "pump-8"
 		}
-		v := compile(t, Config{Core: "core-1", Rules: []Rule{test.rule}}).Judge(test.leaf, c, noon)
+		v := compile(t, Config{Core: "core-1", ClientID: "listener", Rules: []Rule{test.rule}}).Judge(test.leaf, c, noon)
 		if v.Allowed || v.Rule != "r" || !strings.Contains(v.Reason, test.want) || !reflect.DeepEqual(v.Plan, Plan{}) {
 			t.Errorf("%s: %+v, want a no about %q", name, v, test.want)
 		}
