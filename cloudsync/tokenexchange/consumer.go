@@ -186,6 +186,16 @@ func write(root *os.Root, name, content string, uid int) error {
 	return nil
 }
 
+// Withdraw takes the tokens of all consumers away, where there are no consumers any more: who
+// comes back gets another. The folders are those of ServerConfig.
+func Withdraw(own, shared string) error {
+	v := &vault{own, shared}
+	if err := v.retain(nil); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("token exchange: %w", err)
+	}
+	return nil
+}
+
 // retain removes the tokens of consumers that there are no more.
 func (v *vault) retain(consumers []Consumer) error {
 	entries, err := os.ReadDir(v.own)

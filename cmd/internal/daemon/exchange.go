@@ -60,12 +60,12 @@ func (d *Daemon) fetchCredentials() {
 
 // serveCredentials lets local programs ask for them.
 func (d *Daemon) serveCredentials(context.Context) error {
-	t := d.cfg.TokenExchange
+	t, own := d.cfg.TokenExchange, filepath.Join(d.cfg.Dir, "tokens")
 	if t == nil || len(t.Consumers) == 0 {
-		return nil
+		return tokenexchange.Withdraw(own, d.consumersDir())
 	}
 	s, err := tokenexchange.Serve(tokenexchange.ServerConfig{
-		Listen: t.Listen, Exchange: t.Exchange, Consumers: t.Consumers, Own: filepath.Join(d.cfg.Dir, "tokens"), Shared: d.consumersDir(),
+		Listen: t.Listen, Exchange: t.Exchange, Consumers: t.Consumers, Own: own, Shared: d.consumersDir(),
 		Region: t.Region, Clock: d.clock, Log: d.logger,
 		Denied: func(consumer, reason string) {
 			d.denials.Note(actors.Denial{Operation: messages.OperationCredentials, Resource: consumer, Reason: reason}, messages.Cause{})
@@ -80,8 +80,8 @@ func (d *Daemon) serveCredentials(context.Context) error {
 }
 
 func (d *Daemon) consumersDir() string {
-	if dir := d.cfg.TokenExchange.Directory; dir != "" {
-		return dir
+	if t := d.cfg.TokenExchange; t != nil && t.Directory != "" {
+		return t.Directory
 	}
 	return ConsumersDir(d.cfg.Dir)
 }

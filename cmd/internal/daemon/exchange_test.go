@@ -142,6 +142,32 @@ func TestCredentials(t *testing.T) {
 	}
 }
 
+// TestNoConsumerKeepsAToken: who is taken from the consumers, be it the last, gets another token
+// if it is put back.
+func TestNoConsumerKeepsAToken(t *testing.T) {
+	dir := t.TempDir()
+	start := func(consumers ...tokenexchange.Consumer) {
+		t.Helper()
+		startDaemon(t, dir, Config{TokenExchange: &TokenExchange{Exchange: exchange(t, make(roleSource)), Consumers: consumers, Listen: "127.0.0.1:0"}}).Close()
+	}
+	token := func() string {
+		text, _ := os.ReadFile(filepath.Join(ConsumersDir(dir), "app", "token")) // "": there is none
+		return string(text)
+	}
+	app := tokenexchange.Consumer{Name: "app", UID: os.Geteuid()}
+	for name, without := range map[string]func(){"no consumer": func() { start() }, "no role": func() { startDaemon(t, dir, Config{}).Close() }} {
+		start(app)
+		before := token()
+		without()
+		if before == "" || token() != "" {
+			t.Errorf("%s: the token was %d bytes, and is %d", name, len(before), len(token()))
+		}
+		if start(app); token() == before || token() == "" {
+			t.Errorf("%s: the former token is good again", name)
+		}
+	}
+}
+
 // TestNoRoleNoCredentials: who names no role finds nothing of it.
 func TestNoRoleNoCredentials(t *testing.T) {
 	d := startDaemon(t, t.TempDir(), Config{})
