@@ -26,9 +26,19 @@ log says who got some last.`,
 }
 
 func (a *app) credentials(ctx context.Context) error {
-	r, err := query(ctx, a, daemon.OpCredentials, nil, func(s *daemon.Stored) (daemon.CredentialsReport, error) { return daemon.StoredCredentials(ctx, s) })
+	stopped := false
+	r, err := query(ctx, a, daemon.OpCredentials, nil, func(s *daemon.Stored) (daemon.CredentialsReport, error) {
+		stopped = true
+		return daemon.StoredCredentials(ctx, s)
+	})
 	if err != nil {
 		return err
+	}
+	if stopped && r.RoleAlias == "" {
+		return a.show(r, func(w io.Writer) error {
+			_, err := fmt.Fprintln(w, "no daemon is running, and its log has nobody who got credentials")
+			return err
+		})
 	}
 	return a.show(r, func(w io.Writer) error { return printCredentials(w, r) })
 }

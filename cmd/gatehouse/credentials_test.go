@@ -205,6 +205,14 @@ func TestCredentialsForLocalPrograms(t *testing.T) {
 	}
 }
 
+// TestCredentialsOfAStoppedDaemon: a log without a hand-out does not say how it is configured.
+func TestCredentialsOfAStoppedDaemon(t *testing.T) {
+	d := newSite(t).serve(t, fmt.Sprintf("{listen: %q}", freeAddr(t)))
+	d.must("name a role", "credentials")
+	d.end(syscall.SIGTERM)
+	d.must("no daemon is running", "credentials")
+}
+
 const boto3Identity = `
 import boto3, sys
 print(boto3.client("sts", endpoint_url=sys.argv[1]).get_caller_identity()["Arn"])

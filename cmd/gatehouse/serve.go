@@ -78,7 +78,7 @@ func (a *app) serve(ctx context.Context, file string) error {
 	cfg.Fatal = failed.note
 	d, err := daemon.Start(ctx, cfg)
 	if err != nil {
-		return failed.or(startError(err, "nats.listen, mqtt.listen or http.listen"))
+		return failed.or(startError(err, "nats.listen, mqtt.listen, http.listen or tokenExchange.listen"))
 	}
 	logger.Info("ready", "nats", d.NATSURL(), "mqtt", d.MQTTAddr(), "dir", cfg.Dir)
 	fmt.Fprintln(a.out, "ready")
