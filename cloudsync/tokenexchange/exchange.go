@@ -66,7 +66,8 @@ func (x *Exchange) Record(r Recorder) {
 }
 
 // HandOut gives consumer the credentials that are good now. The first hand-out of a set to a
-// consumer is on record before this returns. consumer must be one of a closed list. The error
+// consumer is on record before this returns, unless the consumer's last record is under a
+// minute old: then it is counted. consumer must be one of a closed list. The error
 // is a *Failure, ErrClosed, or ctx's.
 func (x *Exchange) HandOut(ctx context.Context, consumer string) (Credentials, error) {
 	credentials, fetched, err := x.cache.Get(ctx)
