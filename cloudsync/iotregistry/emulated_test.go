@@ -39,6 +39,7 @@ type site struct {
 	*awsemutest.Cloud
 	t       testing.TB
 	ca      *awsemutest.Authority
+	others  []*x509.Certificate // authorities, before it
 	client  *Client
 	disk    []byte
 	r       *registrar.Registrar
@@ -80,7 +81,7 @@ func newSite(t testing.TB) *site {
 func (s *site) start() {
 	s.t.Helper()
 	rules, err := registration.Compile(s.rules)
-	authorities, bad := registration.NewAuthorities([]*x509.Certificate{s.ca.Certificate})
+	authorities, bad := registration.NewAuthorities(append(s.others, s.ca.Certificate))
 	if err := errors.Join(err, bad); err != nil {
 		s.t.Fatal(err)
 	}
@@ -228,6 +229,35 @@ func TestADeviceThatNobodyRegisteredConnects(t *testing.T) {
 		t.Errorf("%+v", told)
 	}
 	s.wantStatus(denied.ID, awsemu.StatusPendingActivation)
+}
+
+// The core may not hear of one authority's devices: those of another are heard of all the same.
+func TestATopicThatIsRefusedHidesNoOther(t *testing.T) {
+	s := newSite(t)
+	other := awsemutest.NewAuthority(t, "another fleet", time.Now(), nil)
+	s.others = []*x509.Certificate{other.Certificate}
+	if err := errors.Join(
+		s.Registry.CreatePolicy("narrow", `{"Version":"2012-10-17","Statement":[{"Effect":"Deny","Action":"iot:Subscribe","Resource":"arn:aws:iot:*:*:topicfilter/`+registrar.TopicOf(messages.CertificateIDOf(other.Certificate.Raw))+`"}]}`, time.Now()),
+		s.Registry.AttachPolicy("narrow", awsemu.CertificateARN(s.Identity.ID)),
+	); err != nil {
+		t.Fatal(err)
+	}
+	s.start()
+	defer s.stop()
+	over := time.After(patience)
+	wait := func(what string) {
+		select {
+		case <-over:
+			t.Fatal(what)
+		case <-time.After(20 * time.Millisecond): // nobody tells of that
+		}
+	}
+	for _, err := s.follow.Up(); err == nil; _, err = s.follow.Up() {
+		wait("nothing was refused")
+	}
+	for pump := s.ca.Issue(t, "pump-7", time.Now()); !s.connect(pump, "pump-7"); {
+		wait("not let in")
+	}
 }
 
 // A registrar that was away when the event came finds the device in the listing.

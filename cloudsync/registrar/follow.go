@@ -122,10 +122,17 @@ func (f *Follower) failed(err error, again time.Duration) {
 	f.cfg.Log.Debug("AWS IoT is not connected for registrations", "error", err, "again_in_ms", again.Milliseconds())
 }
 
-// Use implements iotmqtt.User.
+// Use implements iotmqtt.User. What is refused of one authority holds up no other's.
 func (f *Follower) Use(s *iotmqtt.Session) {
+	var refused []string
 	for _, id := range f.cfg.Authorities {
 		topic := TopicOf(id)
+		if _, err := s.Subscribe(topic); err != nil {
+			refused = append(refused, topic)
+		}
+	}
+	for _, topic := range refused {
+		f.cfg.Registrar.CatchUp()
 		if !s.Insist(func() error {
 			_, err := s.Subscribe(topic)
 			return err
