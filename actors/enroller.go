@@ -257,7 +257,13 @@ func (e *Enroller) quota(now time.Duration) *messages.Refusal {
 func (e *Enroller) try(a *attempted, c candidate) {
 	defer e.out.Done()
 	outcome, err := e.ask(c.Candidate)
+	if err != nil {
+		e.logger.Warn("device cannot be registered yet", "thing", c.Thing, "certificate_id", c.Certificate, "error", err)
+	} else {
+		e.sys.tell(settled(c.Candidate, outcome), enrollCause) // before anybody is told of it
+	}
 	e.mu.Lock()
+	defer e.mu.Unlock()
 	a.out = false
 	e.running--
 	now := e.cfg.Clock.Boot()
@@ -270,12 +276,6 @@ func (e *Enroller) try(a *attempted, c candidate) {
 	default:
 		a.outcome, a.next, a.fails = &outcome, now+deniedFor, 0
 	}
-	e.mu.Unlock()
-	if err != nil {
-		e.logger.Warn("device cannot be registered yet", "thing", c.Thing, "certificate_id", c.Certificate, "error", err)
-		return
-	}
-	e.sys.tell(settled(c.Candidate, outcome), enrollCause)
 }
 
 // enrollCause is what the log calls the cause of what the enroller does.

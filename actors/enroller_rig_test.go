@@ -190,6 +190,7 @@ func (f *fleet) cloudAway(away bool) {
 func (f *fleet) again(away bool) {
 	f.t.Helper()
 	f.enroller.Close()
+	f.atRest() // or a denial that is being recorded is never answered
 	f.restart(func(cfg *Config) {})
 	f.sys.network.Store(!away)
 	f.enroll()
