@@ -83,8 +83,11 @@ func (c *Client) problem(err error, action string) error {
 	case f.Name == alreadyExists && f.Status == http.StatusConflict:
 		p.Is, p.Final, p.Detail = registrar.ErrThere, true, fmt.Sprintf("%s: the resource exists already, and is another", action)
 	case f.Name == limitExceeded:
-		// One of AWS' bounds on a resource, not on how often it is asked (cloud spec 4.6).
-		p.Class, p.Final = messages.FailureServer, true
+		// One of AWS' bounds on a resource, not on how often it is asked (cloud spec 4.6). An
+		// operator may have it raised, so that nobody is given up for it.
+		p.Class = messages.FailureServer
+	case f.Status == http.StatusConflict:
+		// Somebody else changes the same thing, in a way that may be over in a moment.
 	case f.Class == messages.FailureServer && f.Status < 500 && f.Status != 0:
 		p.Final = true
 	}

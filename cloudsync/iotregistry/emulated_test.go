@@ -320,6 +320,33 @@ func TestAFaultAtAnyOperationIsOvercome(t *testing.T) {
 	}
 }
 
+// A bound of the account, or somebody who works on the same thing, gives nobody up, however
+// often it is met.
+func TestALimitOrAConflictGivesNobodyUp(t *testing.T) {
+	for name, status := range map[string]int{"LimitExceededException": http.StatusGone, "VersionConflictException": http.StatusConflict, "ConflictingResourceUpdateException": http.StatusConflict} {
+		t.Run(name, func(t *testing.T) {
+			s := newSite(t)
+			const often = 3 * 8 // the SDK asks three times at one try
+			if err := s.SetFaults(fault.Script{Faults: []fault.Fault{{Operation: "AttachPolicy", Status: status, ErrorType: name, Count: often}}}); err != nil {
+				t.Fatal(err)
+			}
+			s.start()
+			defer s.stop()
+			pump := s.ca.Issue(t, "pump-7", time.Now())
+			if _, err := s.r.Register(t.Context(), registration.Candidate{Certificate: pump.ID, DER: pump.DER, Authority: s.ca.ID(), AuthorityDER: s.ca.Certificate.Raw, Thing: "pump-7"}); !errors.Is(err, registrar.ErrLater) {
+				t.Error(err)
+			}
+			if told := s.await(1); told[0].Status != registration.Accepted {
+				t.Errorf("%+v", told)
+			}
+			s.wantStatus(pump.ID, awsemu.StatusActive)
+			if n := s.Calls("AttachPolicy"); n < 8 {
+				t.Errorf("asked %d times", n)
+			}
+		})
+	}
+}
+
 // Registering an authority proves possession of its key, and what the service says of it is
 // what was asked for.
 func TestAnAuthorityIsRegistered(t *testing.T) {
