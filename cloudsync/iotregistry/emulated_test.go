@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -45,6 +46,7 @@ type site struct {
 	r       *registrar.Registrar
 	follow  *registrar.Follower
 	rules   registration.Config
+	ahead   atomic.Int64 // of the machine's clock is the cloud's; nanoseconds
 	mu      sync.Mutex
 	told    []registration.Outcome
 	changed chan struct{} // after each outcome
@@ -60,7 +62,8 @@ func (s *site) config() control.Config {
 
 func newSite(t testing.TB) *site {
 	t.Helper()
-	s := &site{t: t, Cloud: awsemutest.Start(t, 1, time.Now), ca: awsemutest.NewAuthority(t, "fleet", time.Now(), nil), changed: make(chan struct{}, 1000)}
+	s := &site{t: t, ca: awsemutest.NewAuthority(t, "fleet", time.Now(), nil), changed: make(chan struct{}, 1000)}
+	s.Cloud = awsemutest.Start(t, 1, func() time.Time { return time.Now().Add(time.Duration(s.ahead.Load())) })
 	if _, err := s.Registry.AddAuthority(s.ca.Certificate.Raw, time.Now(), awsemu.AuthorityOptions{Active: true, AutoRegister: true}); err != nil {
 		t.Fatal(err)
 	}
@@ -398,7 +401,7 @@ func TestATouchedCertificateIsKnown(t *testing.T) {
 		if err != nil || got.Status == registrar.StatusInactive && got.Untouched != (want == registrar.StatusInactive && s.Calls("UpdateCertificate") == 0) {
 			t.Errorf("%+v, %v", got, err)
 		}
-		time.Sleep(2 * time.Millisecond) // the dates' precision
+		s.ahead.Add(int64(2 * time.Millisecond)) // the dates' precision
 		next := map[string]string{registrar.StatusInactive: registrar.StatusActive, registrar.StatusActive: registrar.StatusInactive}[want]
 		if err := s.client.SetStatus(t.Context(), pump.ID, next); err != nil {
 			t.Fatal(err)

@@ -18,6 +18,9 @@ const nobody = 65534
 // As the kernel sees it: nobody cannot read the token, and gets nothing by it.
 func TestTheKernelTellsUsersApart(t *testing.T) {
 	if os.Geteuid() != 0 {
+		if os.Getenv("GATEHOUSE_E2E") == "1" {
+			t.Fatal("only root can be two users")
+		}
 		t.Skip("only root can be two users")
 	}
 	curl, err := exec.LookPath("curl")

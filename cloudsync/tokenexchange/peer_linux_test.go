@@ -23,6 +23,9 @@ func TestOneConnectionIsFoundAsInTheTables(t *testing.T) {
 		return netip.MustParseAddrPort(conn.RemoteAddr().String()), netip.MustParseAddrPort(conn.LocalAddr().String())
 	}
 	if _, err := diagnose(netip.MustParseAddrPort("127.0.0.1:1"), here); err != nil && !errors.Is(err, errNoPeer) {
+		if os.Getenv("GATEHOUSE_E2E") == "1" {
+			t.Fatalf("this kernel cannot be asked: %v", err)
+		}
 		t.Skipf("this kernel cannot be asked: %v", err) // then the tables are read
 	}
 	for _, family := range []int{syscall.AF_INET, syscall.AF_INET6} {
