@@ -229,7 +229,7 @@ func printOneAuthority(w io.Writer, one actors.AuthorityInfo, told bool) {
 	case told:
 		cloud = "does not have it yet"
 	}
-	fmt.Fprintf(w, "  kind      %s\n  serial    %s\n  SHA-256   %s\n  valid     %s to %s, in use since %s\n  devices   %s\n  cloud     %s\n",
+	fmt.Fprintf(w, "  kind      %s\n  serial    %s\n  SHA-256   %s\n  valid     %s to %s, here since %s\n  devices   %s\n  cloud     %s\n",
 		kind, one.Serial, one.ID, when(&one.NotBefore), when(&one.NotAfter), when(&one.Since), published, cloud)
 }
 
