@@ -259,6 +259,7 @@ func (s *Store) beginGeneration(first uint64) error {
 	if err := s.journal.start(h); err != nil {
 		return err
 	}
+	s.o.Step(StepBegun, nil)
 	s.stats.generation.Store(h.generation)
 	return s.head.update(func(hs *headState) { hs.generation = h.generation })
 }

@@ -51,6 +51,7 @@ func (s *Store) markClean(stored Head) error {
 	if stored != head { // the feeder could not finish for lack of space
 		return nil
 	}
+	s.o.Step(StepClosing, nil)
 	note, err := signCheckpoint(s.o.Origin, head, s.o.Signer)
 	if err != nil {
 		return err

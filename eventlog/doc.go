@@ -41,6 +41,7 @@
 // # What happens at a crash
 //
 // "Crash" is SIGKILL or a power cut. B is what Badger has, N the last whole frame.
+// Options.Step hears of these moments, so that sim/crash can crash in each.
 //
 //  1. While a group is built. Nothing of it is on disk. Nobody was told.
 //  2. While its frame is written. Some of its sectors are new, the others zero or of an

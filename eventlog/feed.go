@@ -101,6 +101,7 @@ func (f *feeder) step(last bool) error {
 	}
 	v := s.look()
 	err := s.lsm.put(v.recent, f.beforeCommit, f.note)
+	s.o.Step(StepFed, nil)
 	s.advance(s.lsm.state.head)
 	if errors.Is(err, ErrFull) {
 		return nil
@@ -113,6 +114,7 @@ func (f *feeder) step(last bool) error {
 
 // beforeCommit asks for space. The feeder's own state of it is what appends see.
 func (f *feeder) beforeCommit() error {
+	f.s.o.Step(StepFeeding, nil)
 	err := f.s.space.check(f.s.lsm.bytes())
 	stalled := err != nil
 	if f.s.space.stalled.Swap(stalled) != stalled {

@@ -27,6 +27,7 @@ func (r *recovery) install() error {
 			return fmt.Errorf("install working copy: %w", err)
 		}
 	}
+	s.o.Step(StepInstalling, nil)
 	if err := os.Rename(r.candidate, live); err != nil {
 		return fmt.Errorf("install working copy: %w", err)
 	}

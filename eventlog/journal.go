@@ -9,6 +9,8 @@ import (
 
 	"golang.org/x/mod/sumdb/tlog"
 	"golang.org/x/sys/unix"
+
+	"github.com/gatehouse-edge/gatehouse/messages"
 )
 
 // journal is the pair of preallocated files that a group is durable in. Generation g
@@ -20,6 +22,7 @@ type journal struct {
 	head    journalHead
 	next    int // sector that the next frame begins at
 	buf     []byte
+	step    func(Step, []messages.Record)
 }
 
 // journalHead is the head of a journal file: a slot pair at its start.
@@ -122,9 +125,11 @@ func (j *journal) append(g *group) error {
 	if _, err := f.WriteAt(j.buf, journalDataStart+int64(j.next)*sectorBytes); err != nil {
 		return fmt.Errorf("write records %d to %d: %w", g.first, g.last(), err)
 	}
+	j.step(StepWritten, g.recs)
 	if err := datasync(f); err != nil {
 		return fmt.Errorf("records %d to %d: %w", g.first, g.last(), err)
 	}
+	j.step(StepSynced, g.recs)
 	j.next += parts
 	return nil
 }

@@ -202,7 +202,7 @@ func noTrace(dir string) error {
 // openJournals opens the two files; recovery reads them.
 func (s *Store) openJournals(flag int) error {
 	size := int64(s.head.state.journalBytes)
-	s.journal = &journal{sectors: journalSectors(size)}
+	s.journal = &journal{sectors: journalSectors(size), step: s.o.Step}
 	for i := range 2 {
 		f, err := os.OpenFile(journalPath(s.dir, i), flag, 0)
 		if err != nil {

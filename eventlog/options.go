@@ -75,6 +75,12 @@ type Options struct {
 	// Default: beside the log, else the system's temporary directory.
 	ScratchDir string
 
+	// Step is told of the steps of an append, from the goroutine that takes them, with
+	// the records it is about, or nil: the crash campaign (sim/crash) kills the process
+	// there, and that is all it is for. Nil in production, where nothing outside of the
+	// process can set it.
+	Step func(step Step, records []messages.Record)
+
 	anyOrigin bool // nobody said whose log this is: take it as it is
 }
 
@@ -102,6 +108,9 @@ const (
 func (o Options) withDefaults() (Options, error) {
 	if o.Applied == nil {
 		o.Applied = func([]messages.Record) {}
+	}
+	if o.Step == nil {
+		o.Step = func(Step, []messages.Record) {}
 	}
 	if o.KnownKind == nil {
 		o.KnownKind = func(messages.Kind, uint8) bool { return true }

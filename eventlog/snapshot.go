@@ -96,6 +96,7 @@ func (s *Store) PutSnapshot(key string, snap Snapshot) error {
 
 // roomForSnapshot keeps what space is left for events.
 func (s *Store) roomForSnapshot() error {
+	s.o.Step(StepSnapshot, nil)
 	if s.space.low.Load() {
 		return ErrFull
 	}

@@ -74,7 +74,7 @@ func checkPure(s *source, report reporter) {
 }
 
 // clockDirs may read the machine's clock.
-var clockDirs = []string{"cmd/**", "sim/load/**", "sim/bench/**"}
+var clockDirs = []string{"cmd/**", "sim/load/**", "sim/bench/**", "sim/crash/**"}
 
 // checkClock finds readings of the machine's clock where a Clock is due.
 func checkClock(s *source, report reporter) {
@@ -82,7 +82,7 @@ func checkClock(s *source, report reporter) {
 		return
 	}
 	s.selectors("time", clockFuncs, func(name string, pos place) {
-		report(s.at(pos), s.dir+" uses time."+name, "take a Clock or a Now func: the simulator runs everything under its own time, and trust is judged by a clock that never runs backwards; only cmd, load tools and a file clock*.go know the machine's")
+		report(s.at(pos), s.dir+" uses time."+name, "take a Clock or a Now func: the simulator runs everything under its own time, and trust is judged by a clock that never runs backwards; only cmd, load tools, the crash campaign and a file clock*.go know the machine's")
 	})
 }
 
@@ -103,7 +103,7 @@ func checkSigning(s *source, report reporter) {
 // checkShell finds readings of flags, arguments and environment outside of cmd.
 func checkShell(s *source, report reporter) {
 	const reason = "nothing but cmd reads flags, arguments and environment: a package gets a Config, and a test or the simulator can give it another"
-	if s.forTests() || s.nested || within(s.dir, "cmd/**") {
+	if s.forTests() || s.nested || within(s.dir, "cmd/**", "sim/crash") { // a command beside cmd: it kills the product, and is none of it
 		return
 	}
 	for p, pos := range s.imports {
