@@ -33,7 +33,7 @@ var pureParts = []string{"net/netip", "net/url", "net/textproto"}
 var clockFuncs = []string{"Now", "Since", "Until", "After", "Tick", "NewTimer", "NewTicker", "AfterFunc", "Sleep"}
 
 // otherPureDirs are as pure as deciders, and none.
-var otherPureDirs = []string{"cloudsync/iotpolicy"}
+var otherPureDirs = []string{"cloudsync/iotpolicy", "sim/chart"}
 
 // checkPure finds what makes a decider depend on more than its arguments.
 func checkPure(s *source, report reporter) {
