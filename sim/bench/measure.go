@@ -153,8 +153,43 @@ func (b *bench) profiled(ctx context.Context, s side) error {
 			return err
 		}
 	}
+	s.run = func(ctx context.Context, d time.Duration) (sample, error) { return b.watched(ctx, run, d) }
+	if _, err := b.once(ctx, s, b.round); err != nil {
+		return err
+	}
 	return fmt.Errorf("profiles of %s are in %s.*; nothing was compared (last round: %.0f/s, processor time %.1f us, p50 %.0f us, p99 %.0f us)",
 		s.name, b.profile, last.rate(), last.work(), last.p50(), last.p99())
+}
+
+// watched runs one more round, which is in no CPU profile, for who waits for what and what
+// is allocated: -before and -after are each since the program began.
+func (b *bench) watched(ctx context.Context, run func(context.Context, time.Duration) (sample, error), d time.Duration) (got sample, err error) {
+	runtime.SetBlockProfileRate(1000)
+	runtime.SetMutexProfileFraction(10)
+	defer runtime.SetBlockProfileRate(0)
+	defer runtime.SetMutexProfileFraction(0)
+	if err := b.lookups("before", "allocs"); err != nil {
+		return got, err
+	}
+	if got, err = run(ctx, d); err != nil {
+		return got, err
+	}
+	runtime.GC() // or what was allocated last is missing
+	return got, b.lookups("after", "allocs", "block", "mutex")
+}
+
+// lookups writes the profiles of those names.
+func (b *bench) lookups(when string, names ...string) (err error) {
+	for _, name := range names {
+		f, err := os.Create(fmt.Sprintf("%s-%s-%s", b.profile, name, when))
+		if err != nil {
+			return err
+		}
+		if err := errors.Join(pprof.Lookup(name).WriteTo(f, 0), f.Close()); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // median and quantile leave their argument as it is.
