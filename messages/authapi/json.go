@@ -20,6 +20,10 @@ const (
 // errTooDeep keeps the recursion of skip bounded.
 var errTooDeep = fmt.Errorf("nested deeper than %d", maxDepth)
 
+func errTooLong(n int) error {
+	return fmt.Errorf("message is %d bytes, want at most %d", n, MaxMessageBytes)
+}
+
 // reader walks one JSON document (RFC 8259) once. It is stricter than encoding/json,
 // because two readers of one document must agree on what it says: names match
 // exactly, a name may occur once in an object, invalid UTF-8 and unpaired surrogates
@@ -44,7 +48,7 @@ type sink func(*reader) error
 // decode reads body into the sinks of fields. Unknown names are checked and ignored.
 func decode(body []byte, fields ...field) error {
 	if len(body) > MaxMessageBytes {
-		return fmt.Errorf("message is %d bytes, want at most %d", len(body), MaxMessageBytes)
+		return errTooLong(len(body))
 	}
 	r := reader{in: body}
 	r.space()

@@ -7,6 +7,15 @@ import (
 	"unicode/utf8"
 )
 
+// plain says which bytes stand for themselves in a string, read and written alike. Most
+// strings hold no others, and certificates are long.
+var plain = func() (is [256]bool) {
+	for c := ' '; c < utf8.RuneSelf; c++ {
+		is[c] = c != '"' && c != '\\'
+	}
+	return is
+}()
+
 // string reads a string and returns its text.
 func (r *reader) string() ([]byte, error) {
 	if !r.take('"') {
@@ -15,6 +24,7 @@ func (r *reader) string() ([]byte, error) {
 	start, ascii := r.at, true
 	for ; r.at < len(r.in); r.at++ {
 		switch c := r.in[r.at]; {
+		case plain[c]:
 		case c == '"':
 			s := r.in[start:r.at]
 			r.at++

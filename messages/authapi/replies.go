@@ -149,16 +149,19 @@ func (a GrantReply) appendTo(dst []byte) []byte {
 	dst = strconv.AppendUint(append(dst, `,"cacheTtlMs":`...), a.CacheTTLMs, 10)
 	dst = appendString(append(dst, `,"decisionId":`...), a.DecisionID)
 	if !a.ExpiresAt.IsZero() {
-		dst = appendString(append(dst, `,"expiresAt":`...), formatInstant(a.ExpiresAt))
+		dst = append(a.ExpiresAt.UTC().AppendFormat(append(dst, `,"expiresAt":"`...), instantLayout), '"')
 	}
 	return append(dst, '}')
 }
+
+// instantLayout is RFC 3339 with milliseconds.
+const instantLayout = "2006-01-02T15:04:05.000Z07:00"
 
 func formatInstant(t time.Time) string {
 	if t.IsZero() {
 		return ""
 	}
-	return t.UTC().Format("2006-01-02T15:04:05.000Z07:00")
+	return t.UTC().Format(instantLayout)
 }
 
 // EncodeGrant returns the JSON of a, without its permissions if they do not fit.

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"unicode/utf8"
 
 	"github.com/gatehouse-edge/gatehouse/messages"
 )
@@ -91,14 +92,21 @@ type AuthenticateRequest struct {
 
 // ParseAuthenticateRequest reads the body of an authenticate request.
 func ParseAuthenticateRequest(body []byte) (AuthenticateRequest, error) {
-	var q AuthenticateRequest
-	err := decode(body,
-		field{"clientId", text(&q.ClientID)},
-		field{"certificatePem", text(&q.CertificatePEM)},
-	)
+	var clientID, certificate []byte
+	r := reader{in: body}
+	err := r.texts(func(name []byte) *[]byte {
+		switch string(name) {
+		case "clientId":
+			return &clientID
+		case "certificatePem":
+			return &certificate
+		}
+		return nil
+	})
 	if err != nil {
 		return AuthenticateRequest{}, invalid(err)
 	}
+	q := AuthenticateRequest{ClientID: string(clientID), CertificatePEM: string(certificate)}
 	return q, require("clientId", q.ClientID)
 }
 
@@ -128,11 +136,18 @@ type AuthorizeRequest struct {
 // overwrites.
 func (q *AuthorizeRequest) Parse(body []byte) error {
 	q.Token, q.Operation, q.Resource = nil, nil, nil
-	if len(body) > MaxMessageBytes {
-		return invalid(fmt.Errorf("message is %d bytes, want at most %d", len(body), MaxMessageBytes))
-	}
 	r := reader{in: body, scratch: q.scratch[:0]}
-	err := r.authorize(q)
+	err := r.texts(func(name []byte) *[]byte {
+		switch string(name) {
+		case "clientDeviceAuthToken":
+			return &q.Token
+		case "operation":
+			return &q.Operation
+		case "resource":
+			return &q.Resource
+		}
+		return nil
+	})
 	if cap(r.scratch) <= 4<<10 { // one strange request must not hold memory for ever
 		q.scratch = r.scratch
 	}
@@ -151,18 +166,16 @@ func (q *AuthorizeRequest) Parse(body []byte) error {
 	return nil
 }
 
-func (r *reader) authorize(q *AuthorizeRequest) error {
+// texts reads a document that is one object of strings: into says where the string of that
+// name goes, as a view; nil: it is of no interest.
+func (r *reader) texts(into func(name []byte) *[]byte) error {
+	if len(r.in) > MaxMessageBytes {
+		return errTooLong(len(r.in))
+	}
 	r.space()
 	err := r.object(func(name []byte) error {
-		var into *[]byte
-		switch string(name) {
-		case "clientDeviceAuthToken":
-			into = &q.Token
-		case "operation":
-			into = &q.Operation
-		case "resource":
-			into = &q.Resource
-		default:
+		p := into(name)
+		if p == nil {
 			return r.skip()
 		}
 		if r.null() {
@@ -172,7 +185,7 @@ func (r *reader) authorize(q *AuthorizeRequest) error {
 		if err != nil {
 			return fmt.Errorf("%s: %w", name, err)
 		}
-		*into = b
+		*p = b
 		return nil
 	})
 	if err != nil {
@@ -209,17 +222,20 @@ func Encode(message any) ([]byte, error) {
 func appendString(dst []byte, s string) []byte {
 	const digits = "0123456789abcdef"
 	dst = append(dst, '"')
+	done := 0 // so much of s is in dst
 	for i := range len(s) {
-		switch c := s[i]; {
-		case c == '"' || c == '\\':
-			dst = append(dst, '\\', c)
-		case c < ' ':
+		c := s[i]
+		if plain[c] || c >= utf8.RuneSelf {
+			continue
+		}
+		dst = append(dst, s[done:i]...)
+		if done = i + 1; c < ' ' {
 			dst = append(dst, '\\', 'u', '0', '0', digits[c>>4], digits[c&15])
-		default:
-			dst = append(dst, c)
+		} else {
+			dst = append(dst, '\\', c)
 		}
 	}
-	return append(dst, '"')
+	return append(append(dst, s[done:]...), '"')
 }
 
 func invalid(err error) error {
