@@ -1,6 +1,6 @@
 package actors
 
-import "sync/atomic"
+import "sync"
 
 // idleWorkersMax bounds the goroutines that wait for the next turn of an entity.
 const idleWorkersMax = 64
@@ -10,38 +10,55 @@ const idleWorkersMax = 64
 // A turn that waits (recovery reads the log) holds up nobody: who finds no idle worker
 // makes one.
 type workers struct {
-	turns chan func()
-	idle  atomic.Int32
-	ended chan struct{} // closed by stop
+	mu    sync.Mutex
+	idle  []chan func() // who waited last goes first: its stack is warm; guarded by mu
+	ended bool          // guarded by mu
 }
 
-func newWorkers() *workers {
-	return &workers{turns: make(chan func()), ended: make(chan struct{})}
-}
+func newWorkers() *workers { return &workers{} }
 
 func (w *workers) run(turn func()) {
-	select {
-	case w.turns <- turn:
-	default:
+	w.mu.Lock()
+	last := len(w.idle) - 1
+	if last < 0 {
+		w.mu.Unlock()
 		go w.work(turn)
+		return
 	}
+	next := w.idle[last]
+	w.idle = w.idle[:last]
+	w.mu.Unlock()
+	next <- turn // it has room for one
 }
 
 func (w *workers) work(turn func()) {
-	for {
+	next := make(chan func(), 1)
+	for ok := true; ok; turn, ok = <-next {
 		turn()
-		if w.idle.Add(1) > idleWorkersMax {
-			w.idle.Add(-1)
-			return
-		}
-		select {
-		case turn = <-w.turns:
-			w.idle.Add(-1)
-		case <-w.ended:
+		if !w.rest(next) {
 			return
 		}
 	}
 }
 
+// rest offers a worker for the next turn; false: there are enough.
+func (w *workers) rest(next chan func()) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.ended || len(w.idle) == idleWorkersMax {
+		return false
+	}
+	w.idle = append(w.idle, next)
+	return true
+}
+
 // stop lets the idle workers go; turns that come later still run.
-func (w *workers) stop() { close(w.ended) }
+func (w *workers) stop() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.ended = true
+	for _, next := range w.idle {
+		close(next)
+	}
+	w.idle = nil
+}
