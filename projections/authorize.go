@@ -49,7 +49,7 @@ func (v *Views) Authorize(broker messages.BrokerID, token, operation, resource [
 		verdict.Err = errMismatch
 		return verdict
 	}
-	verdict.Allowed = d.Allowed && (p.next == nil || v.policyOf(s, p.next).EvaluateBytes(operation, resource).Allowed)
+	verdict.Allowed = d.Allowed && (p.next == nil || v.PolicyOf(s, p.next).EvaluateBytes(operation, resource).Allowed)
 	return verdict
 }
 
@@ -79,7 +79,7 @@ func (v *Views) permittedBy(s *Session, c *policy.Compiled) *policy.ThingPolicy 
 	if p := s.permitted.Load(); p != nil && p.compiled == c {
 		return p.thing
 	}
-	p := &permitted{compiled: c, thing: v.policyOf(s, c)}
+	p := &permitted{compiled: c, thing: v.PolicyOf(s, c)}
 	s.permitted.Store(p)
 	return p.thing
 }

@@ -7,7 +7,6 @@ import (
 
 	"github.com/gatehouse-edge/gatehouse/actors/policy"
 	"github.com/gatehouse-edge/gatehouse/messages"
-	"github.com/gatehouse-edge/gatehouse/messages/permission"
 )
 
 // DefaultPendingGroup is the policy's group of pending devices, unless another is named.
@@ -259,35 +258,17 @@ func (v *Views) PendingGroup() string { return *v.pendingGroup.Load() }
 // device, and which policy.
 func (v *Views) PendingConnectAllowed(name messages.ThingName) (bool, string) {
 	p, group := v.policy.Load(), v.PendingGroup()
-	resource := "mqtt:clientId:" + string(name)
-	allowed := p.current.Alone(name, group).Evaluate("mqtt:connect", resource).Allowed &&
-		(p.next == nil || p.next.Alone(name, group).Evaluate("mqtt:connect", resource).Allowed)
+	allowed := p.current.Alone(name, group).ConnectAllowed() && (p.next == nil || p.next.Alone(name, group).ConnectAllowed())
 	return allowed, p.current.Revision()
 }
 
 // Pending reports whether s is the session of a pending device.
 func (s *Session) Pending() bool { return s.pending != nil }
 
-// policyOf is c as it applies to the session: a pending device is in one group alone.
-func (v *Views) policyOf(s *Session, c *policy.Compiled) *policy.ThingPolicy {
+// PolicyOf is c as it applies to the session: a pending device is in one group alone.
+func (v *Views) PolicyOf(s *Session, c *policy.Compiled) *policy.ThingPolicy {
 	if s.pending != nil {
 		return c.Alone(s.Thing, v.PendingGroup())
 	}
 	return c.For(s.Thing)
-}
-
-// PermissionsOf lists what the session may do under c.
-func (v *Views) PermissionsOf(s *Session, c *policy.Compiled) []permission.Permission {
-	return v.policyOf(s, c).Permissions()
-}
-
-// ConnectAllowedOf says whether the policy in force lets the session's device connect as
-// what it is.
-func (v *Views) ConnectAllowedOf(s *Session) bool {
-	allow := v.ConnectAllowed
-	if s.pending != nil {
-		allow = v.PendingConnectAllowed
-	}
-	allowed, _ := allow(s.Thing)
-	return allowed
 }

@@ -463,9 +463,7 @@ func (v *Views) VoidedMs() int64 { return v.voidedMs.Load() }
 // ConnectAllowed says whether the policy in force lets name connect, and which policy.
 func (v *Views) ConnectAllowed(name messages.ThingName) (bool, string) {
 	p := v.policy.Load()
-	resource := "mqtt:clientId:" + string(name)
-	allowed := p.current.For(name).Evaluate("mqtt:connect", resource).Allowed &&
-		(p.next == nil || p.next.For(name).Evaluate("mqtt:connect", resource).Allowed)
+	allowed := p.current.For(name).ConnectAllowed() && (p.next == nil || p.next.For(name).ConnectAllowed())
 	return allowed, p.current.Revision()
 }
 

@@ -1,7 +1,7 @@
 package brokers
 
 import (
-	"fmt"
+	"strconv"
 	"sync/atomic"
 	"time"
 
@@ -74,7 +74,7 @@ func (d *Desk) receive(m *nats.Msg, c *counters, judge func(*request) error) (*r
 		return nil, false
 	}
 	if name == "" {
-		name = fmt.Sprintf("%s-%d", d.cfg.Instance, d.names.Add(1))
+		name = d.cfg.Instance + "-" + strconv.FormatUint(d.names.Add(1), 10)
 	}
 	q.caller.Request = name
 	return q, true

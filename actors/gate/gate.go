@@ -102,14 +102,16 @@ func (g *Gate) Permissions(c brokers.Caller, token []byte) (brokers.Grant, error
 		return brokers.Grant{}, messages.Refuse(messages.RefusedInvalidArguments, "an internal component's session has no list of permissions: ask authorize")
 	}
 	trust := g.sys.Trust() // before the clock: see TrustEndsMs
-	if g.views.TrustEndsMs(s, trust) < g.clock.NowMs() {
+	left := g.views.TrustEndsMs(s, trust) - g.clock.NowMs()
+	if left < 0 {
 		return brokers.Grant{}, messages.Refuse(messages.RefusedInvalidToken, "trust in the device has lapsed")
 	}
 	compiled, revision, settled := g.views.Settled()
 	if !settled {
 		return brokers.Grant{}, &messages.Refusal{Code: messages.RefusedBusy, Reason: "another policy is about to be in force", RetryAfter: 10 * time.Millisecond}
 	}
-	if !g.views.ConnectAllowedOf(s) {
+	policy := g.views.PolicyOf(s, compiled)
+	if !policy.ConnectAllowed() {
 		return brokers.Grant{Thing: s.Thing, CertificateID: s.Certificate, PolicyRevision: revision, DecisionID: c.Request}, nil
 	}
 	return brokers.Grant{
@@ -117,9 +119,9 @@ func (g *Gate) Permissions(c brokers.Caller, token []byte) (brokers.Grant, error
 		Token:             messages.Token(token),
 		Thing:             s.Thing,
 		CertificateID:     s.Certificate,
-		Permissions:       g.views.PermissionsOf(s, compiled),
+		Permissions:       policy.Permissions(),
 		PolicyRevision:    revision,
-		ExpiresAt:         g.expires(s),
+		ExpiresAt:         g.wall(left),
 		CacheTTL:          cacheTTL,
 		DecisionID:        c.Request,
 	}, nil
@@ -127,13 +129,12 @@ func (g *Gate) Permissions(c brokers.Caller, token []byte) (brokers.Grant, error
 
 const yearMs = 365 * 24 * 60 * 60 * 1000
 
-// expires is when trust in the session's device may end, on the broker's wall clock.
+// wall is when trust that lasts for another leftMs may end, on the broker's wall clock.
 // The keeper renews it while the cloud can be asked, and the broker then asks again.
-func (g *Gate) expires(s *projections.Session) time.Time {
+func (g *Gate) wall(leftMs int64) time.Time {
 	// A certificate may say the year 9999, which a duration cannot: more than a year is
 	// as good as for ever here.
-	left := min(g.views.TrustEndsMs(s, g.sys.Trust())-g.clock.NowMs(), yearMs)
-	return g.clock.Now().Wall().Add(time.Duration(left) * time.Millisecond)
+	return g.clock.Now().Wall().Add(time.Duration(min(leftMs, yearMs)) * time.Millisecond)
 }
 
 // Authorize implements brokers.Gate: a pure read of memory.

@@ -118,6 +118,11 @@ func (t *ThingPolicy) Evaluate(operation, resource string) Decision {
 	return Decision{Reason: ReasonNoStatement}
 }
 
+// ConnectAllowed says whether the thing may connect under its own name.
+func (t *ThingPolicy) ConnectAllowed() bool {
+	return t.Evaluate("mqtt:connect", "mqtt:clientId:"+string(t.Thing())).Allowed
+}
+
 // EvaluateBytes is Evaluate for texts in buffers that the caller may reuse afterwards.
 func (t *ThingPolicy) EvaluateBytes(operation, resource []byte) Decision {
 	// Evaluate keeps neither text: a Decision names only what the document holds.
