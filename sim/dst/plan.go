@@ -184,7 +184,7 @@ var kinds = [kindsEnd]kindInfo{
 	FaultCrash:   {name: "crash", uses: useAmount, fault: of(Crash)},
 	FaultPower:   {name: "power-cut", uses: useAmount, hows: []string{"", "unset"}, fault: of(PowerCut)},
 	FaultBroker:  {name: "broker-crash", uses: useBroker | useAmount, fault: of(BrokerCrash)},
-	FaultClock:   {name: "clock", uses: useAmount | useRate | useFor, hows: []string{"jump", "unsynced", "synced", "drift"}, fault: clockFault},
+	FaultClock:   {name: "clock", uses: useAmount | useRate | useFor, hows: []string{"jump", "lie", "unsynced", "synced", "drift"}, fault: clockFault},
 	FaultReboot:  {name: "reboot", uses: useAmount, hows: []string{"", "unset"}, fault: of(ClockUnset)},
 	FaultSuspend: {name: "suspend", uses: useAmount, fault: of(Suspend)},
 	Restart:      {name: "restart", uses: useAmount},

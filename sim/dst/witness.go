@@ -8,9 +8,9 @@ import (
 	"github.com/gatehouse-edge/gatehouse/projections"
 )
 
-// World is what a plan is played on: a whole Gatehouse with its cloud, brokers and devices.
+// Stage is what a plan is played on: a whole Gatehouse with its cloud, brokers and devices.
 // One goroutine uses it.
-type World interface {
+type Stage interface {
 	// Do does what the action says, now, or begins it: what becomes of it the witness hears.
 	Do(a *Action)
 	// Step runs one thing, and lets time pass to it if nothing is ready. It reports false, with
@@ -54,13 +54,13 @@ const (
 	Unavailable Outcome = iota // nobody could say
 	Busy                       // come back
 	Denied
-	Gone // the session is over
+	Closed // the session is over
 	Allowed
 )
 
 // String names the outcome.
 func (o Outcome) String() string {
-	return [...]string{"unavailable", "busy", "denied", "gone", "allowed"}[o]
+	return [...]string{"unavailable", "busy", "denied", "closed", "allowed"}[o]
 }
 
 // Ask is one thing that a client asked of its broker, and what came of it.
