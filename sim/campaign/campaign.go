@@ -29,7 +29,9 @@ type Options struct {
 	GoOn   bool
 	Play   Play
 	PlanOf func(dst.Config) *dst.Plan
-	Lines  int // of the trace that a violation shows; default: as dst.Options
+	// Invariants are those that are checked; an outcome has their sentences.
+	Invariants []Invariant
+	Lines      int // of the trace that a violation shows; default: as dst.Options
 }
 
 // Campaign is many runs under way.

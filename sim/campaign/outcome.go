@@ -2,8 +2,11 @@ package campaign
 
 import (
 	"cmp"
+	"context"
 	"crypto/sha256"
 	"encoding/binary"
+	"encoding/json"
+	"fmt"
 	"slices"
 	"time"
 
@@ -19,17 +22,18 @@ const (
 // Outcome is what came of a campaign: the same on any machine, unless it was interrupted, or
 // ended by a violation: then seeds above that one were simulated or not.
 type Outcome struct {
-	Config      dst.Config `json:"-"`
-	First       uint64     `json:"firstSeed"`
-	Seeds       int        `json:"seeds"`       // asked for
-	Done        int        `json:"done"`        // simulated to their end, or to their violation
-	Interrupted bool       `json:"interrupted"` // somebody ended it: what stands here is a part
-	FromPlan    bool       `json:"fromPlan"`    // a plan was played, not seeds
-	Trace       dst.Trace  `json:"trace"`       // over all runs' traces, by seed
-	Total       Totals     `json:"total"`
-	Failures    []Failure  `json:"failures"`
-	Rows        []Row      `json:"runs"`
-	RowsLeftOut int        `json:"runsLeftOut"`
+	Config      dst.Config  `json:"-"`
+	First       uint64      `json:"firstSeed"`
+	Seeds       int         `json:"seeds"`       // asked for
+	Done        int         `json:"done"`        // simulated to their end, or to their violation
+	Interrupted bool        `json:"interrupted"` // somebody ended it: what stands here is a part
+	FromPlan    bool        `json:"fromPlan"`    // a plan was played, not seeds
+	Trace       dst.Trace   `json:"trace"`       // over all runs' traces, by seed
+	Total       Totals      `json:"total"`
+	Invariants  []Invariant `json:"invariants"`
+	Failures    []Failure   `json:"failures"`
+	Rows        []Row       `json:"runs"`
+	RowsLeftOut int         `json:"runsLeftOut"`
 	// Closer is the run that is worth a closer look: what failed first, else the busiest.
 	Closer *dst.Result `json:"-"`
 }
@@ -181,6 +185,26 @@ func (f *Failure) Violation() *dst.Violation {
 	return nil
 }
 
+// MarshalJSON implements json.Marshaler.
+func (f Failure) MarshalJSON() ([]byte, error) {
+	type broken struct {
+		Invariant string   `json:"invariant"`
+		Step      uint64   `json:"step"`
+		At        int64    `json:"atMs"`
+		What      string   `json:"what"`
+		Last      []string `json:"last"`
+	}
+	type plain Failure
+	doc := struct {
+		*plain
+		Violation *broken `json:"violation,omitempty"`
+	}{plain: (*plain)(&f)}
+	if v := f.Violation(); v != nil {
+		doc.Violation = &broken{v.Invariant, v.Step, v.At.Milliseconds(), v.What, v.Last}
+	}
+	return json.Marshal(doc)
+}
+
 // outcome is all that was found, in the order of seeds.
 func (c *Campaign) outcome(interrupted bool) *Outcome {
 	c.mu.Lock()
@@ -191,7 +215,7 @@ func (c *Campaign) outcome(interrupted bool) *Outcome {
 	o := &Outcome{
 		Config: c.o.Config, First: c.o.Config.Seed, Seeds: c.o.Seeds, Done: len(rows), FromPlan: c.o.Plan != nil,
 		Interrupted: interrupted && (len(rows) < c.o.Seeds || c.ended),
-		Total:       c.total, Failures: c.failures, Closer: c.closer,
+		Total:       c.total, Failures: c.failures, Closer: c.closer, Invariants: c.o.Invariants,
 	}
 	h := sha256.New()
 	for _, r := range rows {
@@ -229,3 +253,23 @@ func sum(m map[string]uint64) uint64 {
 }
 
 func days(d time.Duration) float64 { return d.Hours() / 24 }
+
+// LookCloser plays the run worth a closer look once more, for what it shows over time. The
+// single run of a campaign has shown it already.
+func (o *Outcome) LookCloser(ctx context.Context, play Play) error {
+	if len(o.Failures) > 0 && o.Failures[0].Result != nil {
+		o.Closer = o.Failures[0].Result
+	}
+	if o.Closer == nil || o.Closer.Plan == nil || len(o.Closer.Series) > 0 || o.Interrupted {
+		return nil
+	}
+	r, err := play(ctx, o.Closer.Plan, dst.Options{})
+	if err != nil {
+		return fmt.Errorf("play seed %d again: %w", o.Closer.Plan.Seed, err)
+	}
+	if r.Trace != o.Closer.Trace {
+		return fmt.Errorf("play seed %d again: its trace was %s and is %s: the simulator is not deterministic", o.Closer.Plan.Seed, o.Closer.Trace, r.Trace)
+	}
+	o.Closer = r
+	return nil
+}
