@@ -11,7 +11,6 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
-	mathrand "math/rand/v2"
 	"slices"
 	"strings"
 	"sync"
@@ -63,14 +62,18 @@ type Certificates struct {
 	request string // the certificate signing request, PEM
 	ctx     context.Context
 	end     context.CancelFunc
-	done    chan struct{}
-	wake    chan struct{}                             // something has happened: ask
+	done    chan struct{}                             // closed when it has ended
 	pushed  atomic.Pointer[authapi.CertificateUpdate] // the last that was not looked at
 
 	current atomic.Pointer[Certificate]
 	mu      sync.Mutex
-	changed chan struct{} // closed and replaced with each new current; guarded by mu
-	failure error         // why the last question or installation failed; guarded by mu
+	changed chan struct{} // closed and replaced with each new current; guarded by mu, as all below
+	failure error         // why the last question or installation failed
+	failed  int           // questions in a row
+	asking  bool          // a round is under way
+	again   bool          // another is to follow it
+	over    bool          // none begins any more
+	stop    func() bool   // the next round's timer; nil: none runs
 }
 
 // Certificates begins to keep a certificate current, until Close of either. There can be one
@@ -92,7 +95,7 @@ func (c *Client) Certificates(cfg CertificatesConfig) (*Certificates, error) {
 	}
 	s := &Certificates{
 		c: c, cfg: cfg, request: string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: der})),
-		done: make(chan struct{}), wake: make(chan struct{}, 1), changed: make(chan struct{}),
+		done: make(chan struct{}), changed: make(chan struct{}),
 	}
 	s.ctx, s.end = context.WithCancel(c.ctx)
 	c.mu.Lock()
@@ -108,7 +111,7 @@ func (c *Client) Certificates(cfg CertificatesConfig) (*Certificates, error) {
 		return nil, err
 	}
 	c.certificates[cfg.Type] = s
-	c.loops.Go(s.keep)
+	s.look()
 	return s, nil
 }
 
@@ -119,7 +122,7 @@ func (s *Certificates) Close() {
 		delete(s.c.certificates, s.cfg.Type)
 	}
 	s.c.mu.Unlock()
-	s.end()
+	s.shut()
 	<-s.done
 }
 
@@ -182,47 +185,69 @@ func (s *Certificates) heed(update *authapi.CertificateUpdate) {
 	if update != nil {
 		s.pushed.Store(update)
 	}
-	select {
-	case s.wake <- struct{}{}:
+	s.look()
+}
+
+// look begins a round, after the one under way if there is one.
+func (s *Certificates) look() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.over:
+	case s.asking:
+		s.again = true
 	default:
+		if s.stop != nil {
+			s.stop()
+		}
+		s.asking = s.c.crew.do(s.rounds)
 	}
 }
 
-// keep asks and listens until the end.
-func (s *Certificates) keep() {
-	defer close(s.done)
-	failures := 0
-	for s.ctx.Err() == nil {
+// rounds makes one round, and others as long as there is news, and sets the time of the next.
+func (s *Certificates) rounds() {
+	for more := true; more; {
 		wait, err := s.round()
 		s.mu.Lock()
 		s.failure = err
-		s.mu.Unlock()
-		if err != nil && s.ctx.Err() == nil {
-			wait = max(RetryAfter(err), pause(failures))
-			failures++
+		if err == nil {
+			s.failed = 0
+		} else if !s.over {
+			wait = max(RetryAfter(err), s.pause())
+			s.failed++
 			s.c.cfg.Logger.Warn("certificates: trying again", "broker", s.c.cfg.Broker, "type", s.cfg.Type, "wait", wait, "err", err)
-		} else {
-			failures = 0
 		}
-		s.sleep(wait)
+		switch more, s.again = s.again && !s.over, false; {
+		case more:
+		case s.over:
+			close(s.done)
+		default:
+			s.asking, s.stop = false, s.c.cfg.AfterFunc(wait, s.look)
+		}
+		s.mu.Unlock()
 	}
 }
 
-// pause grows with the failures, spread so that brokers do not ask in step.
-func pause(failures int) time.Duration {
-	most := min(certificatePauseMin<<min(failures, 16), certificatePauseMax)
-	return most/2 + mathrand.N(most/2)
+// shut lets no further round begin, and breaks off the one under way.
+func (s *Certificates) shut() {
+	s.end()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.over {
+		return
+	}
+	if s.over = true; !s.asking {
+		close(s.done)
+	}
+	if s.stop != nil {
+		s.stop()
+	}
 }
 
-// sleep waits for d, or until there is something to do.
-func (s *Certificates) sleep(d time.Duration) {
-	timer, stop := after(d)
-	defer stop()
-	select {
-	case <-s.ctx.Done():
-	case <-s.wake:
-	case <-timer:
-	}
+// pause grows with the failures, spread so that brokers do not ask in step. s.mu is held.
+func (s *Certificates) pause() time.Duration {
+	most := min(certificatePauseMin<<min(s.failed, 16), certificatePauseMax)
+	return most/2 + time.Duration(s.c.cfg.Jitter()*float64(most/2))
 }
 
 // round takes what was pushed, asks, and takes what is answered, until what is in use is

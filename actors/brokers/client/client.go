@@ -4,9 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
-	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -22,16 +19,16 @@ import (
 type Client struct {
 	cfg      Config
 	subjects map[authapi.Op]string
-	nc       *nats.Conn
-	owned    bool // nc is ours to close
-	sub      *nats.Subscription
-	status   chan nats.Status
+	link     Link
+	owned    *nats.Conn    // to be closed by us; nil: none is
+	unlisten []func()      // what ends with listening
 	inFlight chan struct{} // one place per request that waits
 	feed     feed
 	ready    chan struct{} // closed at the first push
 	quit     chan struct{} // closed by Close
 	hungUp   chan struct{} // closed when the connection is, for good; nil: it is not ours
-	loops    sync.WaitGroup
+	crew     *crew         // workers, callbacks, reports, rounds for certificates
+	reports  atomic.Int64  // under way
 
 	// generation counts the moments at which all cached permissions became void. What
 	// was asked for in one generation is of no use in a later one.
@@ -43,17 +40,18 @@ type Client struct {
 	ctx       context.Context // of the workers' requests; ends with Close
 	cancel    context.CancelFunc
 	closeOnce sync.Once
-	callbacks sync.WaitGroup // of sessions
 
 	mu           sync.Mutex
-	closed       bool // no new sessions
-	sessions     map[messages.TokenDigest]*Session
-	floor        uint64 // the lowest policy revision that may be used
+	closed       bool     // no new sessions; guarded by mu, as all below
+	sessions     sessions // open ones
+	floor        uint64   // the lowest policy revision that may be used
 	endings      endings
 	tasks        queue
-	failed       map[*Session]struct{} // refreshes to try again
+	failed       []*Session // refreshes to try again
 	certificates map[authapi.CertificateType]*Certificates
 	unclosed     []messages.Token // closes to try again
+	retrying     func() bool      // stops the timer of the next try; nil: none runs
+	watching     func() bool      // stops the timer of the next look at the feed; nil: none runs
 }
 
 // Connect connects to NATS and starts to listen for pushes. It does not wait for
@@ -66,39 +64,38 @@ func Connect(ctx context.Context, cfg Config) (*Client, error) {
 	c := &Client{
 		cfg:          cfg,
 		subjects:     make(map[authapi.Op]string),
-		nc:           cfg.Conn,
+		link:         cfg.Link,
+		crew:         newCrew(cfg.Spawn),
 		inFlight:     make(chan struct{}, cfg.MaxInFlight),
 		feed:         feed{base: cfg.Now()},
 		ready:        make(chan struct{}),
 		quit:         make(chan struct{}),
-		sessions:     make(map[messages.TokenDigest]*Session),
-		failed:       make(map[*Session]struct{}),
+		sessions:     newSessions(),
 		certificates: make(map[authapi.CertificateType]*Certificates),
 	}
 	c.ctx, c.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	c.generation.Store(1)
-	c.tasks.wake.L = &c.mu
 	for _, op := range authapi.Ops() {
 		c.subjects[op] = authapi.Subject(cfg.Broker, op)
 	}
-	if c.nc == nil {
+	switch {
+	case c.link != nil:
+	case cfg.Conn != nil:
+		c.link = &natsLink{nc: cfg.Conn}
+	default:
 		c.hungUp = make(chan struct{})
-		if c.nc, err = dial(ctx, cfg, c.hungUp); err != nil {
+		if c.owned, err = dial(ctx, cfg, c.hungUp); err != nil {
 			c.cancel()
 			return nil, fmt.Errorf("connect to Gatehouse: %w", err)
 		}
-		c.owned = true
+		c.link = &natsLink{nc: c.owned}
 		c.cfg.Credentials = nil // a secret has no business here any more
 	}
 	if err := c.listen(ctx); err != nil {
+		c.abandon()
 		c.cancel()
 		c.hangUp()
 		return nil, fmt.Errorf("connect to Gatehouse: %w", err)
-	}
-	c.loops.Go(c.watchStatus)
-	c.loops.Go(c.tend)
-	for range cfg.Refreshers {
-		c.loops.Go(c.work)
 	}
 	return c, nil
 }
@@ -141,24 +138,19 @@ func dial(ctx context.Context, cfg Config, hungUp chan<- struct{}) (*nats.Conn, 
 // no push can be lost between here and the first request. While NATS is away nobody need
 // wait: on connecting the subscription is made before anything else is sent.
 func (c *Client) listen(ctx context.Context) error {
-	c.status = c.nc.StatusChanged(nats.CONNECTED)
+	// After each reconnect: pushes may have been lost meanwhile without a later one to show it yet.
+	c.unlisten = append(c.unlisten, c.link.OnConnect(func() { c.invalidate("NATS was away") }))
 	subject := authapi.PushSubjects(c.cfg.Broker)
-	sub, err := c.nc.Subscribe(subject, c.pushed)
+	stop, err := c.link.Subscribe(subject, "", 0, c.pushed)
 	if err != nil {
 		return fmt.Errorf("subscribe to %s: %w", subject, err)
 	}
-	c.sub = sub
-	ctx, cancel := context.WithTimeout(ctx, c.cfg.Timeout)
-	defer cancel()
-	if !c.nc.IsConnected() {
-		return nil
-	}
-	if err := c.nc.FlushWithContext(ctx); err != nil {
-		return fmt.Errorf("subscribe to %s: %w", subject, err)
-	}
-	// The server's refusal of a subscription comes before its answer to the flush.
-	if err := c.nc.LastError(); errors.Is(err, nats.ErrPermissionViolation) && strings.Contains(err.Error(), subject) {
+	c.unlisten = append(c.unlisten, func() { _ = stop() }) // fails only if the connection is gone, and the subscription with it
+	switch err := c.link.Flush(ctx, c.cfg.Timeout); {
+	case errors.Is(err, nats.ErrPermissionViolation):
 		return fmt.Errorf("the credentials are not those of broker %q, or NATS does not know it: %w", c.cfg.Broker, err)
+	case err != nil:
+		return fmt.Errorf("subscribe to %s: %w", subject, err)
 	}
 	return nil
 }
@@ -193,22 +185,24 @@ type Status struct {
 	Generation uint64        // how often all cached permissions became void, plus 1
 	Sessions   int           // open ones
 	Refreshing int           // sessions that wait for new permissions
+	Beside     int           // things that run beside the callers: requests, callbacks
 }
 
 // Status returns the client's present state.
 func (c *Client) Status() Status {
 	now := c.cfg.Now()
 	s := Status{
-		Connected:  c.nc.IsConnected(),
+		Connected:  c.link.Connected(),
 		Fresh:      c.feed.fresh(now, c.cfg.MaxStale),
 		Generation: c.generation.Load(),
+		Beside:     c.crew.underWay(),
 	}
 	if c.feed.heard.Load() {
 		s.PushAge = c.feed.age(now)
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	s.Sessions, s.Refreshing = len(c.sessions), c.tasks.len()+len(c.failed)
+	s.Sessions, s.Refreshing = c.sessions.len(), c.tasks.len()+len(c.failed)
 	return s
 }
 
@@ -219,7 +213,7 @@ func (c *Client) Close() error {
 	c.closeOnce.Do(func() {
 		c.mu.Lock()
 		c.closed = true
-		open := slices.Collect(maps.Values(c.sessions))
+		open := c.sessions.list()
 		c.mu.Unlock()
 		for _, s := range open {
 			s.finish(Ending{Cause: ByBroker, Reason: "the broker stopped"})
@@ -228,34 +222,46 @@ func (c *Client) Close() error {
 		close(c.quit)
 		c.cancel()
 		c.hangUp()
-		c.loops.Wait()
-		c.callbacks.Wait()
+		c.crew.dismiss()
 	})
 	return nil
 }
 
 // drain waits until the workers have sent the closes that wait, then lets them go.
 func (c *Client) drain() {
-	stop := afterFunc(c.cfg.Timeout, func() {
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		c.tasks.abandon()
-	})
+	late := make(chan struct{})
+	stop := c.cfg.AfterFunc(c.cfg.Timeout, func() { close(late) })
 	defer stop()
 	c.mu.Lock()
-	defer c.mu.Unlock()
-	for !c.tasks.idle() && !c.tasks.abandoned {
-		c.tasks.wake.Wait()
+	idle := c.tasks.whenIdle()
+	c.mu.Unlock()
+	select {
+	case <-idle:
+	case <-late:
 	}
+	c.abandon()
+}
+
+// abandon ends what would go on by itself.
+func (c *Client) abandon() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	c.tasks.abandon()
+	for _, stop := range []func() bool{c.retrying, c.watching} {
+		if stop != nil {
+			stop()
+		}
+	}
+	for _, s := range c.certificates {
+		s.shut()
+	}
 }
 
 func (c *Client) hangUp() {
-	if c.sub != nil {
-		_ = c.sub.Unsubscribe() // fails only if the connection is gone, and the subscription with it
+	for _, end := range c.unlisten {
+		end()
 	}
-	c.nc.RemoveStatusListener(c.status)
-	if c.owned {
-		c.nc.Close()
+	if c.owned != nil {
+		c.owned.Close()
 	}
 }

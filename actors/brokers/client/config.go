@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"time"
@@ -23,8 +24,8 @@ const (
 	DefaultMaxInFlight = 256
 	DefaultRefreshers  = 16
 
-	// tendInterval is how often what failed is tried again: refreshes and closes.
-	tendInterval = 500 * time.Millisecond
+	// retryInterval is how soon what failed is tried again: refreshes and closes.
+	retryInterval = 500 * time.Millisecond
 	// maxUnclosed bounds the closes that wait for Gatehouse to come back. Beyond it the
 	// oldest is dropped: Gatehouse ends that session by itself, only later.
 	maxUnclosed = 1 << 16
@@ -52,6 +53,8 @@ type Config struct {
 	// Conn is used instead of connecting if set; the caller closes it after the Client.
 	// It must have been made with Options, because of the inbox prefix.
 	Conn *nats.Conn
+	// Link is used instead of NATS if set: for simulators. It outlives the Client.
+	Link Link
 
 	// Timeout bounds each request. A broker's client waits this long at CONNECT when
 	// Gatehouse is silent. 2 s by default.
@@ -68,6 +71,15 @@ type Config struct {
 
 	// Now reads the clock; time.Now by default.
 	Now func() time.Time
+	// AfterFunc, Spawn and Jitter are for simulators, which do everything on one goroutine: f
+	// is called after d unless stop comes first; f, which may wait for the Link and for
+	// nothing else, is run on its own; a number in [0, 1). None calls f before it returns. By
+	// default: the machine's clock, a goroutine, math/rand. What waits otherwise are Ready,
+	// Await, Certificates.Ready, and Close while a request is under way; Status says before
+	// whether they would.
+	AfterFunc func(d time.Duration, f func()) (stop func() bool)
+	Spawn     func(f func())
+	Jitter    func() float64
 	// Logger hears of what an operator should know; silent by default.
 	Logger *slog.Logger
 }
@@ -95,6 +107,15 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	if c.Now == nil {
 		c.Now = systemClock
+	}
+	if c.AfterFunc == nil {
+		c.AfterFunc = afterFunc
+	}
+	if c.Spawn == nil {
+		c.Spawn = func(f func()) { go f() }
+	}
+	if c.Jitter == nil {
+		c.Jitter = rand.Float64
 	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)

@@ -1,9 +1,9 @@
 package client
 
 import (
+	"container/list"
 	"encoding/hex"
 	"fmt"
-	"sync"
 
 	"github.com/gatehouse-edge/gatehouse/messages"
 )
@@ -13,23 +13,21 @@ import (
 type task struct {
 	session *Session
 	token   messages.Token
-	reports *reports // to wait for before the token is closed; may be nil
 }
 
-// A queue holds tasks in order. Its owner's mutex guards it, and is wake's.
+// A queue holds tasks in order. Its owner's mutex guards it.
 type queue struct {
-	wake      sync.Cond
 	waiting   []task
 	running   int
-	abandoned bool // take no more
+	coming    int           // announced and not added yet
+	abandoned bool          // take no more
+	idled     chan struct{} // closed when it is idle or abandoned; nil while nobody waits for that
 }
 
 func (q *queue) add(t task) {
-	if q.abandoned {
-		return
+	if !q.abandoned {
+		q.waiting = append(q.waiting, t)
 	}
-	q.waiting = append(q.waiting, t)
-	q.wake.Signal()
 }
 
 // take removes the first task; there must be one.
@@ -46,18 +44,65 @@ func (q *queue) take() task {
 // done says that a task taken has ended.
 func (q *queue) done() {
 	q.running--
-	if q.idle() {
-		q.wake.Broadcast()
+	q.tell()
+}
+
+func (q *queue) len() int { return len(q.waiting) }
+
+// whenIdle returns what is closed when nothing waits, runs or is coming.
+func (q *queue) whenIdle() <-chan struct{} {
+	q.idled = make(chan struct{})
+	idled := q.idled
+	q.tell()
+	return idled
+}
+
+func (q *queue) tell() {
+	if q.idled != nil && len(q.waiting)+q.running+q.coming == 0 {
+		close(q.idled)
+		q.idled = nil
 	}
 }
 
-func (q *queue) len() int   { return len(q.waiting) }
-func (q *queue) idle() bool { return len(q.waiting) == 0 && q.running == 0 }
-
 // abandon forgets what waits and takes no more.
-func (q *queue) abandon() {
-	q.waiting, q.abandoned = nil, true
-	q.wake.Broadcast()
+func (q *queue) abandon() { q.waiting, q.abandoned = nil, true }
+
+// sessions are open ones, in the order in which they were opened, so that all that is done
+// for each of them is done in that order.
+type sessions struct {
+	places  map[messages.TokenDigest]*list.Element
+	inOrder *list.List // of *Session
+}
+
+func newSessions() sessions {
+	return sessions{places: make(map[messages.TokenDigest]*list.Element), inOrder: list.New()}
+}
+
+func (l *sessions) len() int { return len(l.places) }
+
+// of returns the session of d; nil if there is none.
+func (l *sessions) of(d messages.TokenDigest) *Session {
+	if at := l.places[d]; at != nil {
+		return at.Value.(*Session)
+	}
+	return nil
+}
+
+func (l *sessions) add(s *Session) { l.places[s.digest] = l.inOrder.PushBack(s) }
+
+func (l *sessions) remove(s *Session) {
+	if at := l.places[s.digest]; at != nil && at.Value == s {
+		l.inOrder.Remove(at)
+		delete(l.places, s.digest)
+	}
+}
+
+func (l *sessions) list() []*Session {
+	all := make([]*Session, 0, len(l.places))
+	for at := l.inOrder.Front(); at != nil; at = at.Next() {
+		all = append(all, at.Value.(*Session))
+	}
+	return all
 }
 
 // endings remembers the last sessions that Gatehouse closed, for the moment in which

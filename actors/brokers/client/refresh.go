@@ -6,6 +6,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 
+	"github.com/gatehouse-edge/gatehouse/messages"
 	"github.com/gatehouse-edge/gatehouse/messages/authapi"
 	"github.com/gatehouse-edge/gatehouse/messages/permission"
 )
@@ -56,7 +57,7 @@ func (c *Client) pushed(msg *nats.Msg) {
 		return
 	}
 	// Last, so that nobody takes the feed for fresh before what the push says is known.
-	c.feed.touch(now)
+	c.heard(now)
 	select {
 	case <-c.ready:
 	default:
@@ -81,7 +82,7 @@ func (c *Client) sessionClosed(p authapi.SessionClosed) {
 	}
 	c.mu.Lock()
 	c.endings.add(digest)
-	s := c.sessions[digest]
+	s := c.sessions.of(digest)
 	c.mu.Unlock()
 	if s != nil {
 		s.finish(Ending{Cause: ByGatehouse, Reason: p.Reason})
@@ -110,30 +111,25 @@ func (c *Client) invalidate(why string, args ...any) {
 	for _, s := range c.certificates {
 		s.heed(nil)
 	}
-	c.cfg.Logger.Warn("fetching all permissions again: "+why, append(args, "broker", c.cfg.Broker, "sessions", len(c.sessions))...)
-}
-
-// watchStatus voids all permissions after a reconnect: pushes may have been lost
-// meanwhile without a later one to show it yet.
-func (c *Client) watchStatus() {
-	for {
-		select {
-		case <-c.quit:
-			return
-		case _, open := <-c.status:
-			if !open {
-				return
-			}
-			c.invalidate("NATS was away")
-		}
-	}
+	c.cfg.Logger.Warn("fetching all permissions again: "+why, append(args, "broker", c.cfg.Broker, "sessions", c.sessions.len())...)
 }
 
 // enqueueAll has the permissions of all sessions fetched. c.mu is held.
 func (c *Client) enqueueAll() {
-	for _, s := range c.sessions {
+	for _, s := range c.sessions.list() {
 		if s.queued.CompareAndSwap(false, true) {
-			c.tasks.add(task{session: s})
+			c.add(task{session: s})
+		}
+	}
+}
+
+// add has t done as soon as a worker is free. c.mu is held.
+func (c *Client) add(t task) {
+	c.tasks.add(t)
+	if c.tasks.len() > 0 && c.tasks.running < c.cfg.Refreshers {
+		next := c.tasks.take()
+		if !c.crew.do(func() { c.work(next) }) {
+			c.tasks.done()
 		}
 	}
 }
@@ -143,30 +139,26 @@ func (c *Client) enqueue(s *Session) {
 	if s.queued.CompareAndSwap(false, true) {
 		c.mu.Lock()
 		defer c.mu.Unlock()
-		c.tasks.add(task{session: s})
+		c.add(task{session: s})
 	}
 }
 
-// work does tasks until the queue is abandoned.
-func (c *Client) work() {
+// work does t, and then what waits, until nothing does.
+func (c *Client) work(t task) {
 	for {
-		c.mu.Lock()
-		for c.tasks.len() == 0 && !c.tasks.abandoned {
-			c.tasks.wake.Wait()
-		}
-		if c.tasks.abandoned {
-			c.mu.Unlock()
-			return
-		}
-		t := c.tasks.take()
-		c.mu.Unlock()
 		if t.session != nil {
 			t.session.refresh()
 		} else {
-			c.sendClose(t)
+			c.sendClose(t.token)
 		}
 		c.mu.Lock()
-		c.tasks.done()
+		if c.tasks.len() == 0 {
+			c.tasks.done()
+			c.mu.Unlock()
+			return
+		}
+		t = c.tasks.take()
+		c.tasks.done() // of the former
 		c.mu.Unlock()
 	}
 }
@@ -276,21 +268,20 @@ func (s *Session) compile(g *grant, reply authapi.GrantReply) (changed bool) {
 	return true
 }
 
-// retryLater has tend queue the session again.
+// retryLater has the session queued again after a while.
 func (c *Client) retryLater(s *Session) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if !c.closed && s.ending.Load() == nil {
-		c.failed[s] = struct{}{}
+	if !c.closed && !s.failed && s.ending.Load() == nil {
+		s.failed = true
+		c.failed = append(c.failed, s)
+		c.retrySoon()
 	}
 }
 
-// sendClose tells Gatehouse that the session of t is over.
-func (c *Client) sendClose(t task) {
-	if t.reports != nil {
-		t.reports.drain()
-	}
-	err := c.CloseToken(c.ctx, t.token)
+// sendClose tells Gatehouse that the session of token is over.
+func (c *Client) sendClose(token messages.Token) {
+	err := c.CloseToken(c.ctx, token)
 	if err == nil || isDenied(err) {
 		return
 	}
@@ -299,45 +290,60 @@ func (c *Client) sendClose(t task) {
 	if len(c.unclosed) >= maxUnclosed {
 		c.unclosed = slices.Delete(c.unclosed, 0, maxUnclosed/8)
 	}
-	c.unclosed = append(c.unclosed, t.token)
+	c.unclosed = append(c.unclosed, token)
+	c.retrySoon()
 }
 
-// tend tries again what failed, now and then, and reports when pushes stop and return.
-func (c *Client) tend() {
-	tick, stop := ticks(tendInterval)
-	defer stop()
-	fresh := false
-	for {
-		select {
-		case <-c.quit:
-			return
-		case <-tick:
-		}
-		if now := c.feed.fresh(c.cfg.Now(), c.cfg.MaxStale); now != fresh {
-			fresh = now
-			if fresh {
-				c.cfg.Logger.Info("Gatehouse is heard", "broker", c.cfg.Broker)
-			} else {
-				c.cfg.Logger.Warn("Gatehouse is silent: what was allowed is not any more", "broker", c.cfg.Broker, "maxStale", c.cfg.MaxStale)
-			}
-		}
-		if c.nc.IsConnected() {
-			c.retry()
-		}
+// retrySoon has what failed tried again after a moment. c.mu is held.
+func (c *Client) retrySoon() {
+	if c.retrying == nil && !c.tasks.abandoned {
+		c.retrying = c.cfg.AfterFunc(retryInterval, c.retry)
 	}
 }
 
+// retry tries again what failed: refreshes and closes.
 func (c *Client) retry() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for s := range c.failed {
+	c.retrying = nil
+	if !c.link.Connected() {
+		c.retrySoon()
+		return
+	}
+	for _, s := range c.failed {
+		s.failed = false
 		if s.queued.CompareAndSwap(false, true) {
-			c.tasks.add(task{session: s})
+			c.add(task{session: s})
 		}
 	}
-	clear(c.failed)
+	c.failed = nil
 	for _, token := range c.unclosed {
-		c.tasks.add(task{token: token})
+		c.add(task{token: token})
 	}
 	c.unclosed = nil
+}
+
+// heard notes that a push arrived at now, and says so if it is the first after a silence.
+func (c *Client) heard(now time.Time) {
+	c.feed.touch(now)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.watching == nil && !c.tasks.abandoned {
+		c.cfg.Logger.Info("Gatehouse is heard", "broker", c.cfg.Broker)
+		c.watching = c.cfg.AfterFunc(c.cfg.MaxStale, c.watch)
+	}
+}
+
+// watch says when Gatehouse has fallen silent.
+func (c *Client) watch() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.watching = nil
+	switch now := c.cfg.Now(); {
+	case c.tasks.abandoned:
+	case c.feed.fresh(now, c.cfg.MaxStale):
+		c.watching = c.cfg.AfterFunc(c.cfg.MaxStale-c.feed.age(now)+time.Millisecond, c.watch)
+	default:
+		c.cfg.Logger.Warn("Gatehouse is silent: what was allowed is not any more", "broker", c.cfg.Broker, "maxStale", c.cfg.MaxStale)
+	}
 }

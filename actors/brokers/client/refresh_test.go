@@ -1,9 +1,7 @@
 package client
 
 import (
-	"log/slog"
 	"testing"
-	"time"
 
 	"github.com/nats-io/nats.go"
 
@@ -22,8 +20,12 @@ func TestFloorFollowsThePushThatRevealsAGap(t *testing.T) {
 		"a new run, an older policy": {authapi.Stamp{Epoch: "b", Seq: 1}, 7},
 	} {
 		t.Run(name, func(t *testing.T) {
-			client := &Client{cfg: Config{Broker: "x", Now: time.Now, Logger: slog.New(slog.DiscardHandler)}, ready: make(chan struct{})}
-			client.tasks.wake.L = &client.mu
+			cfg, err := Config{Broker: "x"}.withDefaults()
+			if err != nil {
+				t.Fatal(err)
+			}
+			client := &Client{cfg: cfg, ready: make(chan struct{}), sessions: newSessions()}
+			defer client.abandon()
 			for _, p := range []authapi.PolicyChanged{
 				{Stamp: authapi.Stamp{Epoch: "a", Seq: 1}, PolicyRevision: 9},
 				{Stamp: c.stamp, PolicyRevision: 7},

@@ -3,7 +3,6 @@ package client
 import (
 	"hash/maphash"
 	"sync"
-	"sync/atomic"
 )
 
 // A denial that is decided here is not seen by Gatehouse, whose log must explain it. So
@@ -19,8 +18,8 @@ type reports struct {
 	mu   sync.Mutex
 	seen map[uint64]struct{} // guarded by mu, as all below
 	out  int                 // reports under way
-	last chan struct{}       // closed when the last of them is done; nil until somebody waits
 	over bool                // none begins any more
+	then func()              // to be called when the last of them is done; nil: nothing is
 }
 
 // begin counts a report in, unless the session is being closed.
@@ -34,38 +33,36 @@ func (r *reports) begin() bool {
 	return true
 }
 
-func (r *reports) end() {
+func (r *reports) done() {
 	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.out--; r.out == 0 && r.last != nil {
-		close(r.last)
-		r.last = nil
-	}
-}
-
-// drain lets no further report begin and waits for those under way, each of which ends
-// within the time-out of a request: a session that is closed first cannot be put on
-// record any more.
-func (r *reports) drain() {
-	r.mu.Lock()
-	r.over = true
-	var last chan struct{}
-	if r.out > 0 {
-		if r.last == nil {
-			r.last = make(chan struct{})
-		}
-		last = r.last
+	r.out--
+	var then func()
+	if r.out == 0 {
+		then, r.then = r.then, nil
 	}
 	r.mu.Unlock()
-	if last != nil {
-		<-last
+	if then != nil {
+		then()
 	}
 }
 
-var (
-	reportSeed = maphash.MakeSeed()
-	reporting  atomic.Int64
-)
+// end lets no further report begin, and calls then when those under way, each of which
+// ends within the time-out of a request, are done: a session that is closed first cannot
+// be put on record any more.
+func (r *reports) end(then func()) {
+	r.mu.Lock()
+	r.over = true
+	wait := r.out > 0
+	if wait {
+		r.then = then
+	}
+	r.mu.Unlock()
+	if !wait {
+		then()
+	}
+}
+
+var reportSeed = maphash.MakeSeed()
 
 // first notes a denial, and reports whether it is worth a report.
 func (r *reports) first(operation, resource []byte) bool {
@@ -93,31 +90,22 @@ func (s *Session) report(operation, resource []byte) {
 	if !s.reports.first(operation, resource) {
 		return
 	}
-	if reporting.Add(1) > reportsAtOnce {
-		reporting.Add(-1)
-		return
-	}
 	c := s.client
-	c.mu.Lock()
-	if c.closed {
-		c.mu.Unlock()
-		reporting.Add(-1)
+	if c.reports.Add(1) > reportsAtOnce || !s.reports.begin() {
+		c.reports.Add(-1)
 		return
 	}
-	if !s.reports.begin() {
-		c.mu.Unlock()
-		reporting.Add(-1)
-		return
-	}
-	c.callbacks.Add(1) // under mu: Close waits for the callbacks after it has set closed
-	c.mu.Unlock()
 	op, res := string(operation), string(resource)
-	go func() {
-		defer c.callbacks.Done()
-		defer reporting.Add(-1)
-		defer s.reports.end()
+	ended := func() {
+		s.reports.done()
+		c.reports.Add(-1)
+	}
+	if !c.crew.do(func() {
+		defer ended()
 		if _, err := c.AuthorizeToken(c.ctx, s.token, op, res); err != nil {
 			c.cfg.Logger.Debug("denial not put on record", "client", s.clientID, "err", err)
 		}
-	}()
+	}) {
+		ended()
+	}
 }

@@ -32,9 +32,7 @@ func (c *Client) requestWithin(ctx context.Context, op authapi.Op, body []byte, 
 	default:
 		return nil, fmt.Errorf("%s: %w: %d requests of this broker wait for an answer", op, ErrBusy, cap(c.inFlight))
 	}
-	ctx, cancel := context.WithTimeout(ctx, timeout)
-	defer cancel()
-	msg, err := c.nc.RequestWithContext(ctx, c.subjects[op], body)
+	msg, err := c.link.Request(ctx, c.subjects[op], body, timeout)
 	if err != nil {
 		if errors.Is(err, context.DeadlineExceeded) {
 			c.silentUntil.Store(int64(c.cfg.Now().Sub(c.feed.base) + silence))

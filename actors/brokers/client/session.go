@@ -72,6 +72,7 @@ type Session struct {
 	done     chan struct{}
 	queued   atomic.Bool   // a refresh is waiting
 	failures atomic.Uint64 // refreshes that got no answer
+	failed   bool          // it is one of client.failed; guarded by client.mu
 
 	accepting sync.Mutex // held while a reply becomes the grant
 	mu        sync.Mutex
@@ -140,17 +141,17 @@ func (c *Client) register(s *Session, endings uint64) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.closed {
-		c.tasks.add(task{token: s.token})
+		c.add(task{token: s.token})
 		return fmt.Errorf("authenticate: %w: the client is closed", ErrUnavailable)
 	}
 	ended, certain := c.endings.since(endings, s.digest)
 	if ended {
 		return fmt.Errorf("authenticate: %w: %w", ErrDenied, ErrSessionClosed)
 	}
-	if _, dup := c.sessions[s.digest]; dup {
+	if c.sessions.of(s.digest) != nil {
 		return fmt.Errorf("authenticate: %w: Gatehouse issued %v twice", ErrUnavailable, s.token)
 	}
-	c.sessions[s.digest] = s
+	c.sessions.add(s)
 	if !certain { // ask whether it still lives before anything else
 		c.generation.Add(1)
 		c.enqueueAll()
@@ -225,18 +226,30 @@ func (s *Session) finish(e Ending) {
 	s.onClosed, s.onChanged = nil, nil
 	s.wakeWaiters()
 	for _, fn := range callbacks {
-		s.client.callbacks.Go(func() { fn(e) })
+		s.client.crew.do(func() { fn(e) })
 	}
 	s.mu.Unlock()
 
 	c := s.client
 	c.mu.Lock()
-	defer c.mu.Unlock()
-	delete(c.sessions, s.digest)
-	delete(c.failed, s)
+	c.sessions.remove(s)
 	if e.Cause == ByBroker {
-		c.tasks.add(task{token: s.token, reports: &s.reports})
+		c.tasks.coming++
 	}
+	c.mu.Unlock()
+	if e.Cause == ByBroker {
+		s.reports.end(s.tellClosed)
+	}
+}
+
+// tellClosed has Gatehouse told that the broker closed the session.
+func (s *Session) tellClosed() {
+	c := s.client
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.add(task{token: s.token})
+	c.tasks.coming--
+	c.tasks.tell()
 }
 
 // wakeWaiters lets those in Await look again. s.mu is held.
@@ -314,7 +327,7 @@ func (c *Client) usable(g *grant, now time.Time) bool {
 
 // reachable reports whether it makes sense to wait for Gatehouse.
 func (c *Client) reachable() bool {
-	return c.nc.IsConnected() && c.feed.fresh(c.cfg.Now(), c.cfg.MaxStale)
+	return c.link.Connected() && c.feed.fresh(c.cfg.Now(), c.cfg.MaxStale)
 }
 
 // instantOf returns t in nanoseconds since 1970; the zero time is the end of time.
