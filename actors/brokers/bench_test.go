@@ -31,7 +31,7 @@ func BenchmarkAuthorizeOverNATS(b *testing.B) {
 	}
 	defer s.Close()
 	daemon := connectDaemon(b, s)
-	desk, err := OpenDesk(DeskConfig{Conn: daemon, Gate: readGate{newFakeGate()}, Log: testLog(b), Instance: "bench"})
+	desk, err := OpenDesk(DeskConfig{Conn: OnNATS(daemon), Gate: readGate{newFakeGate()}, Log: testLog(b), Instance: "bench"})
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -38,7 +38,7 @@ func TestDeskServesOnAnExternalServer(t *testing.T) {
 	}
 	defer nc.Close()
 	back := nc.StatusChanged(nats.CONNECTED)
-	desk, err := OpenDesk(DeskConfig{Conn: nc, Gate: newFakeGate(), Log: testLog(t), Instance: "test1"})
+	desk, err := OpenDesk(DeskConfig{Conn: OnNATS(nc), Gate: newFakeGate(), Log: testLog(t), Instance: "test1"})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -38,6 +40,9 @@ type CourierConfig struct {
 	// least 5 seconds.
 	Lease time.Duration
 	Clock Clock // default SystemClock
+	// Spawn runs f, which waits for the authority, on its own: for the simulator. Default: a
+	// goroutine.
+	Spawn func(f func())
 }
 
 // Courier brings brokers their certificates: it answers what they ask, pushes what is
@@ -88,6 +93,9 @@ func NewCourier(cfg CourierConfig) (*Courier, error) {
 	if cfg.Clock == nil {
 		cfg.Clock = SystemClock{}
 	}
+	if cfg.Spawn == nil {
+		cfg.Spawn = func(f func()) { go f() }
+	}
 	c := &Courier{cfg: cfg, to: map[messages.BrokerID]*recipient{}}
 	c.ctx, c.end = context.WithCancel(context.Background())
 	return c, nil
@@ -115,10 +123,10 @@ func (c *Courier) Ask(from Caller, q authapi.CertificatesRequest, reply func(aut
 		c.acknowledge(held, q.Held)
 		reply(c.answer(l, held))
 	default:
-		go func() {
+		c.cfg.Spawn(func() {
 			defer c.work.Done() // find counted it
 			reply(c.subscribe(l, want, q.Held))
-		}()
+		})
 	}
 }
 
@@ -231,8 +239,9 @@ func (r *recipient) charge(now time.Time) (wait time.Duration) {
 // subscribe asks the authority for want, and puts it in the place of what l held.
 func (c *Courier) subscribe(l *lease, want *holding, held string) (authapi.CertificatesReply, error) {
 	broker := l.of.broker
-	ctx, end := context.WithTimeout(c.ctx, subscribeTime)
-	defer end()
+	ctx, end := context.WithCancelCause(c.ctx)
+	defer end(nil)
+	defer c.cfg.Clock.AfterFunc(subscribeTime, func() { end(context.DeadlineExceeded) })()
 	cancel, err := c.cfg.Issuer.Subscribe(ctx, Subscription{
 		Broker: broker, Type: l.usage, PublicKey: want.public, Deliver: func(d Delivery) { c.deliver(l, want, d) },
 	})
@@ -329,8 +338,8 @@ func (c *Courier) Review(broker messages.BrokerID) {
 
 // drop takes what the leases hold that fit.
 func (r *recipient) drop(fits func(*lease) bool) (ended []*holding) {
-	for _, l := range r.leases {
-		if l.held != nil && fits(l) {
+	for _, usage := range slices.Sorted(maps.Keys(r.leases)) {
+		if l := r.leases[usage]; l.held != nil && fits(l) {
 			ended = append(ended, l.held)
 			l.held = nil
 		}
@@ -350,8 +359,8 @@ func (c *Courier) Close() {
 	c.mu.Lock()
 	c.closed = true
 	var ended []*holding
-	for _, r := range c.to {
-		ended = append(ended, r.drop(func(*lease) bool { return true })...)
+	for _, broker := range slices.Sorted(maps.Keys(c.to)) {
+		ended = append(ended, c.to[broker].drop(func(*lease) bool { return true })...)
 	}
 	c.mu.Unlock()
 	c.end()

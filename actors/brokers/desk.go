@@ -18,9 +18,9 @@ import (
 
 // DeskConfig is what a desk needs to know. Conn, Gate and Log are required.
 type DeskConfig struct {
-	// Conn is the daemon's connection, made with Connect or Server.DaemonConn. The desk
-	// subscribes on it and does not close it.
-	Conn *nats.Conn
+	// Conn is the daemon's connection: OnNATS of what Connect or Server.DaemonConn made. The
+	// desk subscribes on it and does not close it.
+	Conn Bus
 	Gate Gate
 	Log  *slog.Logger
 
@@ -51,6 +51,9 @@ type DeskConfig struct {
 	// RetryAfter is what a Busy answer advises at least; default 100 ms.
 	RetryAfter time.Duration
 	Clock      Clock // default SystemClock
+	// Schedule runs f on its own, after it has returned: for the simulator. f does not wait.
+	// Default: workers of each lane.
+	Schedule func(f func())
 }
 
 func (c *DeskConfig) complete() error {
@@ -109,7 +112,7 @@ type Desk struct {
 	closing  *lane
 	sessions *lane
 	couriers *lane
-	subs     []*nats.Subscription
+	subs     []func() error // each ends one subscription
 }
 
 // OpenDesk subscribes and answers NotReady until SetReady. Close ends it.
@@ -122,9 +125,12 @@ func OpenDesk(cfg DeskConfig) (*Desk, error) {
 		d.ops[op] = &counters{op: op}
 	}
 	workers := max(2, runtime.GOMAXPROCS(0))
-	d.closing = newLane(cfg.CloseLimit, workers, d.handle)
-	d.sessions = newLane(cfg.SessionLimit, workers, d.handle)
-	d.couriers = newLane(cfg.CertificateLimit, 2, d.handle)
+	if cfg.Schedule != nil {
+		workers = 0
+	}
+	d.closing = newLane(cfg.CloseLimit, workers, d.handle, cfg.Schedule)
+	d.sessions = newLane(cfg.SessionLimit, workers, d.handle, cfg.Schedule)
+	d.couriers = newLane(cfg.CertificateLimit, min(2, workers), d.handle, cfg.Schedule)
 	d.couriers.each = 4
 	if err := d.subscribe(); err != nil {
 		err = fmt.Errorf("desk: %w", err)
@@ -145,25 +151,20 @@ func (d *Desk) subscribe() error {
 		authapi.OpAuthenticate: d.queued(authapi.OpAuthenticate, d.sessions, d.authenticate),
 		authapi.OpCertificates: d.queued(authapi.OpCertificates, d.couriers, d.certificates),
 	}
+	// Twice what may wait, so that the desk sees the excess and answers Busy rather than have
+	// the library drop it (reliability spec C5).
+	room := 2 * max(d.cfg.ReadLimit, d.cfg.SessionLimit, d.cfg.CloseLimit)
 	for _, op := range authapi.Ops() {
-		sub, err := d.cfg.Conn.QueueSubscribe(authapi.AllBrokers(op), queueGroup, handlers[op])
+		stop, err := d.cfg.Conn.Subscribe(authapi.AllBrokers(op), queueGroup, room, handlers[op])
 		if err != nil {
 			return fmt.Errorf("subscribe %s: %w", authapi.AllBrokers(op), err)
 		}
-		d.subs = append(d.subs, sub)
-		// Twice what may wait, so that the desk sees the excess and answers Busy rather
-		// than have the library drop it (reliability spec C5).
-		if err := sub.SetPendingLimits(2*max(d.cfg.ReadLimit, d.cfg.SessionLimit, d.cfg.CloseLimit), 256<<20); err != nil {
-			return fmt.Errorf("limit %s: %w", authapi.AllBrokers(op), err)
-		}
+		d.subs = append(d.subs, stop)
 	}
 	if err := d.subscribeDiscovery(); err != nil {
 		return err
 	}
-	if !d.cfg.Conn.IsConnected() {
-		return nil // an external server that is down for now: the library subscribes when it is back
-	}
-	if err := d.cfg.Conn.FlushTimeout(d.cfg.Deadline); err != nil && d.cfg.Conn.IsConnected() {
+	if err := d.cfg.Conn.Flush(context.Background(), d.cfg.Deadline); err != nil {
 		return fmt.Errorf("flush subscriptions: %w", err)
 	}
 	return nil
@@ -181,13 +182,14 @@ func (d *Desk) SetReady(yes bool) {
 
 // Close refuses what comes from now on, waits until what was taken in is answered, at
 // most until ctx ends or Deadline passes, and unsubscribes. It returns an error if
-// requests were left unanswered.
+// requests were left unanswered. It does not wait if Waiting is 0.
 func (d *Desk) Close(ctx context.Context) error {
 	if state(d.state.Swap(int32(stopping))) == stopping {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, d.cfg.Deadline)
+	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	defer d.cfg.Clock.AfterFunc(d.cfg.Deadline, cancel)()
 	var errs []error
 	for d.inflight.Load() > 0 {
 		select {
@@ -199,15 +201,13 @@ func (d *Desk) Close(ctx context.Context) error {
 			break
 		}
 	}
-	for _, sub := range d.subs {
-		if err := sub.Unsubscribe(); err != nil && !errors.Is(err, nats.ErrConnectionClosed) && !errors.Is(err, nats.ErrBadSubscription) {
+	for _, stop := range d.subs {
+		if err := stop(); err != nil && !errors.Is(err, nats.ErrConnectionClosed) && !errors.Is(err, nats.ErrBadSubscription) {
 			errs = append(errs, fmt.Errorf("close desk: %w", err))
 		}
 	}
-	if d.cfg.Conn.IsConnected() {
-		if err := d.cfg.Conn.FlushWithContext(ctx); err != nil && ctx.Err() == nil {
-			errs = append(errs, fmt.Errorf("close desk: flush: %w", err))
-		}
+	if err := d.cfg.Conn.Flush(ctx, d.cfg.Deadline); err != nil && ctx.Err() == nil {
+		errs = append(errs, fmt.Errorf("close desk: flush: %w", err))
 	}
 	d.closing.stop()
 	d.sessions.stop()
@@ -215,6 +215,9 @@ func (d *Desk) Close(ctx context.Context) error {
 	d.closed.Store(true)
 	return errors.Join(errs...)
 }
+
+// Waiting is how many requests are taken in and not answered.
+func (d *Desk) Waiting() int { return int(d.inflight.Load()) }
 
 // Counts returns the tally of every operation, in the order of authapi.Ops.
 func (d *Desk) Counts() []OpCounts {

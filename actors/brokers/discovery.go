@@ -27,17 +27,17 @@ func (d *Desk) subscribeDiscovery() error {
 		micro.InfoVerb:  func() any { return d.Info() },
 		micro.StatsVerb: func() any { return d.Stats() },
 	}
-	for verb, answer := range answers {
+	for _, verb := range []micro.Verb{micro.PingVerb, micro.InfoVerb, micro.StatsVerb} {
 		for _, at := range [][2]string{{"", ""}, {authapi.ServiceName, ""}, {authapi.ServiceName, d.cfg.Instance}} {
 			subject, err := micro.ControlSubject(verb, at[0], at[1])
 			if err != nil {
 				return fmt.Errorf("discovery: %w", err)
 			}
-			sub, err := d.cfg.Conn.Subscribe(subject, d.discover(answer))
+			stop, err := d.cfg.Conn.Subscribe(subject, "", 0, d.discover(answers[verb]))
 			if err != nil {
 				return fmt.Errorf("subscribe %s: %w", subject, err)
 			}
-			d.subs = append(d.subs, sub)
+			d.subs = append(d.subs, stop)
 		}
 	}
 	return nil

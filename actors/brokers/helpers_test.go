@@ -201,7 +201,7 @@ func startHouse(t testing.TB, change func(*DeskConfig)) *house {
 		t.Fatal(err)
 	}
 	t.Cleanup(h.daemon.Close)
-	cfg := DeskConfig{Conn: h.daemon, Gate: h.gate, Log: testLog(t), Instance: "test1"}
+	cfg := DeskConfig{Conn: OnNATS(h.daemon), Gate: h.gate, Log: testLog(t), Instance: "test1"}
 	if change != nil {
 		change(&cfg)
 	}

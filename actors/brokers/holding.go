@@ -74,7 +74,11 @@ func (c *Courier) acknowledge(h *holding, held string) {
 		c.counts.acknowledged.Add(1)
 	}
 	h.noted = d
-	c.work.Go(d.Acknowledge)
+	c.work.Add(1)
+	c.cfg.Spawn(func() {
+		defer c.work.Done()
+		d.Acknowledge()
+	})
 }
 
 // answer is the reply with what h holds.

@@ -15,6 +15,7 @@ type lane struct {
 	each    int          // of one broker; 0: all of limit
 	taken   atomic.Int64 // admitted and not yet answered
 	queue   chan *request
+	run     func(*request) // instead of the queue; nil: there are workers
 	quit    chan struct{}
 	workers sync.WaitGroup
 
@@ -22,9 +23,15 @@ type lane struct {
 	share map[messages.BrokerID]int // with each: what is admitted of each broker; guarded by mu
 }
 
-// newLane starts a lane; stop ends it.
-func newLane(limit, workers int, handle func(*request)) *lane {
-	l := &lane{limit: int64(limit), queue: make(chan *request, limit), quit: make(chan struct{}), share: map[messages.BrokerID]int{}}
+// newLane starts a lane, whose workers handle requests, or which has schedule run that if
+// there is one; stop ends it.
+func newLane(limit, workers int, handle func(*request), schedule func(func())) *lane {
+	l := &lane{limit: int64(limit), quit: make(chan struct{}), share: map[messages.BrokerID]int{}}
+	if schedule != nil {
+		l.run = func(q *request) { schedule(func() { handle(q) }) }
+		return l
+	}
+	l.queue = make(chan *request, limit)
 	for range workers {
 		l.workers.Go(func() {
 			for {
@@ -51,7 +58,11 @@ func (l *lane) admit(q *request) bool {
 		l.count(q.caller.Broker, -1)
 		return false
 	}
-	l.queue <- q
+	if l.run != nil {
+		l.run(q)
+	} else {
+		l.queue <- q
+	}
 	return true
 }
 

@@ -222,7 +222,7 @@ func (p *post) start() {
 	})
 	must(t, err)
 	c.desk, err = brokers.OpenDesk(brokers.DeskConfig{
-		Conn: conn, Gate: gate.New(c.sys, views, actors.NewTrustClock(p.clock, actors.Anchor{}), actors.NewDenials(c.sys, views.Known)),
+		Conn: brokers.OnNATS(conn), Gate: gate.New(c.sys, views, actors.NewTrustClock(p.clock, actors.Anchor{}), actors.NewDenials(c.sys, views.Known)),
 		Courier: c.courier, Log: logger, Instance: epoch,
 	})
 	must(t, err)

@@ -1,9 +1,11 @@
 package brokers
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -32,7 +34,7 @@ type PusherConfig struct {
 type Pusher struct {
 	cfg     PusherConfig
 	mu      sync.RWMutex
-	brokers map[messages.BrokerID]*pushLine // guarded by mu
+	brokers []*pushLine // by name, so that pushes to all leave in one order; guarded by mu
 }
 
 // pushLine is the pushes to one broker.
@@ -47,7 +49,7 @@ func NewPusher(cfg PusherConfig) (*Pusher, error) {
 	if cfg.Conn == nil || cfg.Epoch == "" || cfg.Log == nil {
 		return nil, errors.New("pusher: Conn, Epoch and Log are required")
 	}
-	return &Pusher{cfg: cfg, brokers: map[messages.BrokerID]*pushLine{}}, nil
+	return &Pusher{cfg: cfg}, nil
 }
 
 // AddBroker gives broker heartbeats and policy changes from now on. Adding it twice
@@ -56,28 +58,32 @@ func (p *Pusher) AddBroker(broker messages.BrokerID) { p.line(broker) }
 
 func (p *Pusher) line(broker messages.BrokerID) *pushLine {
 	p.mu.RLock()
-	l := p.brokers[broker]
+	i, found := p.find(broker)
+	var l *pushLine
+	if found {
+		l = p.brokers[i]
+	}
 	p.mu.RUnlock()
-	if l != nil {
+	if found {
 		return l
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if l = p.brokers[broker]; l == nil {
-		l = &pushLine{broker: broker}
-		p.brokers[broker] = l
+	if i, found = p.find(broker); !found {
+		p.brokers = slices.Insert(slices.Clone(p.brokers), i, &pushLine{broker: broker})
 	}
-	return l
+	return p.brokers[i]
+}
+
+// find returns the place of broker's line, or where it belongs. mu is held.
+func (p *Pusher) find(broker messages.BrokerID) (i int, found bool) {
+	return slices.BinarySearchFunc(p.brokers, broker, func(l *pushLine, b messages.BrokerID) int { return cmp.Compare(l.broker, b) })
 }
 
 func (p *Pusher) lines() []*pushLine {
 	p.mu.RLock()
 	defer p.mu.RUnlock()
-	all := make([]*pushLine, 0, len(p.brokers))
-	for _, l := range p.brokers {
-		all = append(all, l)
-	}
-	return all
+	return p.brokers // which is never changed, but replaced
 }
 
 // Closed is a session that has ended.
@@ -117,7 +123,9 @@ func (p *Pusher) CertificateUpdated(broker messages.BrokerID, update authapi.Cer
 func (p *Pusher) RemoveBroker(broker messages.BrokerID) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	delete(p.brokers, broker)
+	if i, found := p.find(broker); found {
+		p.brokers = slices.Delete(slices.Clone(p.brokers), i, i+1)
+	}
 }
 
 // send numbers a push and sends it.

@@ -148,7 +148,7 @@ func (c *core) openDesk(ctx context.Context, logger *slog.Logger) error {
 	c.onClose(func() error { daemon.Close(); return nil })
 	denials := actors.NewDenials(c.sys, c.views.Known)
 	g := gate.New(c.sys, c.views, c.clock, denials)
-	c.desk, err = brokers.OpenDesk(brokers.DeskConfig{Conn: daemon, Gate: g, Log: logger, Instance: "bench"})
+	c.desk, err = brokers.OpenDesk(brokers.DeskConfig{Conn: brokers.OnNATS(daemon), Gate: g, Log: logger, Instance: "bench"})
 	if err != nil {
 		return err
 	}

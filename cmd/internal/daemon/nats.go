@@ -36,7 +36,7 @@ func (d *Daemon) startNATS(ctx context.Context) error {
 	}
 	d.onClose(d.courier.Close)
 	d.desk, err = brokers.OpenDesk(brokers.DeskConfig{
-		Conn: d.conn,
+		Conn: brokers.OnNATS(d.conn),
 		Gate: gate.New(d.sys, d.views, d.trust, d.denials), Courier: d.courier, Permit: d.mayAsk,
 		Log: d.logger, Version: Version, Instance: d.epoch,
 	})
