@@ -46,14 +46,58 @@ type fixture struct {
 	skew atomic.Int64 // added to the client's clock
 }
 
-func start(t *testing.T, edit func(*client.Config)) *fixture {
+// network starts a desk and what carries messages to it.
+type network func(testing.TB, messages.BrokerID) *clienttest.Desk
+
+// suite is what holds over every network.
+var suite = map[string]func(network, *testing.T){
+	"DecisionsAreLocal":                    network.DecisionsAreLocal,
+	"DenialsAreReported":                   network.DenialsAreReported,
+	"ReportsComeBeforeTheClose":            network.ReportsComeBeforeTheClose,
+	"AuthenticateRefusals":                 network.AuthenticateRefusals,
+	"RawOperations":                        network.RawOperations,
+	"CloseTellsTheDesk":                    network.CloseTellsTheDesk,
+	"CloseIsRepeatedUntilHeard":            network.CloseIsRepeatedUntilHeard,
+	"ClientCloseEndsSessions":              network.ClientCloseEndsSessions,
+	"SecretsAreNotPrinted":                 network.SecretsAreNotPrinted,
+	"SessionClosedPush":                    network.SessionClosedPush,
+	"PolicyChangeIsFeltAtOnce":             network.PolicyChangeIsFeltAtOnce,
+	"NothingIsCachedWhileRefreshing":       network.NothingIsCachedWhileRefreshing,
+	"ReplyOlderThanPush":                   network.ReplyOlderThanPush,
+	"ClosedWhileOpening":                   network.ClosedWhileOpening,
+	"ConnectWithdrawnEndsTheSession":       network.ConnectWithdrawnEndsTheSession,
+	"MissedPushes":                         network.MissedPushes,
+	"Silence":                              network.Silence,
+	"SilenceBound":                         network.SilenceBound,
+	"NATSDown":                             network.NATSDown,
+	"ReconnectVoidsTheCache":               network.ReconnectVoidsTheCache,
+	"LifeOfPermissions":                    network.LifeOfPermissions,
+	"OmittedPermissionsAreAsked":           network.OmittedPermissionsAreAsked,
+	"Overload":                             network.Overload,
+	"VersionChangesWithThePermissionsOnly": network.VersionChangesWithThePermissionsOnly,
+}
+
+func TestOverNATS(t *testing.T) { network(clienttest.Start).run(t) }
+
+func TestInMemory(t *testing.T) { network(clienttest.StartInMemory).run(t) }
+
+func (n network) run(t *testing.T) {
+	for name, test := range suite {
+		t.Run(name, func(t *testing.T) { test(n, t) })
+	}
+}
+
+func (n network) start(t *testing.T, edit func(*client.Config)) *fixture {
 	t.Helper()
-	f := &fixture{t: t, desk: clienttest.Start(t, broker), der: clienttest.Certificate(t, thing).Certificate[0]}
+	f := &fixture{t: t, desk: n(t, broker), der: clienttest.Certificate(t, thing).Certificate[0]}
 	f.desk.Trust(thing, f.der)
 	f.desk.SetPolicy(connect, publish, subscribe)
 	cfg := client.Config{
 		Broker: broker, URL: f.desk.URL(), Timeout: time.Second, MaxStale: maxStale,
 		Now: func() time.Time { return time.Now().Add(time.Duration(f.skew.Load())) },
+	}
+	if link := f.desk.Link(); link != nil {
+		cfg.Link = link
 	}
 	if edit != nil {
 		edit(&cfg)
@@ -121,8 +165,8 @@ func until(t *testing.T, what string, decide func() client.Decision, want client
 	}
 }
 
-func TestDecisionsAreLocal(t *testing.T) {
-	f := start(t, nil)
+func (n network) DecisionsAreLocal(t *testing.T) {
+	f := n.start(t, nil)
 	s := f.session()
 	f.locally(func() {
 		want(t, "own topic", s.Publish(mine), client.Allowed)
@@ -142,8 +186,8 @@ func TestDecisionsAreLocal(t *testing.T) {
 }
 
 // Gatehouse hears of denials that are decided here: once each.
-func TestDenialsAreReported(t *testing.T) {
-	f := start(t, nil)
+func (n network) DenialsAreReported(t *testing.T) {
+	f := n.start(t, nil)
 	s := f.session()
 	before := f.desk.Asked(authapi.OpAuthorize)
 	for range 5 {
@@ -160,10 +204,10 @@ func TestDenialsAreReported(t *testing.T) {
 	}
 }
 
-// TestReportsComeBeforeTheClose: a client that is denied and leaves at once is on record
+// ReportsComeBeforeTheClose: a client that is denied and leaves at once is on record
 // all the same: its session is not closed before the report is through.
-func TestReportsComeBeforeTheClose(t *testing.T) {
-	f := start(t, nil)
+func (n network) ReportsComeBeforeTheClose(t *testing.T) {
+	f := n.start(t, nil)
 	s := f.session()
 	gate := make(chan struct{})
 	asked := make(chan struct{}, 1)
@@ -187,8 +231,8 @@ func TestReportsComeBeforeTheClose(t *testing.T) {
 	other.Close()
 }
 
-func TestAuthenticateRefusals(t *testing.T) {
-	f := start(t, nil)
+func (n network) AuthenticateRefusals(t *testing.T) {
+	f := n.start(t, nil)
 	stranger := clienttest.Certificate(t, thing).Certificate[0]
 	for _, c := range []struct {
 		name     string
@@ -254,8 +298,8 @@ func TestAuthenticateRefusals(t *testing.T) {
 	}
 }
 
-func TestRawOperations(t *testing.T) {
-	f := start(t, nil)
+func (n network) RawOperations(t *testing.T) {
+	f := n.start(t, nil)
 	ctx := f.within()
 	if ok, err := f.c.Verify(ctx, f.der); !ok || err != nil {
 		t.Errorf("verify: %v, %v", ok, err)
@@ -283,8 +327,8 @@ func TestRawOperations(t *testing.T) {
 	}
 }
 
-func TestCloseTellsTheDesk(t *testing.T) {
-	f := start(t, nil)
+func (n network) CloseTellsTheDesk(t *testing.T) {
+	f := n.start(t, nil)
 	s := f.session()
 	f.desk.WaitSessions(1)
 	s.Close()
@@ -295,8 +339,8 @@ func TestCloseTellsTheDesk(t *testing.T) {
 	}
 }
 
-func TestCloseIsRepeatedUntilHeard(t *testing.T) {
-	f := start(t, nil)
+func (n network) CloseIsRepeatedUntilHeard(t *testing.T) {
+	f := n.start(t, nil)
 	s := f.session()
 	f.desk.Refuse(authapi.OpClose, messages.Refuse(messages.RefusedNotReady, "stopping"))
 	s.Close()
@@ -305,8 +349,8 @@ func TestCloseIsRepeatedUntilHeard(t *testing.T) {
 	f.desk.WaitSessions(0)
 }
 
-func TestClientCloseEndsSessions(t *testing.T) {
-	f := start(t, nil)
+func (n network) ClientCloseEndsSessions(t *testing.T) {
+	f := n.start(t, nil)
 	s := f.session()
 	called := make(chan client.Ending, 1)
 	s.OnClosed(func(e client.Ending) { called <- e })
@@ -327,8 +371,8 @@ func TestClientCloseEndsSessions(t *testing.T) {
 	}
 }
 
-func TestSecretsAreNotPrinted(t *testing.T) {
-	f := start(t, nil)
+func (n network) SecretsAreNotPrinted(t *testing.T) {
+	f := n.start(t, nil)
 	s := f.session()
 	for _, format := range []string{"%v", "%+v", "%s"} {
 		for _, text := range []string{fmt.Sprintf(format, s), fmt.Sprintf(format, f.c)} {

@@ -26,8 +26,8 @@ func (f *fixture) hang(op authapi.Op) (release func()) {
 	return release
 }
 
-func TestSessionClosedPush(t *testing.T) {
-	f := start(t, nil)
+func (n network) SessionClosedPush(t *testing.T) {
+	f := n.start(t, nil)
 	s := f.session()
 	f.hang(authapi.OpAuthorize) // so that only the push can tell
 	f.hang(authapi.OpPermissions)
@@ -55,8 +55,8 @@ func TestSessionClosedPush(t *testing.T) {
 	}
 }
 
-func TestPolicyChangeIsFeltAtOnce(t *testing.T) {
-	f := start(t, nil)
+func (n network) PolicyChangeIsFeltAtOnce(t *testing.T) {
+	f := n.start(t, nil)
 	s := f.session()
 	changed := make(chan struct{}, 1)
 	s.OnChanged(func() { changed <- struct{}{} })
@@ -78,8 +78,8 @@ func TestPolicyChangeIsFeltAtOnce(t *testing.T) {
 }
 
 // While new permissions are on their way the old ones must not serve.
-func TestNothingIsCachedWhileRefreshing(t *testing.T) {
-	f := start(t, nil)
+func (n network) NothingIsCachedWhileRefreshing(t *testing.T) {
+	f := n.start(t, nil)
 	s := f.session()
 	release := f.hang(authapi.OpPermissions)
 	f.desk.SetPolicy(connect)
@@ -99,8 +99,8 @@ func TestNothingIsCachedWhileRefreshing(t *testing.T) {
 }
 
 // A reply that was decided before a push and arrives after it must not be used.
-func TestReplyOlderThanPush(t *testing.T) {
-	f := start(t, nil)
+func (n network) ReplyOlderThanPush(t *testing.T) {
+	f := n.start(t, nil)
 	s := f.session()
 	release := make(chan struct{})
 	decided := make(chan struct{}, 8)
@@ -121,8 +121,8 @@ func TestReplyOlderThanPush(t *testing.T) {
 }
 
 // The close of a session may be pushed before the reply that opens it arrives.
-func TestClosedWhileOpening(t *testing.T) {
-	f := start(t, nil)
+func (n network) ClosedWhileOpening(t *testing.T) {
+	f := n.start(t, nil)
 	f.desk.After(authapi.OpAuthenticate, func() {
 		sent := f.c.Status()
 		f.desk.CloseSessions(thing, "revoked")
@@ -139,8 +139,8 @@ func TestClosedWhileOpening(t *testing.T) {
 	}
 }
 
-func TestConnectWithdrawnEndsTheSession(t *testing.T) {
-	f := start(t, nil)
+func (n network) ConnectWithdrawnEndsTheSession(t *testing.T) {
+	f := n.start(t, nil)
 	s := f.session()
 	f.desk.SetPolicy(publish)
 	select {
@@ -150,20 +150,20 @@ func TestConnectWithdrawnEndsTheSession(t *testing.T) {
 	}
 }
 
-func TestMissedPushes(t *testing.T) {
+func (n network) MissedPushes(t *testing.T) {
 	for name, miss := range map[string]func(f *fixture){
 		"policy":  func(f *fixture) { f.desk.SetPolicyUnheard(connect, subscribe) },
 		"restart": func(f *fixture) { f.desk.SetPolicyUnheard(connect, subscribe); f.desk.Restart() },
 	} {
 		t.Run(name, func(t *testing.T) {
-			f := start(t, nil)
+			f := n.start(t, nil)
 			s := f.session()
 			miss(f) // the next heartbeat shows it
 			until(t, "publish", func() client.Decision { return s.Publish(mine) }, client.Denied)
 		})
 	}
 	t.Run("close", func(t *testing.T) {
-		f := start(t, nil)
+		f := n.start(t, nil)
 		s := f.session()
 		f.desk.CloseSessionsUnheard(thing)
 		select {
@@ -175,8 +175,8 @@ func TestMissedPushes(t *testing.T) {
 	})
 }
 
-func TestSilence(t *testing.T) {
-	f := start(t, nil)
+func (n network) Silence(t *testing.T) {
+	f := n.start(t, nil)
 	s := f.session()
 	for _, op := range authapi.Ops() {
 		f.hang(op)
@@ -204,8 +204,8 @@ func TestSilence(t *testing.T) {
 
 // The bound itself, by the client's clock: allowed until maxStale after the last push,
 // not a moment longer, whichever clock says so.
-func TestSilenceBound(t *testing.T) {
-	f := start(t, func(c *client.Config) { c.MaxStale = authapi.MaxStale })
+func (n network) SilenceBound(t *testing.T) {
+	f := n.start(t, func(c *client.Config) { c.MaxStale = authapi.MaxStale })
 	s := f.session()
 	f.desk.Mute(true)
 	f.desk.Refuse(authapi.OpAuthorize, messages.Refuse(messages.RefusedNotReady, "away"))
@@ -216,8 +216,8 @@ func TestSilenceBound(t *testing.T) {
 	want(t, "past the bound", s.Publish(mine), client.Unavailable)
 }
 
-func TestNATSDown(t *testing.T) {
-	f := start(t, nil)
+func (n network) NATSDown(t *testing.T) {
+	f := n.start(t, nil)
 	s := f.session()
 	f.desk.StopServer()
 	began := time.Now()
@@ -268,8 +268,8 @@ func TestNATSComesLater(t *testing.T) {
 }
 
 // A blip too short to lose pushes still voids the cache.
-func TestReconnectVoidsTheCache(t *testing.T) {
-	f := start(t, func(c *client.Config) { c.MaxStale = authapi.MaxStale })
+func (n network) ReconnectVoidsTheCache(t *testing.T) {
+	f := n.start(t, func(c *client.Config) { c.MaxStale = authapi.MaxStale })
 	s := f.session()
 	before := f.c.Status().Generation
 	f.desk.StopServer()
@@ -283,7 +283,7 @@ func TestReconnectVoidsTheCache(t *testing.T) {
 	until(t, "publish", func() client.Decision { return s.Publish(mine) }, client.Allowed)
 }
 
-func TestLifeOfPermissions(t *testing.T) {
+func (n network) LifeOfPermissions(t *testing.T) {
 	for name, life := range map[string]struct {
 		ttl     time.Duration
 		expires time.Duration
@@ -292,7 +292,7 @@ func TestLifeOfPermissions(t *testing.T) {
 		"expiresAt": {ttl: 24 * time.Hour, expires: time.Hour},
 	} {
 		t.Run(name, func(t *testing.T) {
-			f := start(t, nil)
+			f := n.start(t, nil)
 			var expires time.Time
 			if life.expires != 0 {
 				expires = time.Now().Add(life.expires)
@@ -324,8 +324,8 @@ func (f *fixture) hear() {
 	}
 }
 
-func TestOmittedPermissionsAreAsked(t *testing.T) {
-	f := start(t, nil)
+func (n network) OmittedPermissionsAreAsked(t *testing.T) {
+	f := n.start(t, nil)
 	f.desk.OmitPermissions(true)
 	s := f.session()
 	before := f.desk.Asked(authapi.OpAuthorize)
@@ -336,8 +336,8 @@ func TestOmittedPermissionsAreAsked(t *testing.T) {
 	}
 }
 
-func TestOverload(t *testing.T) {
-	f := start(t, func(c *client.Config) { c.MaxInFlight = 1 })
+func (n network) Overload(t *testing.T) {
+	f := n.start(t, func(c *client.Config) { c.MaxInFlight = 1 })
 	f.desk.OmitPermissions(true)
 	s := f.session()
 	release := f.hang(authapi.OpVerify)
@@ -357,8 +357,8 @@ func TestOverload(t *testing.T) {
 	}
 }
 
-func TestVersionChangesWithThePermissionsOnly(t *testing.T) {
-	f := start(t, nil)
+func (n network) VersionChangesWithThePermissionsOnly(t *testing.T) {
+	f := n.start(t, nil)
 	s := f.session()
 	first, err := s.Await(f.within())
 	if err != nil || !s.Current(first) {

@@ -47,7 +47,7 @@ func (d *Desk) answer(op authapi.Op, m *nats.Msg) {
 		d.t.Errorf("clienttest: %s: %v", op, err)
 		return
 	}
-	_ = d.nc.PublishMsg(out) // the connection may be broken on purpose
+	_ = d.conn.PublishMsg(out) // the connection may be broken on purpose
 }
 
 // decide decides op. d.mu is held.

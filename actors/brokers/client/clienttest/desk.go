@@ -1,6 +1,6 @@
 // Package clienttest is a desk for tests of brokers: it speaks messages/authapi over a
-// real embedded NATS server, decides by what the test told it, and can be made to fail in
-// the ways a daemon and a network do.
+// real embedded NATS server, or over natsmem, decides by what the test told it, and can be
+// made to fail in the ways a daemon and a network do.
 package clienttest
 
 import (
@@ -11,6 +11,7 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 
+	"github.com/gatehouse-edge/gatehouse/actors/brokers/natsmem"
 	"github.com/gatehouse-edge/gatehouse/messages"
 	"github.com/gatehouse-edge/gatehouse/messages/authapi"
 	"github.com/gatehouse-edge/gatehouse/messages/permission"
@@ -26,9 +27,8 @@ const startTimeout = 10 * time.Second
 type Desk struct {
 	t       testing.TB
 	broker  messages.BrokerID
-	options server.Options
-	server  *server.Server
-	nc      *nats.Conn
+	network network
+	conn    conn
 	quit    chan struct{}
 	workers sync.WaitGroup
 
@@ -57,12 +57,42 @@ type session struct {
 	cert  messages.CertificateID
 }
 
+// network is what carries messages between clients and a desk.
+type network interface {
+	start() error
+	stop()
+	// connect makes the desk's connection.
+	connect() (conn, error)
+}
+
+// conn is a desk's connection.
+type conn interface {
+	PublishMsg(m *nats.Msg) error
+	subscribe(subject string, hear nats.MsgHandler) error
+	Close()
+}
+
 // Start runs a NATS server and a desk for broker until the test ends.
 func Start(t testing.TB, broker messages.BrokerID) *Desk {
+	t.Helper()
+	return start(t, broker, &natsNetwork{options: server.Options{
+		Host: "127.0.0.1", Port: server.RANDOM_PORT, NoSigs: true, NoLog: true,
+		MaxPayload: authapi.MaxMessageBytes + 1024,
+	}})
+}
+
+// StartInMemory is Start without a NATS server: see Link.
+func StartInMemory(t testing.TB, broker messages.BrokerID) *Desk {
+	t.Helper()
+	return start(t, broker, memory{natsmem.New(natsmem.Config{MaxPayload: authapi.MaxMessageBytes + 1024})})
+}
+
+func start(t testing.TB, broker messages.BrokerID, n network) *Desk {
 	t.Helper()
 	d := &Desk{
 		t:        t,
 		broker:   broker,
+		network:  n,
 		quit:     make(chan struct{}),
 		devices:  make(map[messages.CertificateID]messages.ThingName),
 		sessions: make(map[messages.TokenDigest]session),
@@ -74,60 +104,57 @@ func Start(t testing.TB, broker messages.BrokerID) *Desk {
 		after:    make(map[authapi.Op]func()),
 		asked:    make(map[authapi.Op]int),
 		news:     make(chan struct{}),
-		options: server.Options{
-			Host: "127.0.0.1", Port: server.RANDOM_PORT, NoSigs: true, NoLog: true,
-			MaxPayload: authapi.MaxMessageBytes + 1024,
-		},
 	}
 	d.StartServer()
-	nc, err := nats.Connect(d.URL(), nats.MaxReconnects(-1), nats.ReconnectWait(Beat), nats.ReconnectBufSize(-1))
-	if err != nil {
+	var err error
+	if d.conn, err = n.connect(); err != nil {
 		t.Fatalf("clienttest: connect the desk: %v", err)
 	}
-	d.nc = nc
 	for _, op := range authapi.Ops() {
-		if _, err := nc.Subscribe(authapi.Subject(broker, op), func(m *nats.Msg) {
+		if err := d.conn.subscribe(authapi.Subject(broker, op), func(m *nats.Msg) {
 			d.workers.Go(func() { d.answer(op, m) })
 		}); err != nil {
 			t.Fatalf("clienttest: subscribe: %v", err)
 		}
 	}
-	if err := nc.Flush(); err != nil {
-		t.Fatalf("clienttest: %v", err)
-	}
 	d.workers.Go(d.beat)
 	t.Cleanup(func() {
 		close(d.quit)
-		nc.Close()
+		d.conn.Close()
 		d.workers.Wait()
 		d.StopServer()
 	})
 	return d
 }
 
-// URL is the NATS server's address.
-func (d *Desk) URL() string { return d.server.ClientURL() }
+// URL is the NATS server's address; "" in memory.
+func (d *Desk) URL() string {
+	if n, ok := d.network.(*natsNetwork); ok {
+		return n.server.ClientURL()
+	}
+	return ""
+}
 
-// StartServer runs the NATS server, after StopServer at the same address.
+// Link is a client's connection in memory, which ends with the test; nil over NATS.
+func (d *Desk) Link() *natsmem.Conn {
+	m, ok := d.network.(memory)
+	if !ok {
+		return nil
+	}
+	c := m.server.Connect(natsmem.Options{Name: string(d.broker), Inbox: authapi.InboxPrefix(d.broker)})
+	d.t.Cleanup(c.Close)
+	return c
+}
+
+// StartServer runs the server, after StopServer at the same address.
 func (d *Desk) StartServer() {
-	options := d.options
-	s, err := server.NewServer(&options)
-	if err != nil {
-		d.t.Fatalf("clienttest: NATS server: %v", err)
+	if err := d.network.start(); err != nil {
+		d.t.Fatalf("clienttest: start the server: %v", err)
 	}
-	go s.Start()
-	if !s.ReadyForConnections(startTimeout) {
-		d.t.Fatal("clienttest: the NATS server does not start")
-	}
-	d.server = s
-	d.options.Port = options.Port // what RANDOM_PORT became
 }
 
-// StopServer stops the NATS server, as when the network breaks.
-func (d *Desk) StopServer() {
-	d.server.Shutdown()
-	d.server.WaitForShutdown()
-}
+// StopServer stops the server, as when the network breaks.
+func (d *Desk) StopServer() { d.network.stop() }
 
 // beat sends heartbeats.
 func (d *Desk) beat() {
@@ -160,7 +187,7 @@ func (d *Desk) send(kind authapi.Push, push any) {
 		d.t.Errorf("clienttest: push: %v", err)
 		return
 	}
-	_ = d.nc.Publish(authapi.PushSubject(d.broker, kind), body)
+	_ = d.conn.PublishMsg(&nats.Msg{Subject: authapi.PushSubject(d.broker, kind), Data: body})
 }
 
 // announce changes the news. d.mu is held.
