@@ -157,13 +157,6 @@ func (a GrantReply) appendTo(dst []byte) []byte {
 // instantLayout is RFC 3339 with milliseconds.
 const instantLayout = "2006-01-02T15:04:05.000Z07:00"
 
-func formatInstant(t time.Time) string {
-	if t.IsZero() {
-		return ""
-	}
-	return t.UTC().Format(instantLayout)
-}
-
 // EncodeGrant returns the JSON of a, without its permissions if they do not fit.
 func EncodeGrant(a GrantReply) ([]byte, error) {
 	b := a.appendTo(nil)
