@@ -39,7 +39,7 @@ func TestDenialsHaveTheirClass(t *testing.T) {
 	}
 	_, unreadable := readCertificate([]byte("no certificate"))
 	attached := func(ms int64) device.Device {
-		return device.Device{Attachments: map[messages.CertificateID]int64{"c": ms}}
+		return device.Device{Attachments: []device.Attachment{{Certificate: "c", ConfirmedMs: ms}}}
 	}
 	_, name := (&Access{}).clientID("no name")
 	seen := map[messages.DenialClass]bool{messages.DeniedByPolicy: true, messages.DeniedOther: true, messages.DeniedNoCertificate: true, messages.DeniedCredentials: true}

@@ -16,7 +16,7 @@ import (
 // a whole fold.
 const (
 	snapshotEvery   = 128
-	snapshotVersion = 2 // of the states' form: raised when a decider's state changes its meaning
+	snapshotVersion = 3 // of the states' form: raised when a decider's state changes its meaning
 )
 
 // snapshotKey is where an entity's snapshot lies in the log's store.

@@ -3,8 +3,6 @@ package device
 import (
 	"cmp"
 	"fmt"
-	"maps"
-	"slices"
 
 	"github.com/gatehouse-edge/gatehouse/messages"
 )
@@ -17,28 +15,19 @@ const sessionsMax = 16
 // noReason stands for a reason nobody gave: an empty one would mean "not quarantined".
 const noReason = "no reason given"
 
-// Session is one live session of a device.
-type Session struct {
-	Certificate messages.CertificateID
-	Broker      messages.BrokerID
-	OpenedMs    int64 // trust time
-	Pending     bool  // the session of a pending device: it has that group's rights alone, for good
-}
-
 // Device is the state of a device entity. The zero value is a device nobody knows.
-// Its maps are never written to once they are part of a state.
 type Device struct {
-	Attachments map[messages.CertificateID]int64 // when last confirmed, trust ms
-	Sessions    map[messages.TokenDigest]Session
-	WithdrawnMs int64    // when an attachment, or the pending admission, was last withdrawn; 0: never
-	Quarantined string   // why; empty: it is not
-	Pending     *Pending // nil: it is not admitted as pending
+	Attachments []Attachment // by certificate
+	Sessions    []Session    // oldest first
+	WithdrawnMs int64        // when an attachment, or the pending admission, was last withdrawn; 0: never
+	Quarantined string       // why; empty: it is not
+	Pending     *Pending     // nil: it is not admitted as pending
 	Settled     Settled
 }
 
 // confirmed is when an attachment was last confirmed, and whether it is held at all.
 func (s *Device) confirmed(f Facts, id messages.CertificateID) (ms int64, held bool) {
-	ms, held = s.Attachments[id]
+	ms, held = s.attachment(id)
 	if held && f.Voided {
 		ms = messages.VoidMs
 	}
@@ -190,7 +179,7 @@ func grant(s Device, f Facts, c messages.OpenSession, in messages.Input, source 
 // on it.
 func withdraw(s Device, f Facts, id messages.CertificateID, reason string) messages.Decision {
 	var d messages.Decision
-	if _, held := s.Attachments[id]; !held {
+	if _, held := s.attachment(id); !held {
 		return d
 	}
 	d.Events = append(d.Events, &messages.AttachmentWithdrawn{
@@ -243,7 +232,7 @@ func recheckAttachmentAnswered(s Device, f Facts, a messages.CloudAnswered, c me
 
 func closeOne(s Device, c messages.CloseSession) messages.Decision {
 	d := messages.Decision{Reply: messages.Done{}}
-	if _, live := s.Sessions[c.Session]; live {
+	if s.live(c.Session) {
 		d.Events = []messages.Event{closed(c.Session, c.Reason, c.Detail)}
 	}
 	return d
@@ -253,9 +242,9 @@ func closeOne(s Device, c messages.CloseSession) messages.Decision {
 // oldest first.
 func closeAll(s Device, certificate messages.CertificateID, why messages.CloseReason, detail string) []messages.Event {
 	var events []messages.Event
-	for _, digest := range byAge(s) {
-		if certificate == "" || s.Sessions[digest].Certificate == certificate {
-			events = append(events, closed(digest, why, detail))
+	for i := range s.Sessions {
+		if x := &s.Sessions[i]; certificate == "" || x.Certificate == certificate {
+			events = append(events, closed(x.Digest, why, detail))
 		}
 	}
 	return events
@@ -289,8 +278,8 @@ func forget(s Device, f Facts, c messages.ForgetDevice) messages.Decision {
 	}
 	if c.Source == messages.Source_SOURCE_CLOUD && !f.CloseOnRevoke && len(s.Sessions) > 0 {
 		d.Events = endPending(s, "", c.Source, c.Reason)
-		for _, id := range slices.Sorted(maps.Keys(s.Attachments)) {
-			d.Events = append(d.Events, &messages.AttachmentWithdrawn{CertificateId: string(id), Source: c.Source, Reason: c.Reason})
+		for _, a := range s.Attachments {
+			d.Events = append(d.Events, &messages.AttachmentWithdrawn{CertificateId: string(a.Certificate), Source: c.Source, Reason: c.Reason})
 		}
 		return d
 	}
@@ -303,25 +292,21 @@ func forget(s Device, f Facts, c messages.ForgetDevice) messages.Decision {
 func EvolveDevice(s Device, e messages.Event, at messages.Instant) Device {
 	switch e := e.(type) {
 	case *messages.AttachmentVerified:
-		s.Attachments = cloned(s.Attachments)
-		s.Attachments[messages.CertificateID(e.CertificateId)] = at.TrustMs
+		s.Attachments = withAttachment(s.Attachments, Attachment{s.shared(e.CertificateId), at.TrustMs})
 		s.Pending = nil
 	case *messages.AttachmentWithdrawn:
-		s.Attachments = cloned(s.Attachments)
-		delete(s.Attachments, messages.CertificateID(e.CertificateId))
+		s.Attachments = withoutAttachment(s.Attachments, messages.CertificateID(e.CertificateId))
 		s.Pending, s.WithdrawnMs = nil, at.TrustMs
 	case *messages.DeviceForgotten:
 		s = Device{WithdrawnMs: at.TrustMs, Quarantined: s.Quarantined}
 	case *messages.SessionOpened:
-		s.Sessions = cloned(s.Sessions)
-		s.Sessions[digestOf(e.Session)] = Session{
-			Certificate: messages.CertificateID(e.CertificateId), Broker: messages.BrokerID(e.Broker), OpenedMs: at.TrustMs,
-		}
+		s.Sessions = withSession(s.Sessions, Session{
+			Digest: digestOf(e.Session), Certificate: s.shared(e.CertificateId), Broker: messages.BrokerID(e.Broker), OpenedMs: at.TrustMs,
+		})
 	case *messages.PendingSessionOpened:
-		s.Sessions = cloned(s.Sessions)
-		s.Sessions[digestOf(e.Session)] = Session{
-			Certificate: messages.CertificateID(e.CertificateId), Broker: messages.BrokerID(e.Broker), OpenedMs: at.TrustMs, Pending: true,
-		}
+		s.Sessions = withSession(s.Sessions, Session{
+			Digest: digestOf(e.Session), Certificate: s.shared(e.CertificateId), Broker: messages.BrokerID(e.Broker), OpenedMs: at.TrustMs, Pending: true,
+		})
 	case *messages.DevicePending:
 		s.Pending = &Pending{
 			Certificate: messages.CertificateID(e.CertificateId), AdmittedMs: at.TrustMs, NotBeforeMs: e.NotBeforeMs, NotAfterMs: e.NotAfterMs,
@@ -331,8 +316,7 @@ func EvolveDevice(s Device, e messages.Event, at messages.Instant) Device {
 	case *messages.DeviceRegistered:
 		s.Settled = Settled{messages.CertificateID(e.CertificateId), e.Outcome}
 	case *messages.SessionClosed:
-		s.Sessions = cloned(s.Sessions)
-		delete(s.Sessions, digestOf(e.Session))
+		s.Sessions = withoutSession(s.Sessions, digestOf(e.Session))
 	case *messages.DeviceQuarantined:
 		s.Quarantined = cmp.Or(e.Reason, noReason)
 		if s.Pending != nil {
@@ -348,15 +332,7 @@ func closed(digest messages.TokenDigest, why messages.CloseReason, detail string
 	return &messages.SessionClosed{Session: digest[:], Reason: why, Detail: detail}
 }
 
-// byAge lists the live sessions, oldest first; the digest breaks ties, so that the same
-// state always gives the same list.
-func byAge(s Device) []messages.TokenDigest {
-	return slices.SortedFunc(maps.Keys(s.Sessions), func(a, b messages.TokenDigest) int {
-		return cmp.Or(cmp.Compare(s.Sessions[a].OpenedMs, s.Sessions[b].OpenedMs), slices.Compare(a[:], b[:]))
-	})
-}
-
-func oldest(s Device) messages.TokenDigest { return byAge(s)[0] }
+func oldest(s Device) messages.TokenDigest { return s.Sessions[0].Digest }
 
 // digestOf reads a digest from an event. One of another length is no session's: it
 // becomes a digest that no token has in practice, and the fold goes on.
@@ -364,10 +340,4 @@ func digestOf(b []byte) messages.TokenDigest {
 	var d messages.TokenDigest
 	copy(d[:], b)
 	return d
-}
-
-func cloned[K comparable, V any](m map[K]V) map[K]V {
-	c := make(map[K]V, len(m)+1)
-	maps.Copy(c, m)
-	return c
 }

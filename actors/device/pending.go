@@ -151,9 +151,9 @@ func endPending(s Device, id messages.CertificateID, source messages.Source, rea
 // closePending ends the sessions of a pending device, oldest first.
 func closePending(s Device, why messages.CloseReason, detail string) []messages.Event {
 	var events []messages.Event
-	for _, digest := range byAge(s) {
-		if s.Sessions[digest].Pending {
-			events = append(events, closed(digest, why, detail))
+	for i := range s.Sessions {
+		if x := &s.Sessions[i]; x.Pending {
+			events = append(events, closed(x.Digest, why, detail))
 		}
 	}
 	return events

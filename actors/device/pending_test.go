@@ -320,9 +320,9 @@ func TestPendingLives(t *testing.T) {
 			if ended && dev.Pending != nil {
 				t.Fatalf("pending again: %+v", dev)
 			}
-			for digest, s := range dev.Sessions {
+			for _, s := range dev.Sessions {
 				if s.Pending && dev.Pending == nil {
-					t.Fatalf("session %s outlives the admission of its device", digest)
+					t.Fatalf("session %s outlives the admission of its device", s.Digest)
 				}
 			}
 		}

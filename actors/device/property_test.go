@@ -1,7 +1,6 @@
 package device
 
 import (
-	"maps"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -105,7 +104,7 @@ func checkGrant(t *rapid.T, s Device, f Facts, in messages.Input, d messages.Dec
 	}
 	c := f.Certificate
 	trusted := c.Verified && c.VerifiedMs >= f.Trust.SinceMs && in.At.TrustMs-c.VerifiedMs < duration && in.At.TrustMs < c.NotAfterMs
-	confirmed, known := s.Attachments[certA]
+	confirmed, known := s.attachment(certA)
 	local := known && confirmed >= f.Trust.SinceMs && in.At.TrustMs-confirmed < duration
 	if !trusted || s.Quarantined != "" || !confirms && !local {
 		t.Fatalf("granted without ground: certificate %+v, device %+v, facts %+v: %s", c, s, f, show(d))
@@ -116,15 +115,7 @@ func checkGrant(t *rapid.T, s Device, f Facts, in messages.Input, d messages.Dec
 }
 
 func stateText(t *rapid.T, d Device, c Certificate) string {
-	type row struct {
-		Digest  string
-		Session Session
-	}
-	rows := map[string]row{}
-	for digest, s := range d.Sessions {
-		rows[digest.String()] = row{digest.String(), s}
-	}
-	return spell(t, []any{maps.Clone(d.Attachments), rows, d.WithdrawnMs, d.Quarantined, c})
+	return spell(t, []any{d.Attachments, d.Sessions, d.WithdrawnMs, d.Quarantined, c})
 }
 
 // FuzzEvolve: whatever is in the log happened: no body of any kind makes a fold panic,
