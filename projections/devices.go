@@ -62,11 +62,11 @@ func (v *Views) Device(name messages.ThingName) (Device, bool) {
 	if _, bad := v.poisoned[messages.DeviceStream(name)]; bad {
 		d.Quarantined = "its records cannot be read"
 	}
-	for id, at := range t.attachments {
-		d.Attachments = append(d.Attachments, v.attachment(id, at))
+	for _, at := range t.attachments {
+		d.Attachments = append(d.Attachments, at.describe())
 	}
 	slices.SortFunc(d.Attachments, func(a, b Attachment) int { return int(max(-1, min(1, b.ConfirmedMs-a.ConfirmedMs))) })
-	d.Sessions = slices.SortedFunc(maps.Keys(t.sessions), func(a, b *Session) int { return int(max(-1, min(1, a.OpenedMs-b.OpenedMs))) })
+	d.Sessions = slices.SortedFunc(slices.Values(t.sessions), func(a, b *Session) int { return int(max(-1, min(1, a.OpenedMs-b.OpenedMs))) })
 	d.Groups = v.policy.Load().current.Groups(name)
 	if d.Pending = v.pendingOf(t); d.Pending != nil {
 		group := v.PendingGroup()
@@ -75,13 +75,13 @@ func (v *Views) Device(name messages.ThingName) (Device, bool) {
 	return d, true
 }
 
-// attachment describes what is known of a certificate that belongs to a thing; mu is held.
-func (v *Views) attachment(id messages.CertificateID, at *basis) Attachment {
-	a := Attachment{Certificate: id, ConfirmedMs: at.confirmedMs.Load()}
-	if c := v.certificates[id]; c != nil {
-		a.Trust, a.NotBeforeMs, a.NotAfterMs = c.trust(), c.notBeforeMs.Load(), c.notAfterMs.Load()
+// describe says what is known of a certificate that belongs to a thing; mu is held.
+func (at *attachment) describe() Attachment {
+	c := at.certificate
+	return Attachment{
+		Certificate: c.id, ConfirmedMs: at.confirmedMs.Load(),
+		Trust: c.trust(), NotBeforeMs: c.notBeforeMs.Load(), NotAfterMs: c.notAfterMs.Load(),
 	}
-	return a
 }
 
 // SessionsOf lists a broker's live sessions, in no order.
@@ -90,7 +90,7 @@ func (v *Views) SessionsOf(broker messages.BrokerID) []*Session {
 	defer v.mu.RUnlock()
 	var list []*Session
 	for _, t := range v.things {
-		for s := range t.sessions {
+		for _, s := range t.sessions {
 			if s.Broker == broker {
 				list = append(list, s)
 			}

@@ -20,12 +20,6 @@ type basis struct {
 	watch       *watch       // guarded by Views.mu; nil: no live session rests on it
 }
 
-func newBasis() *basis {
-	b := &basis{}
-	b.confirmedMs.Store(never)
-	return b
-}
-
 // endMs is when trust in b ends; never if it does not count now.
 func (b *basis) endMs(trust messages.Trust) int64 {
 	ms := b.confirmedMs.Load()
@@ -239,7 +233,7 @@ func (v *Views) closings(list []messages.CloseSessions, w *watch, nowMs int64) [
 		return append(list, c)
 	}
 	names := make([]messages.ThingName, 0, 1)
-	for s := range v.certificates[w.certificate].sessions {
+	for _, s := range v.certificates[w.certificate].sessions {
 		names = append(names, s.Thing)
 	}
 	slices.Sort(names)

@@ -159,13 +159,13 @@ func TestDueIsComplete(t *testing.T) {
 		}
 		ended := map[string]bool{} // one order closes all sessions of a pair
 		for _, th := range v.things {
-			for s := range th.sessions {
+			for _, s := range th.sessions {
 				pair := string(s.Thing) + "/" + string(s.Certificate)
 				ended[pair] = ended[pair] || !v.trusted(s, trust, now)
 			}
 		}
 		for _, th := range v.things {
-			for s := range th.sessions {
+			for _, s := range th.sessions {
 				pair := string(s.Thing) + "/" + string(s.Certificate)
 				if want := ended[pair]; lapsed[pair] != want {
 					t.Fatalf("%s is to be closed: %v, want %v", pair, lapsed[pair], want)
@@ -173,7 +173,7 @@ func TestDueIsComplete(t *testing.T) {
 				if s.pending != nil { // the registrar asks
 					continue
 				}
-				for key, b := range map[string]*basis{string(s.Certificate): &s.cert.basis, pair: s.attached} {
+				for key, b := range map[string]*basis{string(s.Certificate): &s.cert.basis, pair: &s.attached.basis} {
 					ms := b.confirmedMs.Load()
 					if want := ms != never && (ms < trust.SinceMs || now-ms >= age); asked[key] != want {
 						t.Fatalf("%s, confirmed %d ago of %d, is to be asked about: %v, want %v", key, now-ms, age, asked[key], want)

@@ -110,9 +110,12 @@ func TestReplayIsLive(t *testing.T) {
 func consistent(t *rapid.T, v *Views) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	sessions, pendings, watched := 0, 0, map[*basis]int{}
+	sessions, sessionsWith, pendings, attachments, watched := 0, 0, 0, 0, map[*basis]int{}
 	for name, th := range v.things {
-		for s := range th.sessions {
+		for i, s := range th.sessions {
+			if s.thing != th || int(s.places[ofThing]) != i {
+				t.Fatalf("session %s is not where it should be with %s", s.Digest.Short(), name)
+			}
 			sessions++
 			if s.pending != nil {
 				watched[&s.pending.basis]++
@@ -123,19 +126,29 @@ func consistent(t *rapid.T, v *Views) {
 				continue
 			}
 			watched[&s.cert.basis]++
-			watched[s.attached]++
-			if _, there := s.cert.sessions[s]; !there || s.Thing != name || s.Dead() || v.table.find(s.Digest) != s {
+			watched[&s.attached.basis]++
+			if s.cert.sessions[s.places[ofCertificate]] != s || s.Thing != name || s.Dead() || v.table.find(s.Digest) != s {
 				t.Fatalf("session %s of %s is half there", s.Digest.Short(), name)
 			}
 		}
 		if th.pending != v.pending[name] || th.pending != nil && th.pending.confirmedMs.Load() == never {
 			t.Fatalf("%s is half pending", name)
 		}
-		for id, at := range th.attachments {
-			if v.certificates[id].holders[name] != at {
-				t.Fatalf("%s and %.6s disagree about their attachment", name, id)
+		for _, at := range th.attachments {
+			if c := at.certificate; at.thing != th || v.certificates[c.id] != c || c.holders[at.held] != at {
+				t.Fatalf("%s and %.6s disagree about their attachment", name, c.id)
 			}
+			attachments++
 		}
+	}
+	for id, c := range v.certificates {
+		if attachments -= len(c.holders); c.id != id {
+			t.Fatalf("certificate %.6s calls itself %.6s", id, c.id)
+		}
+		sessionsWith += len(c.sessions)
+	}
+	if attachments != 0 || sessionsWith != sessions-pendings {
+		t.Fatalf("%d attachments more with the things than with the certificates; %d sessions there, %d here", attachments, sessions-pendings, sessionsWith)
 	}
 	if n := v.table.count(); n != sessions {
 		t.Fatalf("%d sessions in the table, %d with the things", n, sessions)

@@ -40,9 +40,9 @@ func (v *Views) heldThings(list []messages.HeldThing, names []messages.ThingName
 			continue
 		}
 		h := messages.HeldThing{Thing: name, Associated: t.associated}
-		for id, at := range t.attachments {
+		for _, at := range t.attachments {
 			if ms := at.confirmedMs.Load(); ms != never {
-				h.Attachments = append(h.Attachments, messages.HeldAttachment{Certificate: id, ConfirmedMs: ms})
+				h.Attachments = append(h.Attachments, messages.HeldAttachment{Certificate: at.certificate.id, ConfirmedMs: ms})
 			}
 		}
 		if len(h.Attachments) > 0 {

@@ -145,13 +145,13 @@ func export(v *Views) string {
 	var b strings.Builder
 	for _, id := range slices.Sorted(maps.Keys(v.certificates)) {
 		c := v.certificates[id]
-		fmt.Fprintf(&b, "certificate %.6s %+v holders %v sessions %v\n", id, c.trust(), slices.Sorted(maps.Keys(c.holders)), exportSessions(c.sessions))
+		fmt.Fprintf(&b, "certificate %.6s %+v holders %v sessions %v\n", id, c.trust(), exportHolders(c.holders), exportSessions(c.sessions))
 	}
 	for _, name := range slices.Sorted(maps.Keys(v.things)) {
 		t := v.things[name]
 		fmt.Fprintf(&b, "thing %s quarantined %q sessions %v", name, t.quarantined, exportSessions(t.sessions))
-		for _, id := range slices.Sorted(maps.Keys(t.attachments)) {
-			fmt.Fprintf(&b, " attached %.6s %d", id, t.attachments[id].confirmedMs.Load())
+		for _, at := range slices.SortedFunc(slices.Values(t.attachments), func(a, b *attachment) int { return strings.Compare(string(a.certificate.id), string(b.certificate.id)) }) {
+			fmt.Fprintf(&b, " attached %.6s %d", at.certificate.id, at.confirmedMs.Load())
 		}
 		if p := t.pending; p != nil {
 			fmt.Fprintf(&b, " pending %.6s %d accepted %v", p.certificate, p.confirmedMs.Load(), p.accepted.Load())
@@ -165,9 +165,18 @@ func export(v *Views) string {
 	return b.String()
 }
 
-func exportSessions(set map[*Session]struct{}) []string {
+func exportHolders(holders []*attachment) []string {
 	var list []string
-	for s := range set {
+	for _, at := range holders {
+		list = append(list, string(at.thing.name))
+	}
+	slices.Sort(list)
+	return list
+}
+
+func exportSessions(all roll) []string {
+	var list []string
+	for _, s := range all {
 		if s.pending != nil {
 			list = append(list, fmt.Sprintf("pending %s %s %.6s %d %d rests on %d", s.Digest.Short(), s.Thing, s.Certificate, s.OpenedMs, s.OpenedSeq, s.pending.confirmedMs.Load()))
 			continue

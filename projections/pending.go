@@ -141,13 +141,14 @@ func (v *Views) addPendingSession(rec *messages.Record, name messages.ThingName,
 		p.confirmedMs.Store(never)
 	}
 	s := &Session{
-		Digest: messages.TokenDigest(e.Session), Thing: name, Certificate: id, Broker: messages.BrokerID(e.Broker),
-		OpenedMs: rec.At.TrustMs, OpenedSeq: rec.Seq, pending: p,
+		Digest: messages.TokenDigest(e.Session), Thing: t.name, Certificate: p.certificate, Broker: v.brokerOf(e.Broker),
+		OpenedMs: rec.At.TrustMs, OpenedSeq: rec.Seq, thing: t, pending: p,
 	}
 	if !v.table.insert(s) {
 		return false
 	}
-	t.sessions[s], v.ofPending[s] = struct{}{}, struct{}{}
+	t.sessions.enter(s, ofThing)
+	v.ofPending[s] = struct{}{}
 	v.agenda.restPending(p)
 	return !v.replaying
 }
@@ -201,7 +202,7 @@ func (v *Views) pendingOf(t *thing) *messages.PendingDevice {
 		Thing: p.thing, Certificate: p.certificate, Authority: p.authority, Subject: p.subject, Rule: p.rule, DER: p.der,
 		AdmittedMs: p.confirmedMs.Load(), NotBeforeMs: p.notBeforeMs, NotAfterMs: p.notAfterMs.Load(), Seq: p.seq, Accepted: p.accepted.Load(),
 	}
-	for s := range t.sessions {
+	for _, s := range t.sessions {
 		if s.pending == p {
 			d.Sessions++
 		}

@@ -21,13 +21,15 @@ type Session struct {
 	OpenedMs    int64  // trust time
 	OpenedSeq   uint64 // the SessionOpened record
 
+	thing     *thing                    // that it is listed with; nil for a component
 	cert      *certificate              // the trust it rests on; nil for a component, and if pending
-	attached  *basis                    // the attachment it rests on; nil for a component, and if pending
+	attached  *attachment               // it rests on that, too; nil for a component, and if pending
 	pending   *pending                  // the admission it rests on; nil unless its device was pending when it was opened
 	endsMs    int64                     // a component's only: when its certificate ends
 	dead      atomic.Bool               // closed, taken over, evicted, revoked
 	used      atomic.Int64              // use counter at the last use: the measure of LRU
 	permitted atomic.Pointer[permitted] // the policy as it applies to this thing
+	places    [rolls]int32              // in the rolls; guarded by Views.mu
 	turn      entry[Session]            // in the order of use, as that knows it; guarded by the table's mu
 }
 

@@ -2,7 +2,6 @@ package projections
 
 import (
 	"cmp"
-	"maps"
 	"slices"
 
 	"github.com/gatehouse-edge/gatehouse/messages"
@@ -64,25 +63,25 @@ func (v *Views) attachmentVerified(rec *messages.Record, e *messages.AttachmentV
 	defer v.mu.Unlock()
 	id := messages.CertificateID(e.CertificateId)
 	t, c := v.thingOf(name), v.certificateOf(id)
-	at := t.attachments[id]
+	at := t.attachment(id)
 	if at == nil {
-		at = t.basisOf(id)
-		t.attachments[id], c.holders[name] = at, at
+		at = t.restedOn(c)
+		at.attach()
 	}
 	at.confirmedMs.Store(rec.At.TrustMs)
-	v.agenda.changed(at)
+	v.agenda.changed(&at.basis)
 	v.dropPending(name) // by whichever certificate: the log closes its sessions
 }
 
-// basisOf finds what the thing's sessions with a certificate rest on although it is not
+// restedOn finds what the thing's sessions with a certificate rest on although it is not
 // attached any more, or makes it anew. Views.mu is held.
-func (t *thing) basisOf(id messages.CertificateID) *basis {
-	for s := range t.sessions {
-		if s.Certificate == id && s.attached != nil {
+func (t *thing) restedOn(c *certificate) *attachment {
+	for _, s := range t.sessions {
+		if s.cert == c {
 			return s.attached
 		}
 	}
-	return newBasis()
+	return newAttachment(t, c)
 }
 
 func (v *Views) attachmentWithdrawn(name messages.ThingName, id messages.CertificateID, reason string) {
@@ -97,14 +96,11 @@ func (v *Views) detach(name messages.ThingName, id messages.CertificateID) {
 	defer v.mu.Unlock()
 	v.dropPending(name)
 	if t := v.things[name]; t != nil {
-		if at := t.attachments[id]; at != nil {
+		if at := t.attachment(id); at != nil {
 			at.confirmedMs.Store(never) // sessions hold a pointer to it
-			v.agenda.changed(at)
+			v.agenda.changed(&at.basis)
+			at.detach()
 		}
-		delete(t.attachments, id)
-	}
-	if c := v.certificates[id]; c != nil {
-		delete(c.holders, name)
 	}
 }
 
@@ -117,16 +113,12 @@ func (v *Views) forgotten(name messages.ThingName, reason string) {
 	if t == nil {
 		return
 	}
-	for id := range t.attachments {
-		if c := v.certificates[id]; c != nil {
-			delete(c.holders, name)
-		}
+	for _, at := range slices.Clone(t.attachments) {
+		at.detach()
 	}
 	if t.quarantined == "" {
 		delete(v.things, name)
 		v.thingsVersion++
-	} else {
-		clear(t.attachments)
 	}
 }
 
@@ -172,20 +164,21 @@ func (v *Views) addSession(rec *messages.Record, name messages.ThingName, e *mes
 		return false
 	}
 	t, c := v.thingOf(name), v.certificateOf(id)
-	attached := t.attachments[id]
+	attached := t.attachment(id)
 	if attached == nil {
-		attached = t.basisOf(id) // a session without attachment: its trust counts as lapsed
+		attached = t.restedOn(c) // a session without attachment: its trust counts as lapsed
 	}
 	s := &Session{
-		Digest: messages.TokenDigest(e.Session), Thing: name, Certificate: id, Broker: messages.BrokerID(e.Broker),
-		OpenedMs: rec.At.TrustMs, OpenedSeq: rec.Seq, cert: c, attached: attached,
+		Digest: messages.TokenDigest(e.Session), Thing: t.name, Certificate: c.id, Broker: v.brokerOf(e.Broker),
+		OpenedMs: rec.At.TrustMs, OpenedSeq: rec.Seq, thing: t, cert: c, attached: attached,
 	}
 	if !v.table.insert(s) {
 		return false
 	}
-	t.sessions[s], c.sessions[s] = struct{}{}, struct{}{}
-	v.agenda.rest(&c.basis, "", id, &c.notAfterMs)
-	v.agenda.rest(attached, name, id, &c.notAfterMs)
+	t.sessions.enter(s, ofThing)
+	c.sessions.enter(s, ofCertificate)
+	v.agenda.rest(&c.basis, "", c.id, &c.notAfterMs)
+	v.agenda.rest(&attached.basis, t.name, c.id, &c.notAfterMs)
 	return !v.replaying
 }
 
@@ -230,17 +223,15 @@ func (v *Views) dropSession(s *Session) (h Hooks, live bool) {
 		delete(v.components, s)
 		return v.hooks, !v.replaying
 	}
-	if t := v.things[s.Thing]; t != nil {
-		delete(t.sessions, s)
-	}
+	s.thing.sessions.leave(s, ofThing)
 	if s.pending != nil {
 		delete(v.ofPending, s)
 		v.agenda.leave(&s.pending.basis)
 		return v.hooks, !v.replaying
 	}
-	delete(s.cert.sessions, s)
+	s.cert.sessions.leave(s, ofCertificate)
 	v.agenda.leave(&s.cert.basis)
-	v.agenda.leave(s.attached)
+	v.agenda.leave(&s.attached.basis)
 	return v.hooks, !v.replaying
 }
 
@@ -260,7 +251,7 @@ func (v *Views) sessionsOf(name messages.ThingName, id messages.CertificateID) [
 		return nil
 	}
 	var list []*Session
-	for s := range t.sessions {
+	for _, s := range t.sessions {
 		if id == "" || s.Certificate == id {
 			list = append(list, s)
 		}
@@ -273,34 +264,12 @@ func (v *Views) sessionsWith(id messages.CertificateID) []*Session {
 	v.mu.RLock()
 	defer v.mu.RUnlock()
 	if c := v.certificates[id]; c != nil {
-		return slices.SortedFunc(maps.Keys(c.sessions), byOpening)
+		return slices.SortedFunc(slices.Values(c.sessions), byOpening)
 	}
 	return nil
 }
 
 func byOpening(a, b *Session) int { return cmp.Compare(a.OpenedSeq, b.OpenedSeq) }
-
-// certificateOf finds or makes the entry; mu is held for writing.
-func (v *Views) certificateOf(id messages.CertificateID) *certificate {
-	c := v.certificates[id]
-	if c == nil {
-		c = &certificate{holders: make(map[messages.ThingName]*basis), sessions: make(map[*Session]struct{})}
-		c.confirmedMs.Store(never)
-		v.certificates[id] = c
-	}
-	return c
-}
-
-// thingOf finds or makes the entry; mu is held for writing.
-func (v *Views) thingOf(name messages.ThingName) *thing {
-	t := v.things[name]
-	if t == nil {
-		t = &thing{attachments: make(map[messages.CertificateID]*basis), sessions: make(map[*Session]struct{})}
-		v.things[name] = t
-		v.thingsVersion++
-	}
-	return t
-}
 
 func (c *certificate) trust() messages.CertificateTrust {
 	confirmed := c.confirmedMs.Load()
@@ -333,8 +302,10 @@ func (v *Views) Holders(id messages.CertificateID) []messages.ThingName {
 	defer v.mu.RUnlock()
 	var names []messages.ThingName
 	if c := v.certificates[id]; c != nil {
-		names = slices.AppendSeq(names, maps.Keys(c.holders))
-		for s := range c.sessions {
+		for _, at := range c.holders {
+			names = append(names, at.thing.name)
+		}
+		for _, s := range c.sessions {
 			names = append(names, s.Thing)
 		}
 	}

@@ -145,8 +145,8 @@ func (v *Views) trustLines(names []messages.ThingName, q TrustQuery) []TrustLine
 			continue
 		}
 		line := TrustLine{Thing: name, Sessions: len(t.sessions), Quarantined: t.quarantined != "" || v.isPoisoned(messages.DeviceStream(name))}
-		for id, at := range t.attachments {
-			a := v.attachment(id, at)
+		for _, at := range t.attachments {
+			a := at.describe()
 			if end := a.endMs(q.Trust, q.NowMs); end > line.EndMs {
 				line.EndMs, line.SinceMs = end, a.SinceMs()
 			}

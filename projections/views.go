@@ -11,25 +11,6 @@ import (
 	"github.com/gatehouse-edge/gatehouse/messages"
 )
 
-// certificate is what is known of one certificate. The atomics are read without a lock
-// by authorization.
-type certificate struct {
-	basis
-	notBeforeMs atomic.Int64
-	notAfterMs  atomic.Int64
-	holders     map[messages.ThingName]*basis // guarded by Views.mu
-	sessions    map[*Session]struct{}         // guarded by Views.mu
-}
-
-// thing is what is known of one device. All guarded by Views.mu.
-type thing struct {
-	attachments map[messages.CertificateID]*basis
-	sessions    map[*Session]struct{}
-	quarantined string
-	associated  bool // with this core, as the last listing said
-	pending     *pending
-}
-
 // Hooks are told what others must hear of. They are called from folds and must not
 // block. Nil hooks are not called; during replay none is.
 type Hooks struct {
@@ -59,6 +40,7 @@ type Views struct {
 	admissions   admissions                                          // guarded by mu
 	withdrawn    map[messages.ComponentName][]messages.CertificateID // components taken back, and the certificates issued since; guarded by mu
 	poisoned     map[messages.StreamID]struct{}                      // guarded by mu
+	brokerNames  map[string]messages.BrokerID                        // see brokerOf; guarded by mu
 	agenda       agenda                                              // guarded by mu
 	hooks        Hooks                                               // guarded by mu
 	replaying    bool                                                // guarded by mu
@@ -112,6 +94,7 @@ func New(logger *slog.Logger) *Views {
 		ofPending:    make(map[*Session]struct{}),
 		withdrawn:    make(map[messages.ComponentName][]messages.CertificateID),
 		poisoned:     make(map[messages.StreamID]struct{}),
+		brokerNames:  make(map[string]messages.BrokerID),
 		documents:    make(map[messages.StreamID]Document),
 	}
 	section := config.DefaultSection()
@@ -272,13 +255,13 @@ func (v *Views) reanchored(e *messages.ClockReanchored) {
 	defer v.mu.Unlock()
 	for _, c := range v.certificates {
 		v.void(&c.basis, e.VoidAfterMs)
-		for s := range c.sessions {
-			v.void(s.attached, e.VoidAfterMs)
+		for _, s := range c.sessions {
+			v.void(&s.attached.basis, e.VoidAfterMs)
 		}
 	}
 	for _, t := range v.things {
 		for _, at := range t.attachments {
-			v.void(at, e.VoidAfterMs)
+			v.void(&at.basis, e.VoidAfterMs)
 		}
 	}
 	for _, p := range v.pending {
@@ -307,8 +290,10 @@ func (v *Views) Voided(stream messages.StreamID, id messages.CertificateID) bool
 	v.mu.RLock()
 	defer v.mu.RUnlock()
 	if name, ok := stream.Device(); ok {
-		if t := v.things[name]; t != nil && t.attachments[id] != nil {
-			return t.attachments[id].confirmedMs.Load() == messages.VoidMs
+		if t := v.things[name]; t != nil {
+			if at := t.attachment(id); at != nil {
+				return at.confirmedMs.Load() == messages.VoidMs
+			}
 		}
 		if p := v.pending[name]; p != nil && p.certificate == id {
 			return p.confirmedMs.Load() == messages.VoidMs
