@@ -5,6 +5,8 @@ import (
 	"context"
 	"fmt"
 	"iter"
+	"maps"
+	"math"
 	"slices"
 	"sync"
 
@@ -31,6 +33,7 @@ type Memory struct {
 	queue     []pending
 	draining  bool // somebody is committing
 	held      bool
+	full      bool  // what does not restrict is refused
 	fail      error // what the next commit fails with
 	landed    bool  // whether that commit's events are in the log all the same
 	failed    error
@@ -77,7 +80,7 @@ func (m *Memory) Append(b Batch, done func([]messages.Record, error)) {
 	held := m.held
 	m.mu.Unlock()
 	if !held {
-		m.drain()
+		m.Commit()
 	}
 }
 
@@ -89,7 +92,26 @@ func (m *Memory) Hold() {
 }
 
 // Commit commits what waits and returns how many batches that were.
-func (m *Memory) Commit() int { return m.drain() }
+func (m *Memory) Commit() int { return m.drain(math.MaxInt) }
+
+// CommitFirst commits the first n batches that wait, in one write if they fit in one, and
+// returns how many they were.
+func (m *Memory) CommitFirst(n int) int { return m.drain(n) }
+
+// Waiting counts the batches that wait for Commit.
+func (m *Memory) Waiting() int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return len(m.queue)
+}
+
+// SetFull says whether the disk is nearly full: then what does not restrict is refused with
+// ErrFull.
+func (m *Memory) SetFull(full bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.full = full
+}
 
 // Fail makes the next commit fail with err, as a disk would. landed says whether its
 // events will be found by Reopen all the same: a failed append has an unknown outcome.
@@ -99,24 +121,19 @@ func (m *Memory) Fail(err error, landed bool) {
 	m.fail, m.landed = err, landed
 }
 
-// drain commits groups until the queue is empty. Only one caller does it at a time;
-// the batches of others, and those that callbacks append, are committed by that one.
-func (m *Memory) drain() int {
+// drain commits groups until the queue is empty, or max batches are committed. Only one
+// caller does it at a time; the batches of others, and those that callbacks append, are
+// committed by that one.
+func (m *Memory) drain(max int) int {
 	n := 0
 	for {
 		m.mu.Lock()
-		if m.draining || len(m.queue) == 0 || m.failed != nil {
+		if m.draining || len(m.queue) == 0 || m.failed != nil || n >= max {
 			m.mu.Unlock()
 			return n
 		}
 		m.draining = true
-		g := m.seq.newGroup()
-		took := 0
-		for took < len(m.queue) && g.fits(&m.queue[took]) {
-			m.seq.add(g, &m.queue[took])
-			took++
-		}
-		m.queue = slices.Clone(m.queue[took:])
+		g, took := m.group(max - n)
 		n += took
 		failure := m.commit(g)
 		m.mu.Unlock()
@@ -136,6 +153,21 @@ func (m *Memory) drain() int {
 		m.draining = false
 		m.mu.Unlock()
 	}
+}
+
+// group takes up to max batches from the queue into a group. Called with mu held.
+func (m *Memory) group(max int) (g *group, took int) {
+	g = m.seq.newGroup()
+	for took < min(len(m.queue), max) && g.fits(&m.queue[took]) {
+		if p := &m.queue[took]; m.full && p.batch.Class != Restricts {
+			g.answers = append(g.answers, answer{err: ErrFull, done: p.done})
+		} else {
+			m.seq.add(g, p)
+		}
+		took++
+	}
+	m.queue = slices.Clone(m.queue[took:])
+	return g, took
 }
 
 // commit makes g part of the log, or fails it. Called with mu held.
@@ -175,8 +207,16 @@ func (m *Memory) abandon(failure error) {
 
 // Crash ends the log as SIGKILL would: what waits is forgotten and its done is never
 // called.
-func (m *Memory) Crash() {
+func (m *Memory) Crash() { m.CrashWriting(0) }
+
+// CrashWriting is Crash in the middle of a write: the first n batches that wait are in the
+// log all the same, and nobody is told.
+func (m *Memory) CrashWriting(n int) {
 	m.mu.Lock()
+	if !m.closed && m.failed == nil && !m.draining && n > 0 && len(m.queue) > 0 {
+		g, _ := m.group(n)
+		_ = m.commit(g) // it fails if it was to, and then nobody is told, either
+	}
 	m.closed, m.queue = true, nil
 	m.mu.Unlock()
 	m.pulse.wake()
@@ -191,29 +231,43 @@ func (m *Memory) Reopen(o Options) (*Memory, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for i := range m.recs {
-		r := m.recs[i]
-		if r.Critical && !n.o.KnownKind(r.Kind, r.Schema) {
+		if r := &m.recs[i]; r.Critical && !n.o.KnownKind(r.Kind, r.Schema) {
 			return nil, fmt.Errorf("%w: record %d has critical kind %d, schema %d", ErrNewer, r.Seq, r.Kind, r.Schema)
 		}
-		entry, err := messages.AppendRecord([]byte{leafPrefix}, &r)
-		if err != nil {
-			return nil, corrupt(r.Seq, err, "record cannot be written")
-		}
-		n.hashes = n.seq.tree.add(leafHash(entry), n.hashes)
-		n.index[r.Stream] = append(n.index[r.Stream], r.Seq)
-		n.streams.m[n.streams.key(r.Stream)] = r.Version
 	}
-	n.recs = slices.Clone(m.recs)
+	// What only grows is shared: who adds to it copies it first.
+	n.recs, n.hashes = slices.Clip(m.recs), slices.Clip(m.hashes)
+	for stream, seqs := range m.index {
+		n.index[stream] = slices.Clip(seqs)
+	}
+	n.snapshots = maps.Clone(m.snapshots)
+	n.streams.m, n.streams.seeds = maps.Clone(m.streams.m), m.streams.seeds
+	if err := n.grow(m); err != nil {
+		return nil, err
+	}
 	n.head = Head{Seq: uint64(len(n.recs)), Root: n.seq.tree.root()}
-	for k, s := range m.snapshots {
-		n.snapshots[k] = s
-	}
 	return n, nil
+}
+
+// grow makes the tree over the records that were taken over from former.
+func (m *Memory) grow(former *Memory) error {
+	if former.seq.tree.size == uint64(len(m.recs)) {
+		m.seq.tree = former.seq.tree.clone()
+		return nil
+	}
+	for i := range m.recs { // the former was building on what did not land
+		entry, err := messages.AppendRecord([]byte{leafPrefix}, &m.recs[i])
+		if err != nil {
+			return corrupt(m.recs[i].Seq, err, "record cannot be written")
+		}
+		m.seq.tree.add(leafHash(entry), nil)
+	}
+	return nil
 }
 
 // Close implements Log.
 func (m *Memory) Close() error {
-	m.drain()
+	m.Commit()
 	m.mu.Lock()
 	m.closed = true
 	m.mu.Unlock()

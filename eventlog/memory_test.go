@@ -93,3 +93,71 @@ func TestMemoryRefusesUnknownCriticalKinds(t *testing.T) {
 		t.Errorf("reopen: got %v, want ErrNewer", err)
 	}
 }
+
+// TestMemoryCrashesWhileWriting: what is being written at a crash is in the log or not, what
+// waits behind it is not, and nobody is told of either.
+func TestMemoryCrashesWhileWriting(t *testing.T) {
+	for landed := range 4 {
+		m := eventlog.NewMemory(eventlog.Options{})
+		eventlogtest.MustAppend(t, m, eventlogtest.Device(1), 0, 2)
+		m.Hold()
+		for i := range 3 {
+			m.Append(eventlog.Batch{Stream: eventlogtest.Device(1), Expected: uint64(2 + i), Drafts: []eventlog.Draft{eventlogtest.Event(uint64(10+i), 4)}},
+				func([]messages.Record, error) { t.Errorf("landed %d: batch %d was told", landed, i) })
+		}
+		if m.Waiting() != 3 {
+			t.Errorf("%d batches wait, want 3", m.Waiting())
+		}
+		m.CrashWriting(landed)
+		n, err := m.Reopen(eventlog.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if want := uint64(2 + landed); n.Head().Seq != want {
+			t.Errorf("landed %d: %d records, want %d", landed, n.Head().Seq, want)
+		}
+		eventlogtest.MustAppend(t, n, eventlogtest.Device(1), n.Head().Seq, 1)
+		if _, err := n.Verify(t.Context(), nil); err != nil {
+			t.Errorf("landed %d: %v", landed, err)
+		}
+	}
+}
+
+// TestMemoryCommitsTheFirst: a write takes what waited when it began.
+func TestMemoryCommitsTheFirst(t *testing.T) {
+	m := eventlog.NewMemory(eventlog.Options{})
+	m.Hold()
+	var answered []int
+	for i := range 5 {
+		m.Append(eventlog.Batch{Stream: eventlogtest.Device(i), Drafts: []eventlog.Draft{eventlogtest.Event(uint64(i), 4)}},
+			func([]messages.Record, error) { answered = append(answered, i) })
+	}
+	for _, want := range []int{2, 5} {
+		m.CommitFirst(want - len(answered))
+		if len(answered) != want || m.Head().Seq != uint64(want) || m.Waiting() != 5-want {
+			t.Errorf("%d answers, %d records, %d wait, want %d, %d, %d", len(answered), m.Head().Seq, m.Waiting(), want, want, 5-want)
+		}
+	}
+}
+
+// TestMemoryFull: only what restricts goes onto a full disk.
+func TestMemoryFull(t *testing.T) {
+	m := eventlog.NewMemory(eventlog.Options{})
+	m.SetFull(true)
+	put := func(class eventlog.Class, i int) error {
+		_, err := eventlogtest.Append(m, eventlog.Batch{Stream: eventlogtest.Device(i), Class: class, Drafts: []eventlog.Draft{eventlogtest.Event(uint64(i), 4)}})
+		return err
+	}
+	if err := put(eventlog.Restricts, 1); err != nil {
+		t.Error(err)
+	}
+	for _, class := range []eventlog.Class{eventlog.Records, eventlog.Grants} {
+		if err := put(class, 2); !errors.Is(err, eventlog.ErrFull) {
+			t.Errorf("class %d: got %v, want ErrFull", class, err)
+		}
+	}
+	m.SetFull(false)
+	if err := put(eventlog.Grants, 2); err != nil || m.Head().Seq != 2 {
+		t.Errorf("with space again: %v, %d records", err, m.Head().Seq)
+	}
+}
