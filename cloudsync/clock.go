@@ -6,3 +6,5 @@ import "time"
 func now() time.Time { return time.Now() }
 
 func afterFunc(d time.Duration, f func()) (stop func() bool) { return time.AfterFunc(d, f).Stop }
+
+func spawn(f func()) { go f() }

@@ -33,6 +33,8 @@ type MonitorConfig struct {
 	// OnChange, if set, hears each change of the state, in order and one at a time. It
 	// may be slow; what changed and changed back meanwhile is not told.
 	OnChange func(up bool)
+	// Spawn runs f, which probes and waits, on its own: for the simulator. Default: a goroutine.
+	Spawn func(f func())
 }
 
 // Monitor knows whether the network to the cloud is up: Greengrass' flag, which decides
@@ -47,13 +49,16 @@ type Monitor struct {
 	cfg    MonitorConfig
 	ctx    context.Context // ends with Close
 	cancel context.CancelFunc
-	wg     sync.WaitGroup // the loop
-	wake   chan struct{}  // capacity 1: something below changed, or a wait is over
+	wg     sync.WaitGroup // work
+	told   bool           // what OnChange heard last; work's own
 
 	settled     chan struct{} // closed when the state is known for the first time
 	settledOnce sync.Once
 
 	mu       sync.Mutex
+	closed   bool // guarded by mu, as all below
+	working  bool
+	changed  bool // something for work to look at
 	up       bool
 	due      bool          // a probe is to be made now
 	interval time.Duration // last wait while down; zero while up
@@ -69,9 +74,11 @@ func NewMonitor(cfg MonitorConfig) (*Monitor, error) {
 	defaultTo(&cfg.UpInterval, defaultUpInterval)
 	defaultTo(&cfg.DownIntervalMin, defaultDownIntervalMin)
 	defaultTo(&cfg.DownIntervalMax, defaultDownIntervalMax)
-	m := &Monitor{cfg: cfg, due: true, wake: make(chan struct{}, 1), settled: make(chan struct{})}
+	if cfg.Spawn == nil {
+		cfg.Spawn = spawn
+	}
+	m := &Monitor{cfg: cfg, due: true, settled: make(chan struct{})}
 	m.ctx, m.cancel = context.WithCancel(context.Background())
-	m.wg.Go(m.run)
 	m.nudge()
 	return m, nil
 }
@@ -115,23 +122,24 @@ func (m *Monitor) Observe(reached bool) {
 	m.nudge()
 }
 
+// nudge has work look at what has changed.
 func (m *Monitor) nudge() {
-	select {
-	case m.wake <- struct{}{}:
-	default: // the loop is about to look anyway
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.changed = true
+	if m.working || m.closed {
+		return
 	}
+	m.working = true
+	m.wg.Add(1)
+	m.cfg.Spawn(m.work)
 }
 
-// run is the monitor's only goroutine: it probes when due and tells what changed.
-func (m *Monitor) run() {
-	told := false
-	for {
-		select {
-		case <-m.ctx.Done():
-			m.cancelWait()
-			return
-		case <-m.wake:
-		}
+// work probes when due and tells what changed, until nothing is left to do. There is one at a
+// time.
+func (m *Monitor) work() {
+	defer m.wg.Done()
+	for m.goOn() {
 		if m.takeDue() {
 			err := m.cfg.Probe(m.ctx)
 			if m.ctx.Err() != nil {
@@ -139,14 +147,23 @@ func (m *Monitor) run() {
 			}
 			m.learn(err == nil)
 		}
-		if up := m.NetworkUp(); up != told {
-			told = up
+		if up := m.NetworkUp(); up != m.told {
+			m.told = up
 			if m.cfg.OnChange != nil {
 				m.cfg.OnChange(up)
 			}
 		}
 		m.wait()
 	}
+}
+
+// goOn says whether there is something to look at; if not, work ends.
+func (m *Monitor) goOn() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.working = m.changed && !m.closed
+	m.changed = false
+	return m.working
 }
 
 // takeDue says whether to probe now.
@@ -205,6 +222,10 @@ func (m *Monitor) cancelWait() {
 
 // Close stops probing and returns when the last OnChange has returned.
 func (m *Monitor) Close() {
+	m.mu.Lock()
+	m.closed = true
+	m.mu.Unlock()
 	m.cancel()
 	m.wg.Wait()
+	m.cancelWait()
 }

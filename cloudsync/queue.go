@@ -53,6 +53,8 @@ type QueueConfig struct {
 	AfterFunc func(d time.Duration, f func()) (stop func() bool)
 	// Jitter returns a number in [0, 1). Default: rand.Float64.
 	Jitter func() float64
+	// Spawn runs f, which asks and waits, on its own: for the simulator. Default: a goroutine.
+	Spawn func(f func())
 }
 
 // Queue puts questions to the cloud, a bounded number at a time. Whose turn it is:
@@ -74,6 +76,7 @@ type Queue struct {
 	ask       func(context.Context, messages.CloudQuestion) messages.CloudAnswer
 	now       func() time.Time
 	afterFunc func(time.Duration, func()) func() bool
+	spawn     func(func())
 	maxWait   time.Duration
 	ctx       context.Context // ends with Close
 	cancel    context.CancelFunc
@@ -112,6 +115,9 @@ func NewQueue(ask func(context.Context, messages.CloudQuestion) messages.CloudAn
 	if cfg.Jitter == nil {
 		cfg.Jitter = rand.Float64
 	}
+	if cfg.Spawn == nil {
+		cfg.Spawn = spawn
+	}
 	if cfg.RefreshRate <= 0 {
 		cfg.RefreshRate = defaultRefreshRate
 	}
@@ -119,7 +125,7 @@ func NewQueue(ask func(context.Context, messages.CloudQuestion) messages.CloudAn
 		cfg.MaxWait = defaultMaxWait
 	}
 	q := &Queue{
-		ask: ask, now: cfg.Now, afterFunc: cfg.AfterFunc, maxWait: cfg.MaxWait, size: defaultQueueSize, workers: defaultWorkers,
+		ask: ask, now: cfg.Now, afterFunc: cfg.AfterFunc, spawn: cfg.Spawn, maxWait: cfg.MaxWait, size: defaultQueueSize, workers: defaultWorkers,
 		byKey: map[questionKey]*request{},
 		pace:  pace{interval: time.Second / time.Duration(min(cfg.RefreshRate, refreshRateMax)), jitter: cfg.Jitter},
 	}
@@ -263,7 +269,9 @@ func (q *Queue) dispatch() {
 func (q *Queue) start(r *request) {
 	q.running++
 	q.begin(r)
-	q.wg.Go(func() {
+	q.wg.Add(1)
+	q.spawn(func() {
+		defer q.wg.Done()
 		for r := r; r != nil; r = q.next(r) {
 			r.answer(q.answerTo(r))
 		}
