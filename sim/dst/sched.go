@@ -1,0 +1,308 @@
+package dst
+
+import (
+	"iter"
+	"time"
+)
+
+// what is a sort of thing that is scheduled: for the trace, and for what starves.
+type what uint8
+
+// The sorts.
+const (
+	aTurn    what = iota + 1 // of an entity
+	aTask                    // a piece of a task: something that waits in between
+	aTimer                   // of a process
+	aCommit                  // of the log
+	aMessage                 // between broker and core
+	anAction                 // of the world: devices, operators, faults
+	whats
+)
+
+// item is one thing to run.
+type item struct {
+	at   time.Duration // with timers: true time
+	rank uint64        // with what is ready: the least goes first
+	seq  uint64        // of those that are equal, the first
+	f    func()
+	of   *process // it ends with that; nil: it belongs to the world
+	t    *timer   // that it is of; nil: none
+	what what
+}
+
+// gone reports whether there is nothing to run any more.
+func (i *item) gone() bool { return i.of != nil && i.of.dead || i.t != nil && i.t.over }
+
+// sched runs one thing after the other. Which of those that are ready is decided by the
+// seed; time passes when nothing is ready.
+type sched struct {
+	now    time.Duration // true time since the beginning
+	steps  uint64
+	ready  heap
+	timers heap
+	seq    uint64
+	trace  *tracer
+	dice   dice
+
+	nth    uint64 // of what became ready at now
+	spread uint64 // how far what becomes ready may be behind what becomes ready after it
+	lag    float64
+	lagMax time.Duration
+	lazy   [whats]uint64 // in spreads: what starves
+
+	current *task
+	idle    []*task
+}
+
+// newSched makes a scheduler whose ways are the seed's: from orderly to wild.
+func newSched(seed uint64, t *tracer) *sched {
+	run := diceOf(seed, diceRun)
+	s := &sched{trace: t, dice: diceOf(seed, diceSched)}
+	s.spread = [...]uint64{1, 4, 16, 64, 1024}[run.key(1).below(5)]
+	if run.key(2).chance(.5) { // deliveries that wait while time passes
+		s.lag = [...]float64{.001, .01, .1}[run.key(3).below(3)]
+		s.lagMax = run.key(4).spread(time.Microsecond, 500*time.Millisecond)
+	}
+	for w := range s.lazy {
+		if run.key(5).key(uint64(w)).chance(.2) {
+			s.lazy[w] = uint64(1 + run.key(6).key(uint64(w)).below(4))
+		}
+	}
+	return s
+}
+
+// calm has everything run in its order, and nothing wait while time passes.
+func (s *sched) calm() {
+	s.spread, s.lag, s.lazy = 1, 0, [whats]uint64{}
+}
+
+// soon has f run when its turn comes.
+func (s *sched) soon(w what, of *process, f func()) {
+	d := s.dice.key(uint64(s.now)).key(s.nth)
+	s.nth++
+	if s.lag > 0 && d.key(1).chance(s.lag) {
+		s.after(d.key(2).spread(time.Microsecond, max(s.lagMax, 2*time.Microsecond)), w, of, f)
+		return
+	}
+	s.enqueue(item{f: f, of: of, what: w}, d)
+}
+
+func (s *sched) enqueue(i item, d dice) {
+	s.seq++
+	i.seq = s.seq
+	i.rank = s.seq + s.lazy[i.what]*s.spread
+	if s.spread > 1 {
+		i.rank += d.u64() % s.spread
+	}
+	s.ready.push(i, lessRank)
+}
+
+// after has f run when d of true time has passed.
+func (s *sched) after(d time.Duration, w what, of *process, f func()) {
+	s.seq++
+	s.timers.push(item{at: s.now + max(d, 0), seq: s.seq, f: f, of: of, what: w}, lessAt)
+}
+
+// next is when the next timer is due; false: there is none.
+func (s *sched) next() (time.Duration, bool) {
+	for len(s.timers) > 0 && s.timers[0].gone() {
+		s.timers.pop(lessAt)
+	}
+	if len(s.timers) == 0 {
+		return 0, false
+	}
+	return s.timers[0].at, true
+}
+
+// step runs one thing. It reports false when nothing is left to do until end.
+func (s *sched) step(end time.Duration) bool {
+	for {
+		for len(s.ready) == 0 {
+			at, ok := s.next()
+			if !ok || at > end {
+				s.pass(max(end, s.now))
+				return false
+			}
+			s.pass(at)
+			for len(s.timers) > 0 && s.timers[0].at <= s.now {
+				i := s.timers.pop(lessAt)
+				if i.gone() {
+					continue
+				}
+				d := s.dice.key(uint64(s.now)).key(s.nth)
+				s.nth++
+				s.enqueue(i, d)
+			}
+		}
+		i := s.ready.pop(lessRank)
+		if i.gone() {
+			continue
+		}
+		if i.of != nil && i.of.resumes > s.now { // its machine sleeps
+			i.at = i.of.resumes
+			s.timers.push(i, lessAt)
+			continue
+		}
+		s.steps++
+		s.trace.step(s.now, i.what)
+		i.f()
+		return true
+	}
+}
+
+// pass lets time go on.
+func (s *sched) pass(to time.Duration) {
+	if to != s.now {
+		s.now, s.nth = to, 0
+	}
+}
+
+// task is something that waits in between: a coroutine.
+type task struct {
+	s      *sched
+	of     *process
+	f      func()
+	next   func() (struct{}, bool)
+	stop   func()
+	yield  func(struct{}) bool
+	parked bool
+	killed bool
+	done   bool
+
+	older, newer *task // of the same process
+}
+
+// spawn runs f, which may wait, on its own.
+func (s *sched) spawn(of *process, f func()) {
+	s.soon(aTask, of, func() { s.begin(of, f) })
+}
+
+// begin runs f as a task until it waits for the first time.
+func (s *sched) begin(of *process, f func()) {
+	var t *task
+	if n := len(s.idle); n > 0 {
+		t = s.idle[n-1]
+		s.idle = s.idle[:n-1]
+	} else {
+		t = &task{s: s}
+		t.next, t.stop = iter.Pull(func(yield func(struct{}) bool) {
+			t.yield = yield
+			for {
+				t.f()
+				t.done = true
+				if !yield(struct{}{}) {
+					return
+				}
+			}
+		})
+	}
+	t.of, t.f, t.done, t.killed = of, f, false, false
+	if of != nil {
+		of.add(t)
+	}
+	t.resume()
+}
+
+// resume lets t go on until it waits again, or ends.
+func (t *task) resume() {
+	s := t.s
+	former := s.current
+	s.current = t
+	t.next()
+	s.current = former
+	if t.done {
+		if t.of != nil {
+			t.of.remove(t)
+		}
+		t.of, t.f = nil, nil
+		s.idle = append(s.idle, t)
+	}
+}
+
+// await lets the task at hand wait until wake is called, which arm is given. It reports
+// false if the process ended meanwhile: whatever waits must end then.
+func (s *sched) await(arm func(wake func())) bool {
+	t := s.current
+	if t == nil {
+		panic("dst: what is no task cannot wait")
+	}
+	if t.killed || t.of != nil && t.of.dead {
+		return false
+	}
+	woken := false
+	wake := func() {
+		if woken {
+			return
+		}
+		woken = true
+		if t.parked { // else arm has called it
+			s.soon(aTask, t.of, func() {
+				t.parked = false
+				t.resume()
+			})
+		}
+	}
+	arm(wake)
+	if woken {
+		return true
+	}
+	t.parked = true
+	t.yield(struct{}{})
+	return !t.killed
+}
+
+// sleep lets the task at hand wait for d of true time.
+func (s *sched) sleep(d time.Duration) bool {
+	t := s.current
+	return s.await(func(wake func()) { s.after(d, aTask, t.of, wake) })
+}
+
+// close lets go of the tasks that wait for work. None may be under way.
+func (s *sched) close() {
+	for _, t := range s.idle {
+		t.stop()
+	}
+	s.idle = nil
+}
+
+// heap is a binary heap of items.
+type heap []item
+
+func lessRank(a, b *item) bool { return a.rank < b.rank || a.rank == b.rank && a.seq < b.seq }
+func lessAt(a, b *item) bool   { return a.at < b.at || a.at == b.at && a.seq < b.seq }
+
+func (h *heap) push(i item, less func(a, b *item) bool) {
+	*h = append(*h, i)
+	a := *h
+	n := len(a) - 1
+	for n > 0 {
+		up := (n - 1) / 2
+		if !less(&a[n], &a[up]) {
+			break
+		}
+		a[n], a[up] = a[up], a[n]
+		n = up
+	}
+}
+
+func (h *heap) pop(less func(a, b *item) bool) item {
+	a := *h
+	top, last := a[0], len(a)-1
+	a[0] = a[last]
+	a[last] = item{}
+	a = a[:last]
+	*h = a
+	for n := 0; ; {
+		least := n
+		for c := 2*n + 1; c <= 2*n+2 && c < last; c++ {
+			if less(&a[c], &a[least]) {
+				least = c
+			}
+		}
+		if least == n {
+			return top
+		}
+		a[n], a[least] = a[least], a[n]
+		n = least
+	}
+}

@@ -1,0 +1,237 @@
+package dst
+
+import (
+	"context"
+	"strconv"
+	"time"
+
+	"github.com/gatehouse-edge/gatehouse/eventlog"
+	"github.com/gatehouse-edge/gatehouse/messages"
+)
+
+// Sim is a whole Gatehouse in a world of its own, on one goroutine: one core, its brokers,
+// its cloud. It implements Stage. Time is the true one since the beginning.
+type Sim struct {
+	plan    *Plan
+	witness Witness
+	dice    dice
+	sched   *sched
+	machine *machine
+	host    *process // the core's machine without the core
+	store   *store
+	net     *net
+	cloud   *cloud
+	brokers []*broker
+	clients []*conn         // of devices, the last of each; nil: it never connected
+	others  map[int]*conn   // of clients that are no devices
+	core    *core           // nil: the process does not run
+	files   [2]file         // the section, the policy
+	orders  map[*order]bool // of operators, that wait for their reply
+	under   map[string]*spell
+	off     bool // the machine has no power
+
+	lives    int
+	requests uint64
+	orderNo  uint64
+}
+
+// file is a document that operators write.
+type file struct {
+	doc   string
+	by    *Action // nil: it was there from the start
+	begun time.Duration
+	told  bool // what became of it
+}
+
+// The files.
+const (
+	fileSection = iota
+	filePolicy
+)
+
+// order is an operator's, on its way.
+type order struct {
+	number uint64
+	action *Action
+	begun  time.Duration
+}
+
+var _ Stage = (*Sim)(nil)
+
+// NewSim makes the world of a plan, without its actions: a core that is about to start on an
+// empty log, and brokers. keep is how many lines of the trace are kept.
+func NewSim(p *Plan, w Witness, keep int) *Sim {
+	s := newSched(p.Seed, newTracer(keep))
+	m := &Sim{
+		plan: p, witness: w, dice: diceOf(p.Seed, diceCore), sched: s, machine: newMachine(s, p.Setup.Battery), store: newStore(s, p.Seed),
+		net: newNet(s, p.Seed, p.Brokers), cloud: newCloud(s, p.Seed, p.Devices-p.Setup.Newcomers, w),
+		clients: make([]*conn, p.Devices), others: map[int]*conn{}, orders: map[*order]bool{}, under: map[string]*spell{},
+	}
+	m.files[fileSection].doc, m.files[filePolicy].doc = p.Setup.Section, p.Setup.Policy
+	m.host = m.machine.process()
+	m.net.host, m.store.witness = m.host, w
+	for i := range p.Brokers {
+		m.brokers = append(m.brokers, &broker{sim: m, number: i})
+		m.startBroker(m.brokers[i])
+	}
+	m.startCore()
+	return m
+}
+
+// Close implements Stage.
+func (m *Sim) Close() {
+	if m.core != nil {
+		m.core.kill()
+		m.core = nil
+	}
+	for _, b := range m.brokers {
+		b.clock.kill()
+	}
+	m.sched.close()
+}
+
+// Now implements Stage.
+func (m *Sim) Now() time.Duration { return m.sched.now }
+
+// Steps implements Stage.
+func (m *Sim) Steps() uint64 { return m.sched.steps }
+
+// Step implements Stage.
+func (m *Sim) Step(until time.Duration) bool { return m.sched.step(until) }
+
+// Trace implements Stage.
+func (m *Sim) Trace() Trace { return m.sched.trace.sum() }
+
+// Last implements Stage.
+func (m *Sim) Last() []string { return m.sched.trace.last() }
+
+// Log implements Stage.
+func (m *Sim) Log() eventlog.Log { return m.store.log }
+
+// Core implements Stage.
+func (m *Sim) Core() *Core {
+	if m.core == nil || m.core.seen.Life == 0 {
+		return nil
+	}
+	return &m.core.seen
+}
+
+func itoa(n uint64) string { return strconv.FormatUint(n, 10) }
+
+// operate gives the core an operator's order.
+func (m *Sim) operate(a *Action, c messages.Command) {
+	m.orderNo++
+	o := &order{number: m.orderNo, action: a, begun: m.sched.now}
+	m.sched.soon(anAction, m.host, func() {
+		core := m.core
+		if core == nil || !core.ready {
+			m.replied(o, messages.Refuse(messages.RefusedNotReady, "the core is not there"))
+			return
+		}
+		m.orders[o] = true
+		core.sys.Submit(context.Background(), c, messages.Cause{Request: "operator-" + strconv.Itoa(a.ID)}, func(r messages.Reply) {
+			if !core.clock.dead && !core.failed && m.orders[o] {
+				delete(m.orders, o)
+				m.replied(o, r)
+			}
+		})
+	})
+}
+
+func (m *Sim) replied(o *order, r messages.Reply) {
+	t := m.sched.trace
+	t.number('o', uint64(o.action.ID))
+	if t.telling() {
+		t.say("the order %v (action %d) is answered: %T %+v", o.action.Kind, o.action.ID, r, r)
+	}
+	m.witness.Replied(o.action, o.begun, r)
+}
+
+// unanswered has who ordered something know that no reply comes any more.
+func (m *Sim) unanswered() {
+	for len(m.orders) > 0 {
+		var first *order
+		for o := range m.orders {
+			if first == nil || o.number < first.number {
+				first = o
+			}
+		}
+		delete(m.orders, first)
+		m.replied(first, nil)
+	}
+}
+
+// edit writes a file.
+func (m *Sim) edit(which int, a *Action) {
+	f := &m.files[which]
+	if f.by != nil && !f.told {
+		m.replied(&order{action: f.by, begun: f.begun}, nil) // nobody has read it
+	}
+	*f = file{doc: a.Text, by: a, begun: m.sched.now}
+	m.sched.soon(anAction, m.host, func() {
+		if m.core != nil {
+			m.core.fileChanged()
+		}
+	})
+}
+
+// The core's process and machine.
+
+// exits ends the core's process by itself; who supervises it starts it again after a while.
+func (m *Sim) exits(c *core, why string) {
+	m.sched.after(0, anAction, nil, func() {
+		if m.core == c {
+			m.crash(m.dice.key(uint64(m.sched.now)).spread(100*time.Millisecond, 10*time.Second), why)
+		}
+	})
+}
+
+// crash kills the core's process; it starts again after a while.
+func (m *Sim) crash(after time.Duration, why string) {
+	m.down(why)
+	m.sched.after(after, anAction, m.host, m.up)
+}
+
+// restart stops the core's process in order; it starts again after a while.
+func (m *Sim) restart(after time.Duration) {
+	if m.core != nil {
+		m.core.stop(func() { m.crash(after, "asked to stop") })
+	}
+}
+
+// powerCut takes the machine's power away for a while. After it its wall clock is not
+// synchronised, and shows what it did before, or with unset the year 1970, if it has no
+// hardware clock.
+func (m *Sim) powerCut(off time.Duration, unset bool, then func()) {
+	m.down("the power is cut")
+	m.off = true
+	wall := m.machine.wall()
+	if unset {
+		wall = -time.Duration(Beginning.Unix()) * time.Second
+	}
+	m.sched.after(off, anAction, nil, func() {
+		m.off = false
+		m.machine.off(wall)
+		m.sched.trace.say("the machine starts (%s); its wall clock shows %v", m.machine.bootID, Beginning.Add(m.machine.wall()))
+		m.up()
+		then()
+	})
+}
+
+func (m *Sim) down(why string) {
+	c := m.core
+	if c == nil {
+		return
+	}
+	m.sched.trace.say("the core's process ends: %s", why)
+	c.kill()
+	m.core = nil
+	m.unanswered()
+	m.witness.Died(c.life, why)
+}
+
+func (m *Sim) up() {
+	if m.core == nil && !m.off {
+		m.startCore()
+	}
+}
