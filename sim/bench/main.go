@@ -27,6 +27,7 @@ var comparisons = []comparison{
 	{"authenticate", authenticate},
 	{"append", appendDurably},
 	{"replay", replay},
+	{"start", start},
 	{"cache", cacheDecision},
 	{"refresh", refresh},
 }
@@ -138,6 +139,12 @@ func printer(out io.Writer, asJSON bool) func([]Row) error {
 
 // The plans: how many turns, and how long a round of each side lasts.
 var (
-	fullPlan  = plan{rounds: 9, round: time.Second, warmup: 500 * time.Millisecond, records: 200_000, devices: 100_000, refreshRate: 250}
-	quickPlan = plan{rounds: 5, round: 250 * time.Millisecond, warmup: 150 * time.Millisecond, records: 20_000, devices: 5_000, refreshRate: 250}
+	fullPlan = plan{
+		rounds: 9, round: time.Second, warmup: 500 * time.Millisecond, records: 200_000, devices: 100_000, refreshRate: 250,
+		fleets: []fleet{{"100k", 100_000, atMost(2), nil}, {"1m", 1_000_000, atMost(15), atMost(3)}},
+	}
+	quickPlan = plan{
+		rounds: 5, round: 250 * time.Millisecond, warmup: 150 * time.Millisecond, records: 20_000, devices: 5_000, refreshRate: 250,
+		fleets: []fleet{{"10k", 10_000, nil, nil}},
+	}
 )

@@ -26,6 +26,8 @@ type plan struct {
 	warmup  time.Duration // of each side, not counted
 	records int           // in the log that is replayed
 
+	fleets []fleet // on record when the daemon starts
+
 	devices     int // whose trust is refreshed
 	refreshRate int // questions a second
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"log/slog"
 	"math"
 	"path/filepath"
@@ -75,30 +76,44 @@ func writeHistory(ctx context.Context, dir string, n int) ([]messages.Record, er
 const historyPerDevice = 20
 
 func appendHistory(ctx context.Context, log *eventlog.Store, n int) error {
-	answers := make(chan error, eventlog.GroupEventsMax)
-	underWay := 0
-	settle := func() error {
-		underWay--
-		return <-answers
-	}
-	for at := 0; at < n && ctx.Err() == nil; {
-		for _, batch := range life(at/historyPerDevice, min(historyPerDevice, n-at)) {
-			at += len(batch.Drafts)
-			log.Append(batch, func(_ []messages.Record, err error) { answers <- err })
-			if underWay++; underWay == cap(answers) {
-				if err := settle(); err != nil {
-					return err
+	return appendAll(ctx, log, func(yield func(eventlog.Batch) bool) {
+		for at := 0; at < n; {
+			for _, batch := range life(at/historyPerDevice, min(historyPerDevice, n-at)) {
+				at += len(batch.Drafts)
+				if !yield(batch) {
+					return
 				}
 			}
 		}
-	}
-	for underWay > 0 {
-		if err := settle(); err != nil {
-			return err
+	})
+}
+
+// appendAll appends batches, as many at a time as fit in a group.
+func appendAll(ctx context.Context, log *eventlog.Store, batches iter.Seq[eventlog.Batch]) error {
+	answers := make(chan error, eventlog.GroupEventsMax)
+	underWay := 0
+	var err error
+	for batch := range batches {
+		log.Append(batch, func(_ []messages.Record, err error) { answers <- err })
+		if underWay++; underWay == cap(answers) {
+			underWay--
+			err = <-answers
+		}
+		if err == nil {
+			err = ctx.Err()
+		}
+		if err != nil {
+			break
 		}
 	}
-	return ctx.Err()
+	for ; underWay > 0; underWay-- {
+		err = errors.Join(err, <-answers)
+	}
+	return err
 }
+
+// lastsUntilMs is when the devices' certificates end: at the end of the year 2099.
+const lastsUntilMs = 4_102_444_799_000
 
 // life is the first n events of a device, in one batch a stream.
 func life(device, n int) []eventlog.Batch {
@@ -106,10 +121,10 @@ func life(device, n int) []eventlog.Batch {
 	thing, _ := stream.Device()
 	id := messages.CertificateIDOf([]byte(thing))
 	verified := []messages.Event{&messages.CertificateVerified{
-		Source: messages.Source_SOURCE_CLOUD, NotAfterMs: math.MaxInt64, Der: make([]byte, 500), Subject: "CN=" + string(thing),
+		Source: messages.Source_SOURCE_CLOUD, NotAfterMs: lastsUntilMs, Der: make([]byte, 500), Subject: "CN=" + string(thing),
 	}}
 	events := []messages.Event{&messages.AttachmentVerified{CertificateId: string(id), Source: messages.Source_SOURCE_CLOUD}}
-	for i := 0; len(events) < historyPerDevice-1; i++ {
+	for i := 0; len(events) < n-1; i++ {
 		_, open := opened(device, i)
 		closed := &messages.SessionClosed{Session: open.(*messages.SessionOpened).Session, Reason: messages.CloseReason_CLOSE_BY_BROKER, Detail: "closed by broker bench"}
 		events = append(events, open, closed)
