@@ -6,6 +6,7 @@ import (
 	"errors"
 	"hash/crc32"
 	"math/rand/v2"
+	"slices"
 	"testing"
 
 	"golang.org/x/mod/sumdb/tlog"
@@ -175,12 +176,13 @@ func TestFormatsStayAsTheyAre(t *testing.T) {
 	}
 	h := headState{head: Head{Seq: 7, Root: g.root}, generation: 3, journalBytes: journalBytesMin, ballastBytes: 5, clean: true, checkpoint: []byte("note")}
 	jh := journalHead{generation: 3, first: 8, before: g.root, stored: Head{Seq: 6, Root: g.root}}
-	sh := storedHead{head: Head{Seq: 7, Root: g.root}, kinds: map[kindKey]uint64{{7, 1, true}: 9}}
+	sh := storedHead{head: Head{Seq: 7, Root: g.root}, kinds: map[kindKey]uint64{{7, 1, true}: 9}, indexed: 5}
 	for name, c := range map[string][2]string{
 		"frame":        {sum(appendFrame(nil, g, 2, 1)), "02009e9c4c88"},
-		"HEAD":         {sum(encodeSlot(magicHead, 9, h.encode())), "100027adccd3"},
-		"journal head": {sum(encodeSlot(magicJournal, 3, jh.encode())), "10005412fff1"},
-		"stored head":  {sum(sh.encode()), "003ca8bcda94"},
+		"HEAD":         {sum(encodeSlot(magicHead, 9, h.encode())), "100018e8e1f5"},
+		"journal head": {sum(encodeSlot(magicJournal, 3, jh.encode())), "10006b57d2d7"},
+		"stored head":  {sum(sh.encode()), "0044a35dbe70"},
+		"index value":  {hex.EncodeToString(indexValue([]uint64{300, 301, 900})), "74f2e06001ac0201d704"},
 		"index key":    {hex.EncodeToString(streamIndexKey("device/a", 258)), "73086465766963652f610000000000000102"},
 	} {
 		if c[0] != c[1] {
@@ -267,11 +269,16 @@ func FuzzHeader(f *testing.F) {
 func FuzzRecord(f *testing.F) {
 	g := testGroup(newTestSequencer(), 3, 20)
 	f.Add(seal(append(make([]byte, 4), g.entries...)), uint8(3), g.entries)
+	f.Add(indexValue([]uint64{7, 8, 300, 1 << 40}), uint8(3), g.entries)
+	f.Add(seal([]byte{4: 0, 11: 7, 12: 0, 13: 5}), uint8(1), g.entries)
 	f.Fuzz(func(t *testing.T, value []byte, count uint8, entries []byte) {
 		if got, err := blockEntries(value, int(count)); err == nil {
 			for _, e := range got {
 				_, _ = parseEntry(e, 1)
 			}
+		}
+		if seqs, err := decodeIndex(nil, value, 1+int(count)); err == nil && (len(seqs) != 1+int(count) || !slices.IsSorted(seqs)) {
+			t.Errorf("index entry of %d records leads to %v", 1+int(count), seqs)
 		}
 		_, _ = decodeHashes(value, 1+uint64(count), 1+int(count))
 		for rest := entries; len(rest) > 0; {

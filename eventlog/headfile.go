@@ -66,6 +66,7 @@ type headFile struct {
 	mu      sync.Mutex
 	f       *os.File  // guarded by mu
 	counter uint64    // guarded by mu
+	format  uint32    // as it was opened
 	state   headState // guarded by mu
 }
 
@@ -101,7 +102,7 @@ func openHead(dir string, flag int) (*headFile, int, error) {
 	if err == nil {
 		var state headState
 		if state, err = decodeHead(s.payload); err == nil {
-			return &headFile{f: f, counter: s.counter, state: state}, intact, nil
+			return &headFile{f: f, counter: s.counter, format: s.format, state: state}, intact, nil
 		}
 	}
 	f.Close()

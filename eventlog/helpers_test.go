@@ -27,6 +27,9 @@ func small(o eventlog.Options) eventlog.Options {
 	if o.BallastBytes == 0 {
 		o.BallastBytes = 64 << 10
 	}
+	if o.UnindexedMax == 0 {
+		o.UnindexedMax = 100
+	}
 	o.MemTableBytes = 6 << 20
 	return o
 }

@@ -11,6 +11,7 @@ import (
 // crash in between, openBadger finds one or the other.
 func (r *recovery) install() error {
 	s := r.s
+	unindexed := s.lsm.unindexed
 	if err := s.lsm.close(); err != nil {
 		return err
 	}
@@ -38,7 +39,7 @@ func (r *recovery) install() error {
 	if err := removeAll(old); err != nil {
 		return err
 	}
-	if err := s.openInstalled(); err != nil {
+	if err := s.openInstalled(unindexed); err != nil {
 		return err
 	}
 	if got := s.lsm.state.head; got != s.view.stored {
@@ -49,7 +50,7 @@ func (r *recovery) install() error {
 
 // openInstalled opens Badger for writing. Without space for what it may do by itself
 // it is frozen: no compaction runs, and nothing is fed until thaw.
-func (s *Store) openInstalled() error {
+func (s *Store) openInstalled(u *unindexed) error {
 	live, running := filepath.Join(s.dir, badgerName), compactors
 	err := s.space.check(tableBytes(live))
 	if err != nil {
@@ -61,7 +62,7 @@ func (s *Store) openInstalled() error {
 	if err != nil {
 		return err
 	}
-	l.frozen = running == 0
+	l.frozen, l.unindexed = running == 0, u
 	s.lsm = l
 	return l.load()
 }
@@ -76,7 +77,7 @@ func (s *Store) thaw() error {
 	if err := s.lsm.close(); err != nil {
 		return err
 	}
-	return s.openInstalled()
+	return s.openInstalled(s.lsm.unindexed)
 }
 
 // compactors is how many compactions may run at once; Badger wants two at least.

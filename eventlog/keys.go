@@ -17,8 +17,7 @@ import (
 //
 //	e | first 8                      block: CRC32C 4 | entries
 //	h | first 8                      what tlog stores for the block's records: CRC32C 4 | hashes of 32
-//	s | length 1 | stream | last 8   the stream's records in one block, by the version of the last:
-//	                                 CRC32C 4 | first of the block 8 | positions in the block 1 each
+//	s | length 1 | stream | last 8   records of the stream, by the version of the last (index.go)
 //	k | size 8                       checkpoint of the first size records
 //	m | head                         storedHead
 //	p | key                          snapshot: its head
@@ -72,11 +71,16 @@ func unseal(b []byte) ([]byte, error) {
 	return b[4:], nil
 }
 
-// storedHead is the value of keyHead: how far Badger is, and which kinds it holds, so
-// that a start need not read every record to find one it must refuse.
+// storedHead is the value of keyHead: how far Badger is, how far its index is, and which
+// kinds it holds, so that a start need not read every record to find one it must refuse.
+//
+//	size 8 | root 32 | kinds 4 | for each: kind 2, schema 1, critical 1, records 8 | indexed 8
+//
+// In format 1 "indexed" is absent: every record is in the index.
 type storedHead struct {
-	head  Head
-	kinds map[kindKey]uint64 // how many records of each
+	head    Head
+	kinds   map[kindKey]uint64 // how many records of each
+	indexed uint64             // the index leads to records 1..indexed
 }
 
 type kindKey struct {
@@ -88,7 +92,7 @@ type kindKey struct {
 const storedHeadFixed = 8 + tlog.HashSize + 4
 
 func (s *storedHead) encode() []byte {
-	b := make([]byte, 4, 4+storedHeadFixed+12*len(s.kinds))
+	b := make([]byte, 4, 4+storedHeadFixed+12*len(s.kinds)+8)
 	b = binary.BigEndian.AppendUint64(b, s.head.Seq)
 	b = append(b, s.head.Root[:]...)
 	b = binary.BigEndian.AppendUint32(b, uint32(len(s.kinds)))
@@ -101,7 +105,7 @@ func (s *storedHead) encode() []byte {
 		b = append(b, k.schema, critical)
 		b = binary.BigEndian.AppendUint64(b, n)
 	}
-	return seal(b)
+	return seal(binary.BigEndian.AppendUint64(b, s.indexed))
 }
 
 func decodeStoredHead(b []byte) (storedHead, error) {
@@ -109,14 +113,26 @@ func decodeStoredHead(b []byte) (storedHead, error) {
 	if err != nil {
 		return storedHead{}, fmt.Errorf("stored head: %w", err)
 	}
-	if len(b) < storedHeadFixed || uint64(len(b)-storedHeadFixed) != 12*uint64(binary.BigEndian.Uint32(b[40:])) {
+	if len(b) < storedHeadFixed {
 		return storedHead{}, fmt.Errorf("stored head of %d bytes", len(b))
 	}
 	s := storedHead{
 		head:  Head{Seq: binary.BigEndian.Uint64(b), Root: tlog.Hash(b[8:40])},
 		kinds: map[kindKey]uint64{},
 	}
-	for b = b[storedHeadFixed:]; len(b) > 0; b = b[12:] {
+	s.indexed = s.head.Seq
+	kinds, rest := 12*uint64(binary.BigEndian.Uint32(b[40:])), b[storedHeadFixed:]
+	switch uint64(len(rest)) {
+	case kinds: // format 1
+	case kinds + 8:
+		s.indexed = binary.BigEndian.Uint64(rest[kinds:])
+	default:
+		return storedHead{}, fmt.Errorf("stored head of %d bytes", len(b))
+	}
+	if s.indexed > s.head.Seq {
+		return storedHead{}, fmt.Errorf("stored head: %d of %d records are in the index", s.indexed, s.head.Seq)
+	}
+	for b = rest[:kinds]; len(b) > 0; b = b[12:] {
 		k := kindKey{messages.Kind(binary.BigEndian.Uint16(b)), b[2], b[3] == 1}
 		s.kinds[k] = binary.BigEndian.Uint64(b[4:])
 	}
@@ -163,7 +179,12 @@ func blockEntries(b []byte, count int) ([][]byte, error) {
 
 // parseEntry reads the record of an entry and checks that it is number seq.
 func parseEntry(entry []byte, seq uint64) (messages.Record, error) {
-	rec, err := messages.ParseRecord(entry[1:])
+	return parseEntryAfter(&messages.Record{}, entry, seq)
+}
+
+// parseEntryAfter is parseEntry where the record before is at hand: equal texts are shared.
+func parseEntryAfter(before *messages.Record, entry []byte, seq uint64) (messages.Record, error) {
+	rec, err := messages.ParseRecordAfter(before, entry[1:])
 	if err != nil {
 		return messages.Record{}, fmt.Errorf("record %d: %w", seq, err)
 	}

@@ -115,6 +115,12 @@ type Log interface {
 	// index, checkpoints. progress, which may be nil, is called now and then.
 	Verify(ctx context.Context, progress func(done, total uint64)) (Report, error)
 
+	// Replay is Verify that hands on what it has checked, in order and to the end of the
+	// log: a state that is folded of it may be used only if the error is nil. visit is
+	// called from the caller's goroutine; the records, their bodies included, are its
+	// until it returns. An error of visit ends the replay.
+	Replay(ctx context.Context, visit func([]messages.Record) error) (Report, error)
+
 	// Stat returns counters for people and metrics.
 	Stat() Stat
 

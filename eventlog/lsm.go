@@ -2,7 +2,6 @@ package eventlog
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -30,6 +29,8 @@ type lsm struct {
 	// Owned by the feeder.
 	state storedHead
 	tree  tree // frontier of state.head
+
+	unindexed *unindexed
 }
 
 // badgerOptions are asserted in one place. What each is for:
@@ -170,19 +171,12 @@ type packer struct {
 	count   int
 	entries []byte
 	hashes  []byte
-	index   map[messages.StreamID]*indexEntry
-	order   []*indexEntry
 
 	txn   []*badger.Entry
 	bytes int // of txn and of the block, as Badger counts them
 	tree  tree
 	kinds map[kindKey]uint64
-}
-
-type indexEntry struct {
-	stream    messages.StreamID
-	last      uint64 // version
-	positions []byte
+	refs  []streamVersion // of txn's records
 }
 
 // entryOverhead is at least what Badger adds to a key and its value in its accounts.
@@ -204,10 +198,8 @@ func (p *packer) add(rec *messages.Record, entry []byte, hashes []tlog.Hash) err
 	}
 	if p.count == 0 {
 		p.first = rec.Seq
-		p.entries = make([]byte, 4, blockBytesGoal/2)
-		p.hashes = make([]byte, 4, 4<<10)
-		p.index = map[messages.StreamID]*indexEntry{}
-		p.order = nil
+		p.entries = make([]byte, 4, blockBytesGoal+512)
+		p.hashes = make([]byte, 4, 8<<10)
 		p.bytes += 4 * entryOverhead
 	}
 	p.entries = append(p.entries, entry...)
@@ -215,15 +207,8 @@ func (p *packer) add(rec *messages.Record, entry []byte, hashes []tlog.Hash) err
 		p.hashes = append(p.hashes, hashes[i][:]...)
 	}
 	p.tree.take(hashes)
-	e := p.index[rec.Stream]
-	if e == nil {
-		e = &indexEntry{stream: rec.Stream}
-		p.index[rec.Stream] = e
-		p.order = append(p.order, e)
-	}
-	e.last = rec.Version
-	e.positions = append(e.positions, byte(p.count))
 	p.kinds[kindKey{rec.Kind, rec.Schema, rec.Critical}]++
+	p.refs = append(p.refs, streamVersion{rec.Stream, rec.Version})
 	p.count++
 	p.bytes += cost
 	return nil
@@ -235,13 +220,6 @@ func (t *tree) take(hashes []tlog.Hash) {
 	t.size++
 }
 
-// indexValue is what an index entry's key leads to.
-func (e *indexEntry) value(first uint64) []byte {
-	v := make([]byte, 4+8, 4+8+len(e.positions))
-	binary.BigEndian.PutUint64(v[4:], first)
-	return seal(append(v, e.positions...))
-}
-
 func (p *packer) closeBlock() {
 	if p.count == 0 {
 		return
@@ -250,9 +228,6 @@ func (p *packer) closeBlock() {
 	p.txn = append(p.txn,
 		badger.NewEntry(numberKey(prefixBlock, p.first), seal(p.entries)).WithMeta(meta),
 		badger.NewEntry(numberKey(prefixHashes, p.first), seal(p.hashes)).WithMeta(meta))
-	for _, e := range p.order {
-		p.txn = append(p.txn, badger.NewEntry(streamIndexKey(e.stream, e.last), e.value(p.first)).WithMeta(byte(len(e.positions)-1)))
-	}
 	p.count, p.entries = 0, nil
 }
 
@@ -262,10 +237,11 @@ func (p *packer) commit() error {
 	if len(p.txn) == 0 {
 		return nil
 	}
-	next := storedHead{head: Head{Seq: p.tree.size, Root: p.tree.root()}, kinds: map[kindKey]uint64{}}
-	for k, n := range p.l.state.kinds {
-		next.kinds[k] = n
+	if err := p.makeRoom(); err != nil {
+		return err
 	}
+	next := p.l.state.cloned()
+	next.head = Head{Seq: p.tree.size, Root: p.tree.root()}
 	for k, n := range p.kinds {
 		next.kinds[k] += n
 	}
@@ -280,8 +256,21 @@ func (p *packer) commit() error {
 	if err := p.l.commit(p.txn, p.before); err != nil {
 		return fmt.Errorf("store records %d to %d: %w", p.l.state.head.Seq+1, next.head.Seq, err)
 	}
+	p.l.unindexed.add(p.l.state.head.Seq+1, p.refs)
 	p.l.state, p.l.tree = next, p.tree
-	p.txn, p.bytes, p.kinds = nil, 0, nil
+	p.txn, p.bytes, p.kinds, p.refs = nil, 0, nil, p.refs[:0]
+	return nil
+}
+
+// makeRoom writes the index of what is stored, so that it and what is about to be stored
+// do not become too much for one transaction, nor for the next open to read.
+func (p *packer) makeRoom() error {
+	u := p.l.unindexed
+	for len(u.refs) > 0 && (len(u.refs)+len(p.refs) > u.most || u.cost+len(p.refs)*(indexEntryCost+indexRecordCost) > p.budget) {
+		if err := p.l.putIndex(p.budget, p.before); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 

@@ -110,60 +110,100 @@ func (l *lsm) scan(from, to uint64) ([]messages.Record, error) {
 
 // read returns stored records of stream from a version on, as many as a few index
 // entries lead to; none when they are not stored (yet).
-func (l *lsm) read(stream messages.StreamID, from uint64, max int) ([]messages.Record, error) {
+func (l *lsm) read(stream messages.StreamID, from uint64, most int) ([]messages.Record, error) {
+	version, unindexed := l.unindexed.find(stream, from) // before Badger is looked at
 	txn := l.db.NewTransaction(false)
 	defer txn.Discard()
-	var recs []messages.Record
+	r := streamReader{blocks: newBlockReader(txn), stream: stream, next: from}
+	defer r.blocks.close()
 	err := iterate(txn, streamPrefix(stream), streamIndexKey(stream, from), func(item *badger.Item) (bool, error) {
 		name, last, err := parseStreamKey(item.Key())
 		if err != nil || name != stream { // a longer name cannot share the prefix: its length differs
 			return false, err
 		}
-		first, positions, err := readIndex(item)
+		seqs, err := readIndex(nil, item)
 		if err != nil {
 			return false, err
 		}
-		b, err := l.getBlock(txn, first)
-		if err != nil {
-			return false, err
-		}
-		for i, at := range positions {
-			version := last - uint64(len(positions)-1-i)
-			if version < from {
-				continue
-			}
-			if int(at) >= len(b.entries) || version != from+uint64(len(recs)) {
-				return false, corrupt(first+uint64(at), nil, "index of %q: version %d at %d of block %d, want version %d", stream, version, at, first, from+uint64(len(recs)))
-			}
-			rec, err := parseEntry(b.entries[at], first+uint64(at))
-			if err != nil || rec.Stream != stream || rec.Version != version {
-				return false, corrupt(first+uint64(at), err, "index of %q version %d leads to %q version %d", stream, version, rec.Stream, rec.Version)
-			}
-			recs = append(recs, rec)
-		}
-		return len(recs) < max, nil
+		err = r.take(seqs, last-uint64(len(seqs))+1)
+		return len(r.recs) < most, err
 	})
-	return recs, err
+	if err == nil && len(r.recs) < most && version <= r.next {
+		err = r.take(unindexed, version)
+	}
+	return r.recs, err
 }
 
-// readIndex reads an index entry's value.
-func readIndex(item *badger.Item) (first uint64, positions []byte, err error) {
-	value, err := item.ValueCopy(nil)
-	if err == nil {
-		value, err = unseal(value)
-	}
-	if err != nil || len(value) != 8+int(item.UserMeta())+1 {
-		return 0, nil, corrupt(0, err, "index entry %q", item.Key())
-	}
-	return binary.BigEndian.Uint64(value), value[8:], nil
+// streamReader gathers records of one stream.
+type streamReader struct {
+	blocks *blockReader
+	stream messages.StreamID
+	next   uint64 // version
+	recs   []messages.Record
 }
 
-func (l *lsm) getBlock(txn *badger.Txn, first uint64) (block, error) {
-	item, err := txn.Get(numberKey(prefixBlock, first))
+// take gathers the records seqs, whose versions are first and so on, but those it has.
+func (r *streamReader) take(seqs []uint64, first uint64) error {
+	for i, seq := range seqs {
+		version := first + uint64(i)
+		if version < r.next {
+			continue
+		}
+		rec, err := r.blocks.record(seq)
+		if err != nil || rec.Stream != r.stream || rec.Version != version || version != r.next {
+			return corrupt(seq, err, "index of %q version %d leads to %q version %d, want version %d", r.stream, version, rec.Stream, rec.Version, r.next)
+		}
+		r.recs = append(r.recs, rec)
+		r.next++
+	}
+	return nil
+}
+
+// readIndex reads an index entry's value into seqs.
+func readIndex(seqs []uint64, item *badger.Item) ([]uint64, error) {
+	err := item.Value(func(value []byte) (err error) {
+		seqs, err = decodeIndex(seqs, value, int(item.UserMeta())+1)
+		return err
+	})
 	if err != nil {
-		return block{}, corrupt(first, err, "block")
+		return nil, corrupt(0, err, "index entry %q", item.Key())
 	}
-	return readBlock(first, item)
+	return seqs, nil
+}
+
+// blockReader finds records by their numbers, and keeps the last block at hand.
+type blockReader struct {
+	it *badger.Iterator
+	block
+}
+
+func newBlockReader(txn *badger.Txn) *blockReader {
+	o := badger.DefaultIteratorOptions
+	o.PrefetchValues = false
+	o.Reverse = true
+	o.Prefix = []byte{prefixBlock}
+	return &blockReader{it: txn.NewIterator(o)}
+}
+
+func (r *blockReader) close() { r.it.Close() }
+
+// record returns record seq, which is stored.
+func (r *blockReader) record(seq uint64) (messages.Record, error) {
+	if seq < r.first || seq-r.first >= uint64(len(r.entries)) {
+		r.it.Seek(numberKey(prefixBlock, seq))
+		if !r.it.Valid() {
+			return messages.Record{}, corrupt(seq, nil, "no block holds it")
+		}
+		item := r.it.Item()
+		b, err := readBlock(binary.BigEndian.Uint64(item.Key()[1:]), item)
+		if err != nil {
+			return messages.Record{}, err
+		}
+		if r.block = b; seq-r.first >= uint64(len(r.entries)) {
+			return messages.Record{}, corrupt(seq, nil, "no block holds it")
+		}
+	}
+	return parseEntry(r.entries[seq-r.first], seq)
 }
 
 // hashReader reads stored hashes in a transaction.
@@ -203,9 +243,10 @@ type inspection struct {
 }
 
 // inspect checks that Badger is complete: blocks without gap from 1 to the stored
-// head, hashes for each, and an index that leads to as many records, stream by stream
-// without gap. It reads keys only; their bytes are under Badger's checksums.
-func (l *lsm) inspect(s *streams) (inspection, error) {
+// head, hashes for each, and an index that leads to as many records as it must, stream by
+// stream without gap. It reads keys only, whose bytes are under Badger's checksums, and
+// the records that are not in the index.
+func (l *lsm) inspect(s *streams, unindexedMax int) (inspection, error) {
 	txn := l.db.NewTransaction(false)
 	defer txn.Discard()
 	size := l.state.head.Seq
@@ -244,8 +285,8 @@ func (l *lsm) inspect(s *streams) (inspection, error) {
 	if err != nil {
 		return inspection{}, err
 	}
-	if indexed != size {
-		return inspection{}, corrupt(0, nil, "the index leads to %d records, %d are stored", indexed, size)
+	if indexed != l.state.indexed {
+		return inspection{}, corrupt(0, nil, "the index leads to %d records, the stored head says %d", indexed, l.state.indexed)
 	}
-	return in, nil
+	return in, l.readUnindexed(s, in.streams, unindexedMax)
 }

@@ -3,6 +3,7 @@ package eventlog
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"golang.org/x/mod/sumdb/tlog"
 
@@ -71,6 +72,26 @@ func (m *Memory) Verify(ctx context.Context, progress func(done, total uint64)) 
 	rep.Streams = uint64(len(versions))
 	return rep, nil
 }
+
+// Replay implements Log.
+func (m *Memory) Replay(ctx context.Context, visit func([]messages.Record) error) (Report, error) {
+	rep, err := m.Verify(ctx, nil)
+	if err != nil {
+		return rep, err
+	}
+	m.mu.Lock()
+	recs := m.recs[:rep.Head.Seq]
+	m.mu.Unlock()
+	for chunk := range slices.Chunk(recs, replayChunk) {
+		if err := visit(chunk); err != nil {
+			return Report{}, fmt.Errorf("replay: %w", err)
+		}
+	}
+	return rep, nil
+}
+
+// replayChunk is how many records Memory replays at once.
+const replayChunk = 1024
 
 // Stat implements Log.
 func (m *Memory) Stat() Stat {

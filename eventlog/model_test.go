@@ -34,7 +34,9 @@ func TestAnyLifeOfALogKeepsItsRecords(t *testing.T) {
 		versions := map[messages.StreamID]uint64{}
 		crashes := 0
 		reopen := func(dir string) {
-			l = open(t, dir, tiny)
+			o := tiny
+			o.UnindexedMax = rapid.SampledFrom([]int{1, 10, 100, 1000}).Draw(rt, "records that are not in the index")
+			l = open(t, dir, o)
 		}
 		rt.Repeat(map[string]func(*rapid.T){
 			"append": func(rt *rapid.T) {

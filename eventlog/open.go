@@ -232,6 +232,11 @@ func (s *Store) start(r *recovery) error {
 			return err
 		}
 	}
+	if s.head.format < formatNow { // before Badger has what an older version would take for damage
+		if err := s.head.update(func(*headState) {}); err != nil {
+			return err
+		}
+	}
 	f := feeder{s: s}
 	err := s.lsm.put(s.view.recent, func() error { return s.space.check(s.lsm.bytes()) }, f.note)
 	if err != nil && !errors.Is(err, ErrFull) {

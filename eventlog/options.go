@@ -55,6 +55,10 @@ type Options struct {
 	// MemTableBytes is Badger's memtable size, at least 6 MiB. Default 8 MiB.
 	MemTableBytes int64
 
+	// UnindexedMax is how many of the last stored records at most are not in the index: an
+	// open reads them, memory leads to them. At least 1. Default 32,768.
+	UnindexedMax int
+
 	// BallastBytes is kept aside in a file, to be released when the disk is full so
 	// that Badger can finish what it does. Negative: none. Default 40 MiB, but at
 	// most a quarter of what is free when the log is created.
@@ -102,6 +106,7 @@ const (
 	memTableBytesMax     = 64 << 20
 	ballastBytesDefault  = 5 * memTableBytesDefault // what an open after a crash may need, see doc.go
 	queueMaxDefault      = 65536
+	unindexedMaxDefault  = 1 << 15
 	originDefault        = "gatehouse.local/log"
 )
 
@@ -139,6 +144,9 @@ func (o Options) withDefaults() (Options, error) {
 	}
 	if o.QueueMax == 0 {
 		o.QueueMax = queueMaxDefault
+	}
+	if o.UnindexedMax <= 0 {
+		o.UnindexedMax = unindexedMaxDefault
 	}
 	if o.JournalBytes == 0 {
 		o.JournalBytes = journalBytesDefault

@@ -308,7 +308,7 @@ func (r *recovery) try(src string, withWAL bool) (err error) {
 	if err := l.load(); err != nil {
 		return err
 	}
-	in, err := l.inspect(s.streams)
+	in, err := l.inspect(s.streams, s.o.UnindexedMax)
 	if err != nil {
 		return err
 	}

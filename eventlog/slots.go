@@ -22,7 +22,8 @@ const (
 	slotPairBytes    = 2 * slotBytes
 	slotHeadBytes    = 8 + 4 + 8 + 2
 	slotPayloadMax   = slotBytes - slotHeadBytes - 4
-	formatNow        = 1
+	formatNow        = 2 // 1: every record is in Badger's index (index.go)
+	formatOldest     = 1
 	magicHead        = "GH-HEAD\n"
 	magicJournal     = "GH-JRNL\n"
 	directoryMode    = 0o700
@@ -38,6 +39,7 @@ var errNoSlot = errors.New("both copies are damaged")
 
 // slot is a copy that was read.
 type slot struct {
+	format  uint32
 	counter uint64
 	payload []byte
 }
@@ -63,14 +65,18 @@ func decodeSlot(magic string, b []byte) (slot, error) {
 	if crc32.Checksum(b[:slotBytes-4], castagnoli) != binary.BigEndian.Uint32(b[slotBytes-4:]) {
 		return slot{}, errors.New("checksum differs")
 	}
-	if f := binary.BigEndian.Uint32(b[8:]); f != formatNow {
-		return slot{}, fmt.Errorf("%w: file format %d, this version knows %d", ErrNewer, f, formatNow)
+	format := binary.BigEndian.Uint32(b[8:])
+	if format > formatNow {
+		return slot{}, fmt.Errorf("%w: file format %d, this version knows %d", ErrNewer, format, formatNow)
+	}
+	if format < formatOldest {
+		return slot{}, fmt.Errorf("file format %d, want %d at least", format, formatOldest)
 	}
 	n := int(binary.BigEndian.Uint16(b[20:]))
 	if n > slotPayloadMax {
 		return slot{}, fmt.Errorf("payload of %d bytes, want at most %d", n, slotPayloadMax)
 	}
-	return slot{counter: binary.BigEndian.Uint64(b[12:]), payload: b[slotHeadBytes : slotHeadBytes+n]}, nil
+	return slot{format: format, counter: binary.BigEndian.Uint64(b[12:]), payload: b[slotHeadBytes : slotHeadBytes+n]}, nil
 }
 
 // readSlots returns the newer of the intact copies and how many are intact.

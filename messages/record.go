@@ -108,7 +108,11 @@ func RecordSize(r *Record) int {
 // ParseRecord reads one record that fills b exactly. The record's Body is a part of
 // b; its texts are copies. Stream and broker names are taken as they are: the log
 // keeps what it was given.
-func ParseRecord(b []byte) (Record, error) {
+func ParseRecord(b []byte) (Record, error) { return ParseRecordAfter(&Record{}, b) }
+
+// ParseRecordAfter is ParseRecord for one of many records: texts that are as in before are
+// shared with it, not copied.
+func ParseRecordAfter(before *Record, b []byte) (Record, error) {
 	if len(b) < recordFixedBytes {
 		return Record{}, fmt.Errorf("%w: %d bytes, want at least %d", ErrRecord, len(b), recordFixedBytes)
 	}
@@ -141,11 +145,19 @@ func ParseRecord(b []byte) (Record, error) {
 	if streamBytes == 0 {
 		return Record{}, fmt.Errorf("%w: empty stream name", ErrRecord)
 	}
-	r.Stream, rest = StreamID(rest[:streamBytes]), rest[streamBytes:]
-	r.Cause.Request, rest = string(rest[:requestBytes]), rest[requestBytes:]
-	r.Cause.Broker, rest = BrokerID(rest[:brokerBytes]), rest[brokerBytes:]
+	r.Stream, rest = text(before.Stream, rest[:streamBytes]), rest[streamBytes:]
+	r.Cause.Request, rest = text(before.Cause.Request, rest[:requestBytes]), rest[requestBytes:]
+	r.Cause.Broker, rest = text(before.Cause.Broker, rest[:brokerBytes]), rest[brokerBytes:]
 	r.Body = rest[:len(rest):len(rest)]
 	return r, nil
+}
+
+// text is b, as before has it already or as a copy.
+func text[T ~string](before T, b []byte) T {
+	if string(before) == string(b) {
+		return before
+	}
+	return T(b)
 }
 
 // DeriveEventID names the i-th event of the decision whose input carried nonce. The

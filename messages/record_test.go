@@ -171,6 +171,26 @@ func TestParsedBodyCannotGrowIntoItsNeighbour(t *testing.T) {
 	}
 }
 
+// TestTextsAreSharedWithTheRecordBefore: nothing of the record before shows in a record
+// that is parsed after it, and equal texts cost nothing.
+func TestTextsAreSharedWithTheRecordBefore(t *testing.T) {
+	var before Record
+	for _, c := range append(envelopes, envelopes...) {
+		b, err := AppendRecord(nil, &c.record)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := ParseRecordAfter(&before, b)
+		if err != nil || !reflect.DeepEqual(got, c.record) {
+			t.Errorf("%s after %s: %+v, %v; want %+v", c.name, before.Stream, got, err, c.record)
+		}
+		if n := testing.AllocsPerRun(10, func() { _, _ = ParseRecordAfter(&got, b) }); n != 0 {
+			t.Errorf("%s after itself: %v allocations", c.name, n)
+		}
+		before = got
+	}
+}
+
 // TestParseRecordAllocates: what a header announces is not allocated, and a body is not
 // copied.
 func TestParseRecordAllocates(t *testing.T) {
