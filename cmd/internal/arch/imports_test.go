@@ -112,6 +112,7 @@ var homes = []home{
 	{"golang.org/x/mod", []string{"eventlog/**", "sim/**", "cmd/**"}, nil, "the Merkle tree and its notes are the log's; outside of it they are checked, not made"},
 	{"golang.org/x/sys", []string{"eventlog", "actors", "sim/**", "cmd/**"}, []string{"eventlog/**"}, "the system below is called by the log (fdatasync, space) and the clock (time since boot)"},
 	{"github.com/asynkron/protoactor-go", []string{"actors"}, nil, "actors is the only package that knows Proto.Actor: deciders and simulator run without it"},
+	{"github.com/orcaman/concurrent-map", []string{"actors"}, nil, "it is Proto.Actor's registry, whose size is set there"},
 	{"github.com/nats-io", []string{"actors/brokers/**"}, []string{"sim/**", "cmd/**"}, "NATS is where brokers meet the actors, and nowhere else; tests elsewhere may play a broker"},
 	{"github.com/mochi-mqtt/server/v2", []string{"actors/brokers/mochi/**", "sim/awsemu/**"}, nil, "the embedded broker is one adapter of several; the emulator has its own for AWS IoT's MQTT"},
 	{"github.com/aws/aws-sdk-go-v2/service/iot", []string{"cloudsync/iotverifier", "cloudsync/iotregistry", "cloudsync/trace/awsreader"}, []string{"sim/**", "cmd/**"}, slow},
