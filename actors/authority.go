@@ -23,7 +23,8 @@ import (
 type AuthorityConfig struct {
 	System *System
 	Keys   keys.Keys
-	Clock  Clock
+	// Clock calls functions that wait for the log: a simulator's spawns them.
+	Clock Clock
 	// Settings is the configuration in force, asked at each look. Call Wake when it changes.
 	Settings func() AuthoritySettings
 	// Custom opens the operator's own authority; nil: there can be none.
@@ -85,7 +86,7 @@ type Authority struct {
 	end  context.CancelFunc
 	book atomic.Pointer[ca.Book] // what the log says
 
-	turn      sync.Mutex // held for one pass, and guards what follows
+	turn      turnstile // held for one pass, and guards what follows
 	signers   map[messages.CertificateID]crypto.Signer
 	silent    map[messages.CertificateID]silence // whose keys did not sign when they were asked last
 	keysOf    *ca.Book                           // for which the keys in signers were taken
@@ -135,6 +136,7 @@ func StartAuthority(ctx context.Context, cfg AuthorityConfig) (*Authority, error
 		cfg: cfg, signers: map[messages.CertificateID]crypto.Signer{}, published: map[messages.CertificateID]bool{},
 		silent: map[messages.CertificateID]silence{}, subscribers: map[subscription]*subscriber{}, issued: map[string]uint64{},
 	}
+	a.turn.park = cfg.System.park
 	a.seen.Store(&sight{})
 	a.ctx, a.end = context.WithCancel(context.Background())
 	a.upload.of = a
@@ -408,8 +410,17 @@ func (a *Authority) Wake() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if !a.closed {
-		a.work.Go(a.look)
+		a.beside(a.look)
 	}
+}
+
+// beside runs f on its own. a.mu is held, and the authority not closed.
+func (a *Authority) beside(f func()) {
+	a.work.Add(1)
+	a.cfg.System.spawn(func() {
+		defer a.work.Done()
+		f()
+	})
 }
 
 // look makes a pass.
@@ -424,7 +435,7 @@ func (a *Authority) look() {
 	defer a.work.Done()
 	a.turn.Lock()
 	defer a.turn.Unlock()
-	ctx, cancel := context.WithTimeoutCause(a.ctx, authorityRetry, errPassTime)
+	ctx, cancel := a.cfg.System.within(a.ctx, authorityRetry, errPassTime)
 	defer cancel()
 	_ = a.pass(ctx) // what failed is logged, and tried again
 }

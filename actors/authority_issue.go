@@ -198,7 +198,7 @@ func (a *Authority) issue(ctx context.Context, o order) (*x509.Certificate, *ca.
 		return nil, nil, a.fell(o.issuer, err)
 	}
 	// It is signed, however long that took: without its record the order was for nothing.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), authorityRetry)
+	ctx, cancel := a.cfg.System.within(context.WithoutCancel(ctx), authorityRetry, context.DeadlineExceeded)
 	defer cancel()
 	if err := a.note(ctx, &messages.CertificateIssued{
 		Subscriber: o.to.name, Serial: prepared.Serial(), Der: der, AuthorityId: string(o.issuer),

@@ -242,7 +242,7 @@ func (a *Authority) acknowledge(s *subscriber, h *holding) {
 	if s.current.Load() != h || h.acknowledged.Load() {
 		return
 	}
-	ctx, cancel := context.WithTimeout(a.ctx, authorityRetry)
+	ctx, cancel := a.cfg.System.within(a.ctx, authorityRetry, context.DeadlineExceeded)
 	defer cancel()
 	if err := a.note(ctx, &messages.CertificateDelivered{Subscriber: s.of.name, Serial: ca.SerialText(h.leaf)}); err != nil {
 		a.cfg.Logger.Warn("delivery of a certificate is not recorded; it is handed over again", "subscriber", s.of.name, "error", err)

@@ -44,7 +44,7 @@ func (u *upload) look() {
 	}
 	ctx, cancel := context.WithCancel(u.of.ctx)
 	u.under, u.giveUp = pem, cancel
-	u.of.work.Go(func() {
+	u.of.beside(func() {
 		defer cancel()
 		u.run(ctx, pem)
 	})
@@ -76,7 +76,7 @@ func (u *upload) record(der []byte) error {
 	u.mu.Lock()
 	u.done = nil
 	u.mu.Unlock()
-	ctx, cancel := context.WithTimeout(u.of.ctx, authorityRetry)
+	ctx, cancel := u.of.cfg.System.within(u.of.ctx, authorityRetry, context.DeadlineExceeded)
 	defer cancel()
 	for _, entry := range u.of.book.Load().Authorities {
 		if entry.UploadedMs != 0 || !bytes.Equal(entry.Chain[len(entry.Chain)-1], der) {

@@ -283,7 +283,7 @@ var enrollCause = messages.Cause{Request: "registration"}
 
 // ask asks the registrar. What it accepts under another name is not this device.
 func (e *Enroller) ask(c registration.Candidate) (registration.Outcome, error) {
-	ctx, cancel := context.WithTimeout(e.ctx, registerTimeout)
+	ctx, cancel := e.sys.within(e.ctx, registerTimeout, context.DeadlineExceeded)
 	defer cancel()
 	outcome, err := e.cfg.Registrar.Register(ctx, c)
 	if err == nil && outcome.Status == registration.Accepted && outcome.Thing != c.Thing {

@@ -92,7 +92,14 @@ type Config struct {
 	Schedule func(f func())
 	// Spawn runs f, which waits for the outside, on its own: for the simulator, which must
 	// know what is under way. Default: a goroutine.
-	Spawn  func(f func())
+	Spawn func(f func())
+	// Park returns how its caller waits for an entity or for its turn: wait returns when wake
+	// has been called, before or after, or soon after ctx is done. For the simulator, which may
+	// leave the latter out. Default: a channel.
+	Park func() (wait func(ctx context.Context), wake func())
+	// Within ends ctx because of cause after d. For the simulator. Default: the machine's
+	// clock, context.WithTimeoutCause.
+	Within func(ctx context.Context, d time.Duration, cause error) (context.Context, context.CancelFunc)
 	Logger *slog.Logger // default: discard
 }
 
@@ -109,6 +116,8 @@ type System struct {
 
 	run     func(f func())
 	spawn   func(f func())
+	park    func() (wait func(context.Context), wake func())
+	within  func(context.Context, time.Duration, error) (context.Context, context.CancelFunc)
 	actors  *actor.ActorSystem
 	router  *router
 	permits chan struct{}
@@ -176,6 +185,12 @@ func New(cfg Config) (*System, error) {
 	if s.spawn = cfg.Spawn; s.spawn == nil {
 		s.spawn = func(f func()) { go f() }
 	}
+	if s.park = cfg.Park; s.park == nil {
+		s.park = park
+	}
+	if s.within = cfg.Within; s.within == nil {
+		s.within = context.WithTimeoutCause
+	}
 	if s.logger == nil {
 		s.logger = slog.New(slog.DiscardHandler)
 	}
@@ -232,14 +247,19 @@ func (s *System) left() {
 // error.
 func (s *System) Do(ctx context.Context, c messages.Command, cause messages.Cause) (messages.Reply, error) {
 	replies := make(chan messages.Reply, 1)
-	s.Submit(ctx, c, cause, func(r messages.Reply) { replies <- r })
+	wait, wake := s.park()
+	s.Submit(ctx, c, cause, func(r messages.Reply) {
+		replies <- r
+		wake()
+	})
+	wait(ctx)
 	select {
 	case r := <-replies:
 		if refusal, ok := r.(*messages.Refusal); ok {
 			return nil, refusal
 		}
 		return r, nil
-	case <-ctx.Done():
+	default:
 		return nil, ctx.Err()
 	}
 }

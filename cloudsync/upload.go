@@ -28,14 +28,14 @@ type offer struct {
 // run goes on until the cloud has everything.
 func (p *publication) run(ctx context.Context) error {
 	for {
-		news, err := p.network(ctx)
+		returns, err := p.network(ctx)
 		if err != nil {
 			return err
 		}
 		if err := p.round(ctx); err != nil || p.done() {
 			return err
 		}
-		if err := p.rest(ctx, news); err != nil {
+		if err := p.rest(ctx, returns); err != nil {
 			return err
 		}
 	}
@@ -50,18 +50,18 @@ func (p *publication) done() bool {
 	return true
 }
 
-// network waits for it, and returns what tells of its next return.
-func (p *publication) network(ctx context.Context) (<-chan struct{}, error) {
+// network waits for it, and returns how often it has returned by then.
+func (p *publication) network(ctx context.Context) (returns int, err error) {
 	for {
-		news := p.u.newsOf()
+		returns := p.u.returned()
 		if p.u.cfg.NetworkUp() {
-			return news, nil
+			return returns, nil
 		}
 		p.u.waiting(true)
-		_, err := p.u.wait(ctx, news, 0)
+		_, err := p.u.wait(ctx, returns, 0)
 		p.u.waiting(false)
 		if err != nil {
-			return nil, err
+			return 0, err
 		}
 		p.hasten()
 	}
@@ -144,18 +144,18 @@ func (p *publication) postpone(o *offer) (alone bool) {
 }
 
 // rest waits until something is due. The network's return hastens what no service holds back.
-func (p *publication) rest(ctx context.Context, news <-chan struct{}) error {
+func (p *publication) rest(ctx context.Context, returns int) error {
 	for {
 		wait := p.due().Sub(p.u.cfg.Now())
 		if wait <= 0 {
 			return nil
 		}
-		returned, err := p.u.wait(ctx, news, wait)
+		returned, err := p.u.wait(ctx, returns, wait)
 		if err != nil {
 			return err
 		}
 		if returned {
-			news = p.u.newsOf()
+			returns = p.u.returned()
 			p.hasten()
 		}
 	}

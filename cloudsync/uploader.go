@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 )
@@ -30,6 +31,10 @@ type UploaderConfig struct {
 	Jitter    func() float64
 	// Now dates failures and tries, in step with AfterFunc. Default: the machine's clock.
 	Now func() time.Time
+	// Park returns how its caller waits: wait returns when wake has been called, before or
+	// after, or soon after ctx is done. For the simulator, which may leave the latter out.
+	// Default: a channel.
+	Park func() (wait func(ctx context.Context), wake func())
 	// Log hears of failures. Default: nobody.
 	Log *slog.Logger
 }
@@ -45,10 +50,14 @@ type UploaderConfig struct {
 type Uploader struct {
 	cfg UploaderConfig
 
-	mu    sync.Mutex
-	news  chan struct{} // closed and replaced when the network returns
-	state UploadState   // guarded by mu
+	mu      sync.Mutex
+	returns int     // of the network, so far; guarded by mu, as all below
+	waits   []*wait // for the network, or for time to pass
+	state   UploadState
 }
+
+// wait is one who waits.
+type wait struct{ wake func() }
 
 // UploadState says how publishing goes.
 type UploadState struct {
@@ -99,10 +108,24 @@ func NewUploader(cfg UploaderConfig) (*Uploader, error) {
 	if cfg.Now == nil {
 		cfg.Now = now
 	}
+	if cfg.Park == nil {
+		cfg.Park = park
+	}
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Uploader{cfg: cfg, news: make(chan struct{})}, nil
+	return &Uploader{cfg: cfg}, nil
+}
+
+// park waits on a channel.
+func park() (wait func(context.Context), wake func()) {
+	woken := make(chan struct{})
+	return func(ctx context.Context) {
+		select {
+		case <-woken:
+		case <-ctx.Done():
+		}
+	}, sync.OnceFunc(func() { close(woken) })
 }
 
 // Upload returns nil when the cloud has all certificates of a PEM text, which are the
@@ -135,30 +158,40 @@ func (u *Uploader) NetworkChanged(up bool) {
 	}
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	close(u.news)
-	u.news = make(chan struct{})
+	u.returns++
+	for _, w := range u.waits {
+		w.wake()
+	}
 }
 
-func (u *Uploader) newsOf() <-chan struct{} {
+// returned counts how often the network has returned.
+func (u *Uploader) returned() int {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	return u.news
+	return u.returns
 }
 
-// wait says whether there was news before d, unless it is zero, had passed. The error is why
-// ctx ended, if that came first.
-func (u *Uploader) wait(ctx context.Context, news <-chan struct{}, d time.Duration) (heard bool, err error) {
-	var over chan struct{}
+// wait waits until the network has returned more than so many times, or d, unless it is
+// zero, has passed, and says whether it was the former. The error is why ctx ended, if that
+// came first.
+func (u *Uploader) wait(ctx context.Context, returns int, d time.Duration) (heard bool, err error) {
+	until, wake := u.cfg.Park()
+	w := &wait{wake}
+	u.mu.Lock()
+	if u.returns > returns {
+		wake()
+	}
+	u.waits = append(u.waits, w)
+	u.mu.Unlock()
 	if d > 0 {
-		over = make(chan struct{})
-		defer u.cfg.AfterFunc(d, func() { close(over) })()
+		defer u.cfg.AfterFunc(d, wake)()
 	}
-	select {
-	case <-over:
-		return false, nil
-	case <-news:
+	until(ctx)
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.waits = slices.DeleteFunc(u.waits, func(other *wait) bool { return other == w })
+	if u.returns > returns {
 		return true, nil
-	case <-ctx.Done():
-		return false, ctx.Err()
 	}
+	return false, ctx.Err()
 }
