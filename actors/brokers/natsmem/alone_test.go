@@ -21,7 +21,6 @@ import (
 	"github.com/gatehouse-edge/gatehouse/messages"
 	"github.com/gatehouse-edge/gatehouse/messages/authapi"
 	"github.com/gatehouse-edge/gatehouse/messages/permission"
-	"github.com/gatehouse-edge/gatehouse/sim/coro"
 )
 
 // alone is a desk, a pusher and brokers' clients on one goroutine, under a clock that is
@@ -32,7 +31,7 @@ type alone struct {
 	chance *rand.Rand
 	queue  []func()
 	clock  *actorstest.Clock
-	tasks  *coro.Group
+	tasks  *tasks
 	server *natsmem.Server
 	gate   *gate
 	desk   *brokers.Desk
@@ -43,9 +42,9 @@ type alone struct {
 
 func startAlone(t *testing.T, seed uint64) *alone {
 	a := &alone{t: t, chance: rand.New(rand.NewPCG(seed, 0)), clock: actorstest.NewClock(noon), lose: func(natsmem.Passage) bool { return false }}
-	a.tasks = coro.New(a.schedule)
-	t.Cleanup(a.tasks.End)
-	a.server = natsmem.New(natsmem.Config{Carry: a.carry, AfterFunc: a.clock.AfterFunc, Park: a.tasks.Park})
+	a.tasks = &tasks{ready: a.schedule}
+	t.Cleanup(a.tasks.end)
+	a.server = natsmem.New(natsmem.Config{Carry: a.carry, AfterFunc: a.clock.AfterFunc, Park: a.tasks.park})
 	daemon := a.server.Connect(natsmem.Options{Name: "daemon", Buffer: true})
 	log := slog.New(slog.NewTextHandler(t.Output(), nil))
 	a.gate = &gate{things: map[string]messages.ThingName{}, sessions: map[messages.Token]held{}}
@@ -111,7 +110,7 @@ func (a *alone) broker(name messages.BrokerID) *client.Client {
 	a.pusher.AddBroker(name)
 	c, err := client.Connect(a.t.Context(), client.Config{
 		Broker: name, Link: a.server.Connect(natsmem.Options{Name: string(name), Inbox: authapi.InboxPrefix(name)}),
-		Now: a.clock.Wall, AfterFunc: a.clock.AfterFunc, Spawn: a.tasks.Spawn, Jitter: a.chance.Float64,
+		Now: a.clock.Wall, AfterFunc: a.clock.AfterFunc, Spawn: a.tasks.spawn, Jitter: a.chance.Float64,
 	})
 	if err != nil {
 		a.t.Fatal(err)
@@ -131,7 +130,7 @@ func (a *alone) broker(name messages.BrokerID) *client.Client {
 func (a *alone) do(f func()) {
 	a.t.Helper()
 	returned := false
-	a.tasks.Spawn(func() { f(); returned = true })
+	a.tasks.spawn(func() { f(); returned = true })
 	for range 100 {
 		if a.pass(100 * time.Millisecond); returned {
 			return
