@@ -47,7 +47,8 @@ type watch struct {
 // trust ends. Guarded by Views.mu.
 type agenda struct {
 	rules                           rules
-	nowMs                           int64 // of the last Due
+	nowMs                           int64  // of the last Due
+	watches                         uint32 // so far; numbers them
 	certificates, attachments, ends queue[watch]
 }
 
@@ -127,7 +128,9 @@ func (a *agenda) renewals(w *watch) *queue[watch] {
 func (a *agenda) rest(b *basis, thing messages.ThingName, id messages.CertificateID, notAfterMs *atomic.Int64) {
 	if b.watch == nil {
 		w := &watch{basis: b, thing: thing, certificate: id, notAfterMs: notAfterMs, askedMs: never, toldMs: never}
-		w.renew, w.end = entry[watch]{of: w, at: a.rules.renewMs(w)}, entry[watch]{of: w, at: a.rules.endMs(w)}
+		a.watches++
+		w.renew = entry[watch]{of: w, at: a.rules.renewMs(w), number: a.watches}
+		w.end = entry[watch]{of: w, at: a.rules.endMs(w), number: a.watches}
 		b.watch = w
 		heap.Push(a.renewals(w), &w.renew)
 		heap.Push(&a.ends, &w.end)
@@ -148,8 +151,8 @@ func (a *agenda) restPending(p *pending) {
 func (a *agenda) leave(b *basis) {
 	w := b.watch
 	if w.sessions--; w.sessions == 0 {
-		heap.Remove(a.renewals(w), w.renew.place)
-		heap.Remove(&a.ends, w.end.place)
+		heap.Remove(a.renewals(w), int(w.renew.place))
+		heap.Remove(&a.ends, int(w.end.place))
 		b.watch = nil
 	}
 }
@@ -161,8 +164,8 @@ func (a *agenda) changed(b *basis) {
 		return
 	}
 	w.renew.at, w.end.at = a.rules.renewMs(w), a.rules.endMs(w)
-	heap.Fix(a.renewals(w), w.renew.place)
-	heap.Fix(&a.ends, w.end.place)
+	heap.Fix(a.renewals(w), int(w.renew.place))
+	heap.Fix(&a.ends, int(w.end.place))
 }
 
 // Due lists what there is to do about live sessions: whose trust is older than ageMs or

@@ -210,3 +210,33 @@ func BenchmarkDue(b *testing.B) {
 		due(v, ms, 32)
 	}
 }
+
+// TestTheSameLogIsDueInTheSameOrder: where several are due at the same moment, too. A clock
+// that is set back voids all at once, in no order.
+func TestTheSameLogIsDueInTheSameOrder(t *testing.T) {
+	h := &history{}
+	for i := range 20 {
+		thing, id := messages.ThingName(fmt.Sprintf("pump-%d", i)), messages.CertificateIDOf([]byte{byte(i)})
+		h.verified(id, 100)
+		h.attached(thing, id, 100)
+		h.opened(thing, id, i, 100)
+	}
+	h.add(messages.StreamClock, 200, &messages.ClockReanchored{FormerTrustMs: t0 + 200, AuthenticatedMs: t0 + 50})
+	first := ""
+	for range 5 {
+		got := ""
+		for v := folded(h); ; {
+			list := due(v, 60, 3)
+			if len(list.Certificates) == 0 {
+				break
+			}
+			got += spellDue(list)
+		}
+		if first == "" {
+			first = got
+		}
+		if got != first || got == "" {
+			t.Fatalf("due %s, and then %s", first, got)
+		}
+	}
+}

@@ -109,7 +109,7 @@ func (t *table) remove(session *Session) bool {
 	defer s.mu.Unlock()
 	delete(s.m, session.Digest)
 	t.mu.Lock()
-	heap.Remove(&t.order, session.turn.place)
+	heap.Remove(&t.order, int(session.turn.place))
 	t.mu.Unlock()
 	return true
 }
