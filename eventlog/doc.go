@@ -13,7 +13,8 @@
 //	LOCK         flock, taken before any other file is touched; empty
 //	HEAD         a lower bound of the log: size, root, journal generation, signed checkpoint
 //	journal.0/1  the last groups; generation g is in file g mod 2
-//	badger/      all records, index, tree, checkpoints, snapshots (keys.go)
+//	badger/      all records, index, tree, checkpoints, small snapshots (keys.go)
+//	snapshots/   large snapshots, a file each (snapshot_file.go)
 //	ballast      disk kept for bad times
 //	badger.new, badger.old   an open in progress
 //
@@ -71,8 +72,8 @@
 //     where space does not allow that, the journal goes on in the same generation.
 //  11. While a log is closed. Badger flushes, then HEAD gets its clean mark. Without the
 //     mark it is a crash, with it the log must end exactly there.
-//  12. While a snapshot is written. The head of the old one is whole, and so are its
-//     parts. A snapshot that is not whole is ignored.
+//  12. While a snapshot is written. The old one is whole until the new one, durable by
+//     then, takes its name. A snapshot that is not whole is ignored.
 //
 // # What a full disk does
 //

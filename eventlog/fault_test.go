@@ -250,31 +250,6 @@ func TestInterruptedInstallIsFinishedOrUndone(t *testing.T) {
 	}
 }
 
-func TestSnapshotWithoutItsPartsIsIgnored(t *testing.T) {
-	dir := t.TempDir()
-	s := mustOpen(t, dir, Options{})
-	defer s.Close()
-	data := make([]byte, 2*snapshotPartBytes+9)
-	if err := s.PutSnapshot("big", Snapshot{Version: 3, Data: data}); err != nil {
-		t.Fatal(err)
-	}
-	if _, ok, err := s.Snapshot("big"); !ok || err != nil {
-		t.Fatalf("snapshot: %v, %v", ok, err)
-	}
-	h := snapshotHead{snapshot: Snapshot{Version: 3}, parts: 3, slot: 1, length: uint64(len(data))}
-	for name, value := range map[string][]byte{
-		"other slot": h.encode(), "not a head": []byte("?"), "short": h.encode()[:10],
-	} {
-		txn := s.lsm.db.NewTransaction(true)
-		if err := errors.Join(txn.Set(snapshotKey("big"), value), txn.Commit()); err != nil {
-			t.Fatal(err)
-		}
-		if _, ok, err := s.Snapshot("big"); ok || err != nil {
-			t.Errorf("%s: found %v, error %v; want not found", name, ok, err)
-		}
-	}
-}
-
 func TestQueueIsBounded(t *testing.T) {
 	block := make(chan struct{})
 	s := mustOpen(t, t.TempDir(), Options{QueueMax: 10, Applied: func([]messages.Record) { <-block }})

@@ -2,6 +2,7 @@ package eventlog
 
 import (
 	"bytes"
+	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"hash/crc32"
@@ -246,6 +247,9 @@ func FuzzHeader(f *testing.F) {
 	h := headState{generation: 1, journalBytes: journalBytesMin, checkpoint: []byte("gatehouse\n1\nAAAA\n")}
 	jh := journalHead{generation: 1, first: 1}
 	sh := storedHead{kinds: map[kindKey]uint64{{1, 1, true}: 1}}
+	large := []byte(snapshotNote("k", &Snapshot{Version: 1, Seq: 2, Data: []byte("data")}))
+	file := binary.BigEndian.AppendUint32(append([]byte(magicSnapshot), 0, 0, 0, snapshotFormat), uint32(len(large)))
+	f.Add(slices.Concat(file, crc(large), large, []byte("data")))
 	for _, b := range [][]byte{h.encode(), jh.encode(), sh.encode(), encodeSlot(magicHead, 1, h.encode())} {
 		f.Add(b)
 	}
@@ -257,7 +261,10 @@ func FuzzHeader(f *testing.F) {
 			t.Errorf("journal head %x encodes as %x", b, h.encode())
 		}
 		_, _ = decodeStoredHead(b)
-		_, _ = decodeSnapshotHead(b)
+		_, _ = decodeSnapshot(b)
+		if s, err := parseSnapshot(b, "k", nil); err == nil && !bytes.HasSuffix(b, s.Data) {
+			t.Errorf("snapshot of %d bytes in %d", len(s.Data), len(b))
+		}
 		_, _, _ = parseStreamKey(b)
 		_, _ = decodeSlot(magicHead, b)
 		if h, err := openCheckpoint(b, "", nil); err == nil && h.Seq > 1<<63-1 {

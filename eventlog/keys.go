@@ -20,8 +20,7 @@ import (
 //	s | length 1 | stream | last 8   records of the stream, by the version of the last (index.go)
 //	k | size 8                       checkpoint of the first size records
 //	m | head                         storedHead
-//	p | key                          snapshot: its head
-//	c | slot 1 | key | 0 | part 4    snapshot: a part of its data
+//	p | key                          small snapshot (snapshot.go)
 const (
 	blockEventsMax = 256
 	blockBytesGoal = 32 << 10
@@ -30,7 +29,6 @@ const (
 	prefixStream   = 's'
 	prefixNote     = 'k'
 	prefixSnapshot = 'p'
-	prefixChunk    = 'c'
 )
 
 var keyHead = []byte("mhead")

@@ -141,6 +141,10 @@ type Snapshot struct {
 	Version uint32
 	Seq     uint64 // the last record folded in
 	Data    []byte // at most SnapshotBytesMax
+
+	// Root is that of the tree of the first Seq records, in a large snapshot that was read;
+	// zero in others. What is put need not have it.
+	Root tlog.Hash
 }
 
 // Bounds of a snapshot.

@@ -173,7 +173,7 @@ func create(dir string, o Options) error {
 // noTrace makes sure that a directory without HEAD never was a log: then HEAD was
 // lost, and starting afresh would forget every revocation.
 func noTrace(dir string) error {
-	for _, name := range []string{badgerName, badgerOldName} {
+	for _, name := range []string{badgerName, badgerOldName, snapshotsName} {
 		if _, err := os.Lstat(filepath.Join(dir, name)); err == nil {
 			return corrupt(0, nil, "HEAD is missing beside %s", name)
 		}

@@ -167,6 +167,14 @@ func (g *guard) room(need uint64, release bool) error {
 	return nil
 }
 
+// roomBeside reports whether size bytes can be written and everything is accepted still.
+func (g *guard) roomBeside(size uint64) error {
+	g.mu.Lock()
+	need := g.need + g.memTable + size
+	g.mu.Unlock()
+	return g.room(need, false)
+}
+
 // wanted is how many more bytes must be free for everything to be accepted again.
 func (g *guard) wanted() uint64 {
 	g.mu.Lock()

@@ -132,7 +132,6 @@ func (s *Store) verify(ctx context.Context, progress func(done, total uint64), e
 		func() error { return c.blocks(emit) },
 		func() error { return c.recent(&v, emit) },
 		c.index,
-		c.notes,
 	} {
 		if err := check(); err != nil {
 			return c.report, fmt.Errorf("verify: %w", err)
@@ -150,6 +149,7 @@ type checker struct {
 	stored   storedHead
 	tree     tree
 	hashes   []tlog.Hash
+	notes    []Head          // checkpoints that the tree has not come to yet
 	last     messages.Record // shares its texts with the next
 	report   Report
 
@@ -179,7 +179,7 @@ func (c *checker) reading(look func(*badger.Txn) error) error {
 	return look(txn)
 }
 
-// begin reads how much Badger says it has.
+// begin reads how much Badger says it has, and the checkpoints of that.
 func (c *checker) begin() error {
 	return c.reading(func(txn *badger.Txn) error {
 		value, err := get(txn, keyHead)
@@ -193,7 +193,7 @@ func (c *checker) begin() error {
 		if err != nil {
 			return corrupt(0, err, "stored head")
 		}
-		return nil
+		return c.readNotes(txn)
 	})
 }
 
@@ -233,6 +233,9 @@ func (c *checker) blocks(emit func(*chunk) (*chunk, error)) error {
 	}
 	if got := (Head{Seq: c.tree.size, Root: c.tree.root()}); got != c.stored.head {
 		return corrupt(min(got.Seq, c.stored.head.Seq), nil, "%d records with root %v, the stored head says %d with %v", got.Seq, got.Root, c.stored.head.Seq, c.stored.head.Root)
+	}
+	if len(c.notes) > 0 {
+		return corrupt(c.notes[0].Seq, nil, "a checkpoint of %d records", c.notes[0].Seq)
 	}
 	return nil
 }
@@ -277,6 +280,9 @@ func (c *checker) block(txn *badger.Txn, ch *chunk, first uint64, value []byte, 
 			return err
 		}
 		c.hashes = c.tree.add(leafHash(entry), c.hashes)
+		if err := c.noted(); err != nil {
+			return err
+		}
 	}
 	if len(rest) != 0 {
 		return corrupt(first, nil, "%d bytes after the last of %d entries", len(rest), count)
@@ -329,32 +335,33 @@ func (c *checker) place(k streamKey, version, seq uint64) uint64 {
 	return maphash.Comparable(c.seed, [4]uint64{k[0], k[1], version, seq})
 }
 
-// notes checks every stored checkpoint.
-func (c *checker) notes() error {
-	return c.reading(func(txn *badger.Txn) error {
-		return iterate(txn, []byte{prefixNote}, []byte{prefixNote}, func(item *badger.Item) (bool, error) {
-			if err := c.ctx.Err(); err != nil {
-				return false, err
-			}
-			size := binary.BigEndian.Uint64(item.Key()[1:])
-			if size > c.stored.head.Seq { // stored since
-				return false, nil
-			}
-			text, err := item.ValueCopy(nil)
-			if err != nil {
-				return false, corrupt(size, err, "checkpoint")
-			}
-			h, err := openCheckpoint(text, c.s.o.originWanted(), c.s.o.Verifier)
-			if err != nil || h.Seq != size {
-				return false, corrupt(size, err, "checkpoint of %d records", h.Seq)
-			}
-			if err := checkRoot(size, h.Root, hashReader{txn}); err != nil {
-				return false, err
-			}
-			c.report.Checkpoints++
-			return true, nil
-		})
+// readNotes reads the stored checkpoints, whose roots the tree is held against as it grows.
+func (c *checker) readNotes(txn *badger.Txn) error {
+	return iterate(txn, []byte{prefixNote}, []byte{prefixNote}, func(item *badger.Item) (bool, error) {
+		size := binary.BigEndian.Uint64(item.Key()[1:])
+		text, err := item.ValueCopy(nil)
+		if err != nil {
+			return false, corrupt(size, err, "checkpoint")
+		}
+		h, err := openCheckpoint(text, c.s.o.originWanted(), c.s.o.Verifier)
+		if err != nil || h.Seq != size || size > c.stored.head.Seq {
+			return false, corrupt(size, err, "checkpoint of %d records", h.Seq)
+		}
+		c.notes = append(c.notes, h)
+		return true, c.ctx.Err()
 	})
+}
+
+// noted holds the tree against the next checkpoint, if it is of as many records.
+func (c *checker) noted() error {
+	for len(c.notes) > 0 && c.notes[0].Seq == c.tree.size {
+		if got := c.tree.root(); got != c.notes[0].Root {
+			return corrupt(c.tree.size, nil, "the root over %d records is %v, a checkpoint says %v", c.tree.size, got, c.notes[0].Root)
+		}
+		c.notes = c.notes[1:]
+		c.report.Checkpoints++
+	}
+	return nil
 }
 
 // recent checks what only the journal has, as it is in memory.
