@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"hash/maphash"
+	"maps"
 	"sync"
 
 	"golang.org/x/mod/sumdb/tlog"
@@ -137,6 +138,13 @@ func (s *streams) get(k streamKey) uint64 {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	return s.m[k]
+}
+
+// clone is a copy that gives the same keys.
+func (s *streams) clone() *streams {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return &streams{seeds: s.seeds, m: maps.Clone(s.m)}
 }
 
 func (s *streams) count() int {

@@ -10,8 +10,6 @@ import (
 	"slices"
 	"sync"
 
-	"golang.org/x/mod/sumdb/tlog"
-
 	"github.com/gatehouse-edge/gatehouse/messages"
 )
 
@@ -25,9 +23,7 @@ type Memory struct {
 
 	mu        sync.Mutex // guards what follows
 	seq       sequencer
-	recs      []messages.Record // append-only: readers keep prefixes of it
-	hashes    []tlog.Hash
-	index     map[messages.StreamID][]uint64 // sequence numbers
+	kept      shelf
 	snapshots map[string]Snapshot
 	head      Head
 	queue     []pending
@@ -45,15 +41,23 @@ type Memory struct {
 var _ Log = (*Memory)(nil)
 
 // NewMemory returns an empty log. It uses Options.Applied, KnownKind, Signer,
-// Verifier, Origin, Fatal and QueueMax.
+// Verifier, Origin, Fatal, QueueMax and Far.
 func NewMemory(o Options) *Memory {
 	o, err := o.withDefaults()
 	if err != nil {
 		panic(fmt.Sprintf("eventlog.NewMemory: %v", err))
 	}
-	m := &Memory{
-		o: o, streams: newStreams(), index: map[messages.StreamID][]uint64{}, snapshots: map[string]Snapshot{},
+	m := newMemory(o, newStreams(), newOnHeap())
+	if o.Far != nil {
+		if m.kept, err = newFar(o.Far, m.streams); err != nil {
+			panic(fmt.Sprintf("eventlog.NewMemory: %v", err))
+		}
 	}
+	return m
+}
+
+func newMemory(o Options, names *streams, kept shelf) *Memory {
+	m := &Memory{o: o, streams: names, kept: kept, snapshots: map[string]Snapshot{}}
 	m.seq = sequencer{streams: m.streams, earlier: m.earlier}
 	m.head = Head{Root: m.seq.tree.root()}
 	return m
@@ -179,17 +183,18 @@ func (m *Memory) commit(g *group) error {
 			return m.failed
 		}
 	}
-	m.recs = append(m.recs, g.recs...)
-	m.hashes = append(m.hashes, g.hashes...)
+	if err := m.kept.add(g); err != nil {
+		m.failed = fmt.Errorf("%w: %w", ErrFailed, err)
+		return m.failed
+	}
 	for i := range g.recs {
 		r := &g.recs[i]
-		m.index[r.Stream] = append(m.index[r.Stream], r.Seq)
 		if !m.o.KnownKind(r.Kind, r.Schema) {
 			m.unknown++
 		}
 	}
 	m.streams.set(g.streams)
-	m.head = Head{Seq: uint64(len(m.recs)), Root: m.seq.tree.root()}
+	m.head = Head{Seq: m.kept.size(), Root: m.seq.tree.root()}
 	m.groups++
 	return m.failed
 }
@@ -227,38 +232,43 @@ func (m *Memory) CrashWriting(n int) {
 // that o does not know.
 func (m *Memory) Reopen(o Options) (*Memory, error) {
 	m.Crash()
-	n := NewMemory(o)
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	for i := range m.recs {
-		if r := &m.recs[i]; r.Critical && !n.o.KnownKind(r.Kind, r.Schema) {
-			return nil, fmt.Errorf("%w: record %d has critical kind %d, schema %d", ErrNewer, r.Seq, r.Kind, r.Schema)
+	o, err := o.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	for rec, err := range m.locked(1, m.Head().Seq) {
+		if err != nil {
+			return nil, err
+		}
+		if rec.Critical && !o.KnownKind(rec.Kind, rec.Schema) {
+			return nil, fmt.Errorf("%w: record %d has critical kind %d, schema %d", ErrNewer, rec.Seq, rec.Kind, rec.Schema)
 		}
 	}
-	// What only grows is shared: who adds to it copies it first.
-	n.recs, n.hashes = slices.Clip(m.recs), slices.Clip(m.hashes)
-	for stream, seqs := range m.index {
-		n.index[stream] = slices.Clip(seqs)
-	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	names := m.streams.clone()
+	n := newMemory(o, names, m.kept.next(names))
 	n.snapshots = maps.Clone(m.snapshots)
-	n.streams.m, n.streams.seeds = maps.Clone(m.streams.m), m.streams.seeds
 	if err := n.grow(m); err != nil {
 		return nil, err
 	}
-	n.head = Head{Seq: uint64(len(n.recs)), Root: n.seq.tree.root()}
+	n.head = Head{Seq: n.kept.size(), Root: n.seq.tree.root()}
 	return n, nil
 }
 
 // grow makes the tree over the records that were taken over from former.
 func (m *Memory) grow(former *Memory) error {
-	if former.seq.tree.size == uint64(len(m.recs)) {
+	if former.seq.tree.size == m.kept.size() {
 		m.seq.tree = former.seq.tree.clone()
 		return nil
 	}
-	for i := range m.recs { // the former was building on what did not land
-		entry, err := messages.AppendRecord([]byte{leafPrefix}, &m.recs[i])
+	for rec, err := range m.locked(1, m.kept.size()) { // the former was building on what did not land
 		if err != nil {
-			return corrupt(m.recs[i].Seq, err, "record cannot be written")
+			return err
+		}
+		entry, err := messages.AppendRecord([]byte{leafPrefix}, &rec)
+		if err != nil {
+			return corrupt(rec.Seq, err, "record cannot be written")
 		}
 		m.seq.tree.add(leafHash(entry), nil)
 	}
@@ -279,15 +289,22 @@ func (m *Memory) Close() error {
 func (m *Memory) Read(ctx context.Context, stream messages.StreamID, fromVersion uint64) iter.Seq2[messages.Record, error] {
 	return func(yield func(messages.Record, error) bool) {
 		m.mu.Lock()
-		seqs, recs := m.index[stream], m.recs
+		seqs, err := m.kept.of(stream, fromVersion)
+		var recs []messages.Record
+		if err == nil {
+			recs, err = m.kept.read(seqs)
+		}
 		m.mu.Unlock()
-		from := min(max(fromVersion, 1)-1, uint64(len(seqs)))
-		for _, seq := range seqs[from:] {
+		if err != nil {
+			yield(messages.Record{}, fmt.Errorf("read %q: %w", stream, err))
+			return
+		}
+		for i := range recs {
 			if err := ctx.Err(); err != nil {
 				yield(messages.Record{}, fmt.Errorf("read %q: %w", stream, err))
 				return
 			}
-			if !yield(recs[seq-1], nil) {
+			if !yield(recs[i], nil) {
 				return
 			}
 		}
@@ -297,16 +314,44 @@ func (m *Memory) Read(ctx context.Context, stream messages.StreamID, fromVersion
 // Scan implements Log.
 func (m *Memory) Scan(ctx context.Context, from, to uint64) iter.Seq2[messages.Record, error] {
 	return func(yield func(messages.Record, error) bool) {
-		m.mu.Lock()
-		recs := m.recs
-		m.mu.Unlock()
-		for seq := max(from, 1); seq <= min(to, uint64(len(recs))); seq++ {
-			if err := ctx.Err(); err != nil {
-				yield(messages.Record{}, fmt.Errorf("scan from %d: %w", seq, err))
+		for rec, err := range m.locked(from, min(to, m.Head().Seq)) {
+			if err == nil {
+				err = ctx.Err()
+			}
+			if err != nil {
+				yield(messages.Record{}, fmt.Errorf("scan from %d: %w", from, err))
 				return
 			}
-			if !yield(recs[seq-1], nil) {
+			if !yield(rec, nil) {
 				return
+			}
+		}
+	}
+}
+
+// scanChunk is how many records are read at once.
+const scanChunk = 256
+
+// locked yields the records from one to another, and takes the lock for some at a time.
+func (m *Memory) locked(from, to uint64) iter.Seq2[messages.Record, error] {
+	return func(yield func(messages.Record, error) bool) {
+		var seqs [scanChunk]uint64
+		for at := max(from, 1); at <= to; at += scanChunk {
+			n := min(to-at+1, scanChunk)
+			for i := range n {
+				seqs[i] = at + i
+			}
+			m.mu.Lock()
+			recs, err := m.kept.read(seqs[:n])
+			m.mu.Unlock()
+			if err != nil {
+				yield(messages.Record{}, err)
+				return
+			}
+			for i := range recs {
+				if !yield(recs[i], nil) {
+					return
+				}
 			}
 		}
 	}
@@ -330,12 +375,11 @@ func (m *Memory) stopped() error {
 
 // earlier is called by the sequencer, which runs with mu held.
 func (m *Memory) earlier(stream messages.StreamID, from uint64, n int) ([]messages.Record, error) {
-	var recs []messages.Record
-	seqs := m.index[stream]
-	for v := from; v < from+uint64(n) && v <= uint64(len(seqs)); v++ {
-		recs = append(recs, m.recs[seqs[v-1]-1])
+	seqs, err := m.kept.of(stream, from)
+	if err != nil {
+		return nil, err
 	}
-	return recs, nil
+	return m.kept.read(seqs[:min(n, len(seqs))])
 }
 
 // Head implements Log.
@@ -349,7 +393,7 @@ func (m *Memory) Head() Head {
 func (m *Memory) Version(stream messages.StreamID) (uint64, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return uint64(len(m.index[stream])), nil
+	return m.kept.version(stream), nil
 }
 
 // PutSnapshot implements Log.

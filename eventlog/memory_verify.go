@@ -3,7 +3,6 @@ package eventlog
 import (
 	"context"
 	"fmt"
-	"slices"
 
 	"golang.org/x/mod/sumdb/tlog"
 
@@ -21,14 +20,14 @@ func (m *Memory) Checkpoint(context.Context) ([]byte, error) {
 // readHashes is a tlog.HashReader over what is stored at the moment.
 func (m *Memory) readHashes(indexes []int64) ([]tlog.Hash, error) {
 	m.mu.Lock()
-	hashes := m.hashes
-	m.mu.Unlock()
+	defer m.mu.Unlock()
 	out := make([]tlog.Hash, len(indexes))
 	for i, x := range indexes {
-		if x >= int64(len(hashes)) {
-			return nil, fmt.Errorf("hash %d: %w", x, ErrRange)
+		h, err := m.kept.hash(x)
+		if err != nil {
+			return nil, err
 		}
-		out[i] = hashes[x]
+		out[i] = h
 	}
 	return out, nil
 }
@@ -48,16 +47,17 @@ func (m *Memory) Verify(ctx context.Context, progress func(done, total uint64)) 
 	head := m.Head()
 	var t tree
 	rep := Report{Head: head}
-	versions := map[messages.StreamID]uint64{}
+	versions := map[streamKey]uint64{}
 	for rec, err := range m.Scan(ctx, 1, head.Seq) {
 		if err != nil {
 			return rep, fmt.Errorf("verify: %w", err)
 		}
 		entry, err := messages.AppendRecord([]byte{leafPrefix}, &rec)
-		if err != nil || rec.Seq != t.size+1 || rec.Version != versions[rec.Stream]+1 {
+		key := m.streams.key(rec.Stream)
+		if err != nil || rec.Seq != t.size+1 || rec.Version != versions[key]+1 {
 			return rep, corrupt(t.size+1, err, "record %d, version %d of %q", rec.Seq, rec.Version, rec.Stream)
 		}
-		versions[rec.Stream] = rec.Version
+		versions[key] = rec.Version
 		t.add(leafHash(entry), nil)
 		if !m.o.KnownKind(rec.Kind, rec.Schema) {
 			rep.Unknown++
@@ -79,13 +79,18 @@ func (m *Memory) Replay(ctx context.Context, visit func([]messages.Record) error
 	if err != nil {
 		return rep, err
 	}
-	m.mu.Lock()
-	recs := m.recs[:rep.Head.Seq]
-	m.mu.Unlock()
-	for chunk := range slices.Chunk(recs, replayChunk) {
+	chunk := make([]messages.Record, 0, replayChunk)
+	for rec, err := range m.Scan(ctx, 1, rep.Head.Seq) {
+		if err != nil {
+			return Report{}, fmt.Errorf("replay: %w", err)
+		}
+		if chunk = append(chunk, rec); len(chunk) < replayChunk && rec.Seq < rep.Head.Seq {
+			continue
+		}
 		if err := visit(chunk); err != nil {
 			return Report{}, fmt.Errorf("replay: %w", err)
 		}
+		chunk = make([]messages.Record, 0, replayChunk)
 	}
 	return rep, nil
 }
@@ -98,7 +103,7 @@ func (m *Memory) Stat() Stat {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return Stat{
-		Head: m.head, Streams: uint64(len(m.index)), Stored: m.head.Seq, Groups: m.groups,
+		Head: m.head, Streams: uint64(m.kept.streams()), Stored: m.head.Seq, Groups: m.groups,
 		Events: m.head.Seq, Unknown: m.unknown, Failed: m.failed,
 	}
 }

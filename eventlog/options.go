@@ -71,6 +71,10 @@ type Options struct {
 	// QueueMax bounds the batches that wait; more is ErrBusy. Default 65,536.
 	QueueMax int
 
+	// Far gives Memory room outside of memory for its records and their hashes; it is called
+	// twice. Nil: they are kept in memory. Open has no use for it.
+	Far func() (Far, error)
+
 	// ReadOnly opens for inspection: Append is refused and no byte of the directory
 	// changes, clean or not.
 	ReadOnly bool
