@@ -22,6 +22,7 @@ const (
 	diceCore
 	diceBroker
 	diceCerts
+	diceHerd
 )
 
 // dice is a source of chance that is asked with keys: the same keys, the same answer, and

@@ -2,6 +2,7 @@ package dst
 
 import (
 	"cmp"
+	"fmt"
 	"math"
 	"math/rand/v2"
 	"slices"
@@ -121,7 +122,13 @@ func (m *maker) order() {
 	}
 }
 
-// herd says how a big fleet behaves.
+// herd says how a big fleet behaves, and gives the core what a site of that size would: room
+// for all sessions, as many questions to the cloud at once as an arrival needs, and trust that
+// outlasts a run, since asking about everybody takes days.
 func (m *maker) herd() {
-	m.Herd = &Herd{Churn: .01, Revoked: .001, Publishes: 1, Storms: 2, Connected: .95, Arrival: min(time.Hour, m.Duration/10)}
+	m.Herd = &Herd{Churn: .01, Revoked: .001, Publishes: 1, Storms: 2, Connected: .95, Arrival: min(2*time.Hour, m.Duration/10)}
+	m.Setup.Newcomers, m.Setup.Offline = 0, false
+	m.Setup.Section = fmt.Sprintf(`{"security":{"clientDeviceTrustDurationMinutes":10080},`+
+		`"performance":{"maxActiveAuthTokens":%d,"maxConcurrentCloudRequests":64,"cloudRequestQueueSize":10000},`+
+		`"certificateAuthority":{"caType":"ECDSA_P256"}}`, m.Devices*5/4)
 }

@@ -32,7 +32,8 @@ type store struct {
 
 	snapshots map[string]kept
 	witness   Witness
-	seen      uint64 // the last record that the witness has seen
+	seen      uint64                       // the last record that the witness has seen
+	far       func() (eventlog.Far, error) // where records are kept; nil: in memory
 }
 
 // kept are a snapshot and its predecessor.
@@ -59,6 +60,7 @@ func (d *store) open(of *process, o eventlog.Options) (*disk, error) {
 	d.opens++
 	d.of, d.writing, d.asked = of, 0, false
 	if d.log == nil {
+		o.Far = d.far
 		d.log = eventlog.NewMemory(o)
 	} else {
 		log, err := d.log.Reopen(o)
