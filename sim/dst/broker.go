@@ -1,49 +1,54 @@
 package dst
 
 import (
+	"context"
 	"errors"
 	"maps"
 	"slices"
 	"time"
 
-	"github.com/gatehouse-edge/gatehouse/actors/brokers"
-	"github.com/gatehouse-edge/gatehouse/messages"
-	"github.com/gatehouse-edge/gatehouse/projections"
+	"github.com/gatehouse-edge/gatehouse/actors/brokers/client"
 )
 
 // conn is one connection of a client with a broker, or its try at one.
 type conn struct {
-	client int
-	broker int
-	name   string // the id that it claims
-	cert   Cert
-	open   bool // the broker has let it in, and it is still there
-	gone   bool // the client is not there any more
-	life   int  // of the broker
-
-	thing   messages.ThingName
-	token   messages.Token
-	session messages.TokenDigest
+	client  int
+	broker  int
+	life    int    // of the broker
+	name    string // the id that it claims
+	cert    Cert
+	session *client.Session // nil: it was not let in
+	open    bool            // the broker has let it in, and it is still there
+	gone    bool            // the client is not there any more
 }
 
-// broker is one broker: who connects to it is authenticated by the core.
+// broker is one broker: the product's client, and what an adapter does with it.
 type broker struct {
-	sim      *Sim
-	number   int
-	clock    *process
-	life     int
-	up       bool
-	sessions map[messages.TokenDigest]*conn
-	names    map[string]*conn // by client id: a second one takes the place of the first
+	sim    *Sim
+	number int
+	clock  *process
+	life   int
+	up     bool
+	client *client.Client
+	conns  map[string]*conn // that are open, by client id: a second one takes the place of the first
 }
 
-// askMax is how long a broker waits for an answer.
-const askMax = 2 * time.Second
-
+// startBroker has a broker's process start.
 func (m *Sim) startBroker(b *broker) {
 	b.life++
-	b.up, b.sessions, b.names = true, map[messages.TokenDigest]*conn{}, map[string]*conn{}
+	b.up, b.conns = true, map[string]*conn{}
 	b.clock = newMachine(m.sched, true).process()
+	jitter := diceOf(m.plan.Seed, diceBroker).key(uint64(b.number)).key(uint64(b.life))
+	n := uint64(0)
+	var err error
+	b.client, err = client.Connect(context.Background(), client.Config{
+		Broker: BrokerOf(b.number), Link: m.net.connectBroker(b.number),
+		Now: b.clock.Wall, AfterFunc: b.clock.AfterFunc, Spawn: b.clock.spawn,
+		Jitter: func() float64 { n++; return jitter.key(n).float() },
+	})
+	if err != nil {
+		panic(err) // nothing of it waits or fails
+	}
 }
 
 // answered tells what became of what a client asked for.
@@ -55,8 +60,9 @@ func (b *broker) answered(op Kind, c *conn, begun time.Duration, o Outcome, name
 	if t.telling() {
 		t.say("client %d (%s) at %s, %v %s: %v %s", c.client, c.name, BrokerOf(b.number), op, name, o, why)
 	}
-	a := Ask{
-		Op: op, Client: c.client, Broker: b.number, Begun: begun, Outcome: o, Name: name, Session: c.session, ClientThing: c.thing,
+	a := Ask{Op: op, Client: c.client, Broker: b.number, Begun: begun, Outcome: o, Name: name}
+	if c.session != nil {
+		a.Session, a.ClientThing = c.session.Digest(), c.session.Thing()
 	}
 	if op == Connect {
 		a.Cert, a.CertID = c.cert, IDOf(c.cert)
@@ -64,117 +70,72 @@ func (b *broker) answered(op Kind, c *conn, begun time.Duration, o Outcome, name
 	m.witness.Asked(&a)
 }
 
-// ask puts a request to the core. What comes of it is told once; late, that nobody answers.
-func (b *broker) ask(request func(c *core, reply func(tell func())), late func()) {
-	m, of := b.sim, b.clock
-	over := false
-	once := func(f func()) {
-		if !over && !of.dead {
-			over = true
-			f()
-		}
-	}
-	of.AfterFunc(askMax, func() { once(late) })
-	m.net.carry(b.number, true, func() {
-		c := m.core
-		if c == nil || !c.ready {
-			m.net.carry(b.number, false, func() { once(late) }) // no responders, or NotReady
-			return
-		}
-		request(c, func(tell func()) {
-			if c.clock.dead || c.failed {
-				return
-			}
-			m.net.carry(b.number, false, func() { once(tell) })
-		})
-	})
-}
-
 // connect lets a client in, if the core says so.
 func (b *broker) connect(c *conn) {
-	m := b.sim
-	begun := m.sched.now
+	begun := b.sim.sched.now
 	if !b.up {
 		b.answered(Connect, c, begun, Unavailable, c.name, "the broker is down")
 		return
 	}
 	c.life = b.life
-	m.requests++
-	request := "r" + itoa(m.requests)
-	der := DER(c.cert)
-	b.ask(func(core *core, reply func(func())) {
-		core.gate.Authenticate(core.caller(b.number, request), c.name, der, func(g brokers.Grant, err error) {
-			reply(func() { b.granted(c, begun, g, err) })
-		})
-	}, func() { b.answered(Connect, c, begun, Unavailable, c.name, "no answer in time") })
-}
-
-func (b *broker) granted(c *conn, begun time.Duration, g brokers.Grant, err error) {
-	switch {
-	case err != nil:
-		o, why := outcomeOf(err)
-		b.answered(Connect, c, begun, o, c.name, why)
-	case !g.ConnectAuthorized:
-		b.answered(Connect, c, begun, Denied, c.name, "the policy does not let it connect")
-	default:
-		if former := b.names[c.name]; former != nil {
+	b.sim.sched.begin(b.clock, func() {
+		s, err := b.client.Authenticate(context.Background(), c.name, DER(c.cert))
+		if c.life != b.life || !b.up {
+			return // its connection ended with the broker
+		}
+		if err != nil {
+			b.answered(Connect, c, begun, outcomeOf(err), c.name, err.Error())
+			return
+		}
+		if former := b.conns[c.name]; former != nil {
 			former.gone = true
 			b.leave(former)
 		}
-		c.token, c.session, c.thing, c.open = g.Token, g.Token.Digest(), g.Thing, true
-		b.sessions[c.session], b.names[c.name] = c, c
+		c.session, c.open = s, true
+		b.conns[c.name] = c
+		s.OnClosed(func(e client.Ending) {
+			if e.Cause == client.ByGatehouse {
+				b.drop(c, e.Reason)
+			}
+		})
 		b.answered(Connect, c, begun, Allowed, c.name, "")
 		if c.gone {
 			b.leave(c)
 		}
-	}
+	})
 }
 
 // outcomeOf is what a client is told of an error.
-func outcomeOf(err error) (Outcome, string) {
-	r, ok := errors.AsType[*messages.Refusal](err)
-	if !ok {
-		return Unavailable, err.Error()
+func outcomeOf(err error) Outcome {
+	switch {
+	case errors.Is(err, client.ErrBusy):
+		return Busy
+	case errors.Is(err, client.ErrDenied):
+		return Denied
 	}
-	switch r.Code {
-	case messages.RefusedInvalidCredential, messages.RefusedInvalidArguments:
-		return Denied, r.Reason
-	case messages.RefusedInvalidToken:
-		return Closed, r.Reason
-	case messages.RefusedBusy:
-		return Busy, r.Reason
-	}
-	return Unavailable, r.Reason
+	return Unavailable
+}
+
+var outcomes = map[client.Decision]Outcome{
+	client.Unavailable: Unavailable, client.Denied: Denied, client.Closed: Closed, client.Allowed: Allowed,
 }
 
 // act asks whether a client may do something.
 func (b *broker) act(c *conn, op Kind, name string) {
-	begun := b.sim.sched.now
 	if !c.open {
 		return
 	}
-	operation, resource := "mqtt:publish", "mqtt:topic:"+name
-	if op == Subscribe {
-		operation, resource = "mqtt:subscribe", "mqtt:topicfilter:"+name
-	}
-	b.ask(func(core *core, reply func(func())) {
-		v, err := core.gate.Authorize(BrokerOf(b.number), []byte(string(c.token)), []byte(operation), []byte(resource))
-		reply(func() {
-			o := Denied
-			switch {
-			case !c.open:
-				o = Closed
-			case err != nil:
-				o, _ = outcomeOf(err)
-			case v.Allowed:
-				o = Allowed
-			}
-			b.answered(op, c, begun, o, name, "")
-			if o == Closed && c.open {
-				b.drop(c, "the core does not know the session any more")
-			}
-		})
-	}, func() { b.answered(op, c, begun, Unavailable, name, "no answer in time") })
+	begun := b.sim.sched.now
+	b.sim.sched.begin(b.clock, func() {
+		decide := c.session.Publish
+		if op == Subscribe {
+			decide = c.session.Subscribe
+		}
+		d := decide(name)
+		if c.life == b.life && b.up {
+			b.answered(op, c, begun, outcomes[d], name, "")
+		}
+	})
 }
 
 // leave is a client that has gone away.
@@ -183,21 +144,21 @@ func (b *broker) leave(c *conn) {
 		return
 	}
 	b.forget(c)
-	b.ask(func(core *core, reply func(func())) {
-		core.gate.CloseSession(core.caller(b.number, "close"), []byte(string(c.token)), func(error) { reply(func() {}) })
-	}, func() {})
+	c.session.Close()
 }
 
 func (b *broker) forget(c *conn) {
 	c.open = false
-	delete(b.sessions, c.session)
-	if b.names[c.name] == c {
-		delete(b.names, c.name)
+	if b.conns[c.name] == c {
+		delete(b.conns, c.name)
 	}
 }
 
 // drop ends a client's connection.
 func (b *broker) drop(c *conn, why string) {
+	if !c.open {
+		return
+	}
 	b.forget(c)
 	t := b.sim.sched.trace
 	t.number('D', uint64(c.client))
@@ -205,19 +166,17 @@ func (b *broker) drop(c *conn, why string) {
 	if t.telling() {
 		t.say("client %d (%s) at %s is disconnected: %s", c.client, c.name, BrokerOf(b.number), why)
 	}
-	b.sim.witness.Dropped(c.client, b.number, c.session, why)
+	b.sim.witness.Dropped(c.client, b.number, c.session.Digest(), why)
 }
 
 // crashBroker ends a broker's process, and all connections with it; another starts after a
 // while.
 func (m *Sim) crashBroker(b *broker, after time.Duration, over func()) {
 	if b.up {
-		b.up = false
-		b.clock.kill()
-		lost := slices.SortedFunc(maps.Values(b.sessions), func(x, y *conn) int { return x.client - y.client })
-		for _, c := range lost {
-			b.drop(c, "the broker died")
+		for _, name := range slices.Sorted(maps.Keys(b.conns)) {
+			b.drop(b.conns[name], "the broker died")
 		}
+		b.kill()
 	}
 	m.sched.after(after, anAction, nil, func() {
 		if !b.up {
@@ -227,23 +186,11 @@ func (m *Sim) crashBroker(b *broker, after time.Duration, over func()) {
 	})
 }
 
-// pushClosed tells a broker that a session has ended.
-func (m *Sim) pushClosed(s *projections.Session, reason messages.CloseReason, detail string) {
-	i := slices.IndexFunc(m.brokers, func(b *broker) bool { return BrokerOf(b.number) == s.Broker })
-	if i < 0 {
+func (b *broker) kill() {
+	if !b.up {
 		return
 	}
-	b, digest, sent := m.brokers[i], s.Digest, m.sched.now
-	m.net.carry(i, false, func() {
-		if !b.up {
-			return
-		}
-		m.witness.Pushed(i, sent)
-		if c := b.sessions[digest]; c != nil {
-			b.drop(c, reason.String()+": "+detail)
-		}
-	})
+	b.up = false
+	b.sim.net.disconnectBroker(b.number) // so that what waits for an answer ends
+	b.clock.kill()
 }
-
-// pushPolicy tells the brokers that another policy is in force.
-func (*Sim) pushPolicy(uint64) {}

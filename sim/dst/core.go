@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strconv"
 	"time"
 
@@ -13,6 +14,7 @@ import (
 	"github.com/gatehouse-edge/gatehouse/cloudsync"
 	"github.com/gatehouse-edge/gatehouse/eventlog"
 	"github.com/gatehouse-edge/gatehouse/messages"
+	"github.com/gatehouse-edge/gatehouse/messages/authapi"
 	"github.com/gatehouse-edge/gatehouse/projections"
 )
 
@@ -31,6 +33,8 @@ type core struct {
 	gate    *gate.Gate
 	keeper  *actors.Keeper
 	refresh *actors.Refresher
+	pusher  *brokers.Pusher
+	desk    *brokers.Desk
 	ready   bool // it answers
 	failed  bool // an append failed: it answers no more
 	ending  bool // it was asked to stop
@@ -46,7 +50,7 @@ const settleMax = 3 * time.Second
 // startCore begins a life of the process. It is ready when its start has come to its end.
 func (m *Sim) startCore() {
 	m.lives++
-	c := &core{sim: m, life: m.lives, epoch: "epoch-" + strconv.Itoa(m.lives), clock: m.machine.process()}
+	c := &core{sim: m, life: m.lives, epoch: "e" + strconv.Itoa(m.lives), clock: m.machine.process()}
 	m.core = c
 	m.sched.trace.say("the core's process starts, for the %d. time", c.life)
 	m.sched.spawn(c.clock, func() {
@@ -72,7 +76,11 @@ func (c *core) start() error {
 	if err := c.takeFiles(); err != nil {
 		return err
 	}
+	if err := c.startNATS(); err != nil {
+		return err
+	}
 	c.ready = !c.failed
+	c.desk.SetReady(c.ready)
 	m.sched.trace.text('R', c.epoch)
 	m.sched.trace.say("the core is ready (%s)", c.epoch)
 	return nil
@@ -123,6 +131,9 @@ func (c *core) applied(recs []messages.Record) {
 // fatal hears that an append failed: nobody is answered any more, and the process ends.
 func (c *core) fatal(err error) {
 	c.failed, c.ready = true, false
+	if c.desk != nil {
+		c.desk.SetReady(false)
+	}
 	m := c.sim
 	m.sched.trace.say("an append failed: %v", err)
 	m.sched.after(m.dice.key(uint64(m.sched.now)).between(0, 20*time.Millisecond), anAction, nil, func() {
@@ -151,7 +162,7 @@ func (c *core) open() (err error) {
 	nonces := &randomBytes{dice: diceOf(m.plan.Seed, diceNonces).key(uint64(c.life))}
 	c.sys, err = actors.New(actors.Config{
 		Log: c.disk, Views: c.views, Cloud: c.cloud, Clock: c.trust, Fail: func(error) {}, // fatal has heard
-		Random: nonces.fill, Schedule: c.clock.schedule, Spawn: c.clock.spawn,
+		Random: nonces.fill, Schedule: c.clock.schedule, Spawn: c.clock.spawn, Park: m.sched.park,
 	})
 	if err != nil {
 		return err
@@ -181,6 +192,31 @@ func (c *core) network(up bool) {
 	c.sys.SetNetwork(up)
 }
 
+// startNATS opens the desk, not ready yet, and begins to push.
+func (c *core) startNATS() (err error) {
+	m := c.sim
+	conn := m.net.connectCore()
+	if c.pusher, err = brokers.NewPusher(brokers.PusherConfig{Conn: conn, Epoch: c.epoch, Log: quiet}); err != nil {
+		return err
+	}
+	for i := range m.brokers {
+		c.pusher.AddBroker(BrokerOf(i))
+	}
+	c.beat()
+	c.desk, err = brokers.OpenDesk(brokers.DeskConfig{
+		Conn: conn, Gate: c.gate, Log: quiet, Instance: c.epoch, Clock: ticks{c.clock}, Schedule: c.clock.schedule,
+	})
+	return err
+}
+
+// quiet is where the product's own lines go: what they say is seen otherwise.
+var quiet = slog.New(slog.DiscardHandler)
+
+func (c *core) beat() {
+	c.pusher.Beat()
+	c.clock.AfterFunc(authapi.HeartbeatInterval, c.beat)
+}
+
 // settle waits for the first word from the cloud.
 func (c *core) settle(k *cloudClient) {
 	s := c.sim.sched
@@ -194,8 +230,8 @@ func (c *core) settle(k *cloudClient) {
 func (c *core) hooks() projections.Hooks {
 	return projections.Hooks{
 		Closed: func(s *projections.Session, reason messages.CloseReason, detail string) {
-			if reason != messages.CloseReason_CLOSE_BY_BROKER {
-				c.sim.pushClosed(s, reason, detail)
+			if c.pusher != nil && reason != messages.CloseReason_CLOSE_BY_BROKER {
+				c.pusher.SessionClosed(s.Broker, brokers.Closed{Token: s.Digest, Thing: s.Thing, CertificateID: s.Certificate, Reason: reason.String() + ": " + detail})
 			}
 		},
 		Evict: func(s *projections.Session) {
@@ -204,7 +240,11 @@ func (c *core) hooks() projections.Hooks {
 				Detail: "more sessions than performance.maxActiveAuthTokens",
 			}, messages.Cause{}, func(messages.Reply) {})
 		},
-		PolicyChanged: func(seq uint64, _ string) { c.sim.pushPolicy(seq) },
+		PolicyChanged: func(seq uint64, _ string) {
+			if c.pusher != nil {
+				c.pusher.PolicyChanged(seq)
+			}
+		},
 	}
 }
 
@@ -305,6 +345,9 @@ func (c *core) taken() {
 func (c *core) stop(then func()) {
 	m := c.sim
 	c.ready, c.ending = false, true
+	if c.desk != nil {
+		c.desk.SetReady(false)
+	}
 	end := func() {
 		if m.core == c {
 			then()
@@ -328,6 +371,7 @@ func (c *core) stop(then func()) {
 // kill ends the process where it is.
 func (c *core) kill() {
 	c.ready = false
+	c.sim.net.disconnectCore()
 	c.clock.kill()
 	if c.disk != nil {
 		c.sim.store.crash()
@@ -337,9 +381,4 @@ func (c *core) kill() {
 		cancel()
 		_ = c.sys.Close(ended) // whatever is under way is lost
 	}
-}
-
-// caller says who asks.
-func (c *core) caller(b int, request string) brokers.Caller {
-	return brokers.Caller{Broker: BrokerOf(b), Request: request}
 }

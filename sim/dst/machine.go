@@ -137,14 +137,17 @@ func (m *machine) process() *process {
 // Wall implements actors.Clock.
 func (p *process) Wall() time.Time { return Beginning.Add(p.wall()) }
 
-// Now is Wall, for those who know but one time.
-func (p *process) Now() time.Time { return p.Wall() }
-
 // Boot implements actors.Clock.
 func (p *process) Boot() time.Duration { return p.boottime() }
 
 // Monotonic is a clock that no jump of the wall clock moves, as a Go time's.
 func (p *process) Monotonic() time.Time { return Beginning.Add(p.boottime() - p.asleep) }
+
+// ticks is the process's clock for the desk: brokers.Clock.
+type ticks struct{ *process }
+
+// Now implements brokers.Clock.
+func (t ticks) Now() time.Time { return t.Monotonic() }
 
 // BootID implements actors.Clock.
 func (p *process) BootID() string { return p.bootID }
@@ -193,9 +196,14 @@ func (t *timer) ring() {
 	case t.left() > 0: // the machine slept, or its clock goes slower than it did
 		t.arm()
 	default:
-		t.over = true
-		t.f()
+		t.fire()
 	}
+}
+
+func (t *timer) fire() {
+	f := t.f
+	t.over, t.f = true, nil
+	f()
 }
 
 func (t *timer) stop() bool {

@@ -1,6 +1,7 @@
 package dst
 
 import (
+	"context"
 	"iter"
 	"time"
 )
@@ -249,6 +250,34 @@ func (s *sched) await(arm func(wake func())) bool {
 	t.parked = true
 	t.yield(struct{}{})
 	return !t.killed
+}
+
+// parker is how the product's parts wait: see actors.Config's Park.
+type parker func() (wait func(context.Context), wake func())
+
+// park is a parker.
+func (s *sched) park() (wait func(context.Context), wake func()) {
+	var woken bool
+	var resume func()
+	wait = func(context.Context) {
+		if !woken {
+			s.await(func(wake func()) { resume = wake })
+		}
+	}
+	return wait, func() {
+		woken = true
+		if resume != nil {
+			resume()
+		}
+	}
+}
+
+// afterFunc is after for those who stop their timers.
+func (s *sched) afterFunc(d time.Duration, f func()) (stop func() bool) {
+	t := &timer{f: f}
+	s.seq++
+	s.timers.push(item{at: s.now + max(d, 0), seq: s.seq, f: t.fire, t: t, what: aTimer}, lessAt)
+	return t.stop
 }
 
 // sleep lets the task at hand wait for d of true time.

@@ -30,9 +30,8 @@ type Sim struct {
 	under   map[string]*spell
 	off     bool // the machine has no power
 
-	lives    int
-	requests uint64
-	orderNo  uint64
+	lives   int
+	orderNo uint64
 }
 
 // file is a document that operators write.
@@ -64,12 +63,12 @@ func NewSim(p *Plan, w Witness, keep int) *Sim {
 	s := newSched(p.Seed, newTracer(keep))
 	m := &Sim{
 		plan: p, witness: w, dice: diceOf(p.Seed, diceCore), sched: s, machine: newMachine(s, p.Setup.Battery), store: newStore(s, p.Seed),
-		net: newNet(s, p.Seed, p.Brokers), cloud: newCloud(s, p.Seed, p.Devices-p.Setup.Newcomers, w),
+		net: newNet(s, p.Seed, p.Brokers, s.park), cloud: newCloud(s, p.Seed, p.Devices-p.Setup.Newcomers, w),
 		clients: make([]*conn, p.Devices), others: map[int]*conn{}, orders: map[*order]bool{}, under: map[string]*spell{},
 	}
 	m.files[fileSection].doc, m.files[filePolicy].doc = p.Setup.Section, p.Setup.Policy
 	m.host = m.machine.process()
-	m.net.host, m.store.witness = m.host, w
+	m.net.host, m.net.pushed, m.store.witness = m.host, w.Pushed, w
 	for i := range p.Brokers {
 		m.brokers = append(m.brokers, &broker{sim: m, number: i})
 		m.startBroker(m.brokers[i])
@@ -85,7 +84,7 @@ func (m *Sim) Close() {
 		m.core = nil
 	}
 	for _, b := range m.brokers {
-		b.clock.kill()
+		b.kill()
 	}
 	m.sched.close()
 }

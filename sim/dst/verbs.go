@@ -141,10 +141,9 @@ func (m *Sim) doFault(a *Action) {
 	case FaultNet:
 		m.faultNet(a)
 	case FaultCut:
-		l := &m.net.links[a.Broker]
-		l.cutIn, l.cutOut = a.How != "to-broker", a.How != "to-core"
-		l.halfOpen = a.How == "half-open"
-		m.last("cut "+itoa(uint64(a.Broker)), a, func() { l.cutIn, l.cutOut, l.halfOpen = false, false, false })
+		b := a.Broker
+		m.last("cut "+itoa(uint64(b)), a, func() { m.net.mend(b) })
+		m.net.cut(b, a.How != "to-broker", a.How != "to-core", a.How != "both")
 	case FaultBus:
 		over := m.strike(a)
 		m.net.restart(a.Amount, over)

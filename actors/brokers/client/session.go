@@ -173,6 +173,9 @@ func (s *Session) ClientID() string { return s.clientID }
 // CertificateID is the certificate that the client presented.
 func (s *Session) CertificateID() messages.CertificateID { return s.certID }
 
+// Digest is the digest of the session's token, by which the log and pushes name it.
+func (s *Session) Digest() messages.TokenDigest { return s.digest }
+
 // DecisionID names the decision that opened the session, for `gatehouse explain`.
 func (s *Session) DecisionID() string { return s.decision }
 
