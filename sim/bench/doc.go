@@ -42,6 +42,9 @@
 //     moment the device was to come.
 //   - replay: opening a closed log, verifying all of it, and folding it into the read
 //     models, against iterating over the same records, one key each, in a closed Badger.
+//   - memory: what the daemon's own process has resident when it has nothing to do, with so
+//     many devices on record, each with a session open. With -profile, the heap of a fold of
+//     the same log in this process, too.
 //   - cache: the decision of a broker's client from its copy of the permissions. For
 //     information, beside the policy engine asked directly.
 package main

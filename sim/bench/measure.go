@@ -26,7 +26,9 @@ type plan struct {
 	warmup  time.Duration // of each side, not counted
 	records int           // in the log that is replayed
 
-	fleets []fleet // on record when the daemon starts
+	fleets []fleet       // on record when the daemon starts
+	crowds []fleet       // the same, whose memory is measured
+	rest   time.Duration // for which a daemon must have kept its size
 
 	devices     int // whose trust is refreshed
 	refreshRate int // questions a second
