@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime/debug"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -82,6 +83,7 @@ func (a *app) serve(ctx context.Context, file string) error {
 	}
 	logger.Info("ready", "nats", d.NATSURL(), "mqtt", d.MQTTAddr(), "dir", cfg.Dir)
 	fmt.Fprintln(a.out, "ready")
+	debug.FreeOSMemory() // the start needed twice what stays
 	<-ctx.Done()
 	d.Close()
 	return failed.or(nil)
