@@ -134,6 +134,7 @@ var homes = []home{
 	{"github.com/eclipse/paho.mqtt.golang", []string{"cloudsync/**", "sim/**"}, everywhere, "MQTT clients are for AWS IoT and for simulated devices; devices of the product bring their own"},
 	{"github.com/santhosh-tekuri/jsonschema", nil, everywhere, testOnly},
 	{"go.uber.org/goleak", nil, everywhere, testOnly},
+	{"github.com/anishathalye/porcupine", nil, everywhere, testOnly},
 	{"pgregory.net/rapid", nil, everywhere, testOnly},
 }
 
