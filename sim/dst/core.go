@@ -70,7 +70,8 @@ func (c *core) start() error {
 	if err := c.open(); err != nil {
 		return err
 	}
-	if err := c.do(messages.Note{Stream: messages.StreamLifecycle, Event: &messages.Started{Version: "0.0.0-sim", Epoch: c.epoch, Mode: "sim"}}); err != nil {
+	started := messages.Note{Stream: messages.StreamLifecycle, Event: &messages.Started{Version: "0.0.0-sim", Epoch: c.epoch, Mode: "sim"}}
+	if err := c.do(started); err != nil && !isBusy(err) { // a disk that is full keeps nobody from starting
 		return err
 	}
 	if err := c.takeFiles(); err != nil {
@@ -81,6 +82,7 @@ func (c *core) start() error {
 	}
 	c.ready = !c.failed
 	c.desk.SetReady(c.ready)
+	c.taken() // what could not be taken, or was changed meanwhile
 	m.sched.trace.text('R', c.epoch)
 	m.sched.trace.say("the core is ready (%s)", c.epoch)
 	return nil
@@ -284,6 +286,10 @@ func (c *core) takeFiles() error {
 			command = messages.ReplacePolicy{Document: []byte(f.doc), Source: messages.Source_SOURCE_FILE, Origin: "policy.yaml"}
 		}
 		reply, err := c.ask(command)
+		if isBusy(err) && former && !c.ready {
+			c.again = true // it is looked at again once all is up
+			continue
+		}
 		if err != nil {
 			return err
 		}
@@ -317,7 +323,8 @@ func (c *core) fileChanged() {
 		return
 	}
 	if !c.ready {
-		return // the start reads it
+		c.again = true // the start has perhaps read it
+		return
 	}
 	c.taking = true
 	m := c.sim
@@ -335,10 +342,17 @@ func (c *core) fileChanged() {
 
 func (c *core) taken() {
 	c.taking = false
-	if c.again {
+	if c.again && c.ready {
 		c.again = false
 		c.fileChanged()
 	}
+}
+
+// isBusy reports whether there was no room: on a disk that is full only what restricts is
+// taken.
+func isBusy(err error) bool {
+	r, ok := errors.AsType[*messages.Refusal](err)
+	return ok && r.Code == messages.RefusedBusy
 }
 
 // stop ends the process in order: it says so in the log, then it is gone.

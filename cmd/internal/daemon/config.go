@@ -79,6 +79,8 @@ type Config struct {
 	Logger *slog.Logger
 	// Fatal ends the process when the log failed. Required in production; default panic.
 	Fatal func(error)
+
+	freeSpace func(dir string) (uint64, error) // of the log's file system; nil: the real one's
 }
 
 // localBroker is the embedded MQTT broker's own name.

@@ -237,10 +237,19 @@ func (d *Daemon) openCore(ctx context.Context) (err error) {
 		d.refresh.Start()
 		d.onClose(d.refresh.Close)
 	}
-	_, err = d.sys.Do(ctx, messages.Note{Stream: messages.StreamLifecycle, Event: &messages.Started{
-		Version: Version, Epoch: d.epoch, Mode: d.cfg.Mode,
-	}}, messages.Cause{})
+	started := messages.Note{Stream: messages.StreamLifecycle, Event: &messages.Started{Version: Version, Epoch: d.epoch, Mode: d.cfg.Mode}}
+	if _, err = d.sys.Do(ctx, started, messages.Cause{}); isBusy(err) {
+		d.logger.Warn("the start is not on record: the disk is nearly full; going on with what was in force", "error", err)
+		return nil
+	}
 	return err
+}
+
+// isBusy reports whether the log, or the host, had no room at the moment: on a disk that is
+// nearly full only what restricts is taken.
+func isBusy(err error) bool {
+	refusal, ok := errors.AsType[*messages.Refusal](err)
+	return ok && refusal.Code == messages.RefusedBusy
 }
 
 // settleTimeout is how long the start waits for the first word from the cloud.

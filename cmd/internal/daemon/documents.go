@@ -160,6 +160,10 @@ func (d *Daemon) unreadable(stream messages.StreamID, file string, err error) {
 // take submits a document. A rejected one is an error unless there is a former one.
 func (d *Daemon) take(ctx context.Context, c messages.Command, former bool) error {
 	reply, err := d.sys.Do(ctx, c, messages.Cause{})
+	if isBusy(err) && former && d.answering.Load() == nil {
+		d.logger.Error("document not taken: the former one stays in force until there is room", "stream", string(c.Target()), "error", err)
+		return nil // the files are looked at again once all is up
+	}
 	if err != nil {
 		return err
 	}
@@ -217,16 +221,19 @@ func (d *Daemon) watchFiles(context.Context) error {
 }
 
 // changed makes what hears of a file's changes: one at a time over both files, and an
-// append that hangs is given up.
-func (d *Daemon) changed(file string, take func(context.Context, []byte, error) error) func([]byte, error) {
-	return func(doc []byte, err error) {
+// append that hangs is given up. What is not taken is to be told again.
+func (d *Daemon) changed(file string, take func(context.Context, []byte, error) error) func([]byte, error) bool {
+	return func(doc []byte, err error) (taken bool) {
 		d.documents.taking.Lock()
 		defer d.documents.taking.Unlock()
 		ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
 		defer cancel()
-		if err := take(ctx, doc, err); err != nil {
-			d.logger.Error("file not taken: what it held stays in force", "file", file, "error", err)
+		if err = take(ctx, doc, err); err == nil {
+			return true
 		}
+		again := isBusy(err) || ctx.Err() != nil
+		d.logger.Error("file not taken: what was in force stays so", "file", file, "again", again, "error", err)
+		return !again
 	}
 }
 

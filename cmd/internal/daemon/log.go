@@ -31,6 +31,7 @@ func (d *Daemon) openLog(signer note.Signer, verifier note.Verifier) (anchor act
 		Verifier:  verifier,
 		Fatal:     d.fatal,
 		Logger:    d.cfg.Logger,
+		FreeSpace: d.cfg.freeSpace,
 	})
 	if err != nil {
 		return anchor, fmt.Errorf("open event log: %w", err) // d.log stays nil: there is nothing to close

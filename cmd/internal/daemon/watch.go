@@ -39,7 +39,7 @@ var errEmpty = errors.New("the file is empty; to mean nothing write {}")
 type fileWatch struct {
 	path  string // absolute
 	max   int64
-	taken func(doc []byte, err error) // hears each change, also that it cannot be read
+	taken func(doc []byte, err error) bool // hears each change, also that it cannot be read; false: it is to hear it again
 
 	events *fsnotify.Watcher // nil: this system gives none
 	names  []string          // the entries whose change may change what path leads to
@@ -66,7 +66,7 @@ func (a fileState) same(b fileState) bool {
 
 // watchFile follows path until stop is called; stop waits until taken has returned. It
 // begins with a look: the file may have changed since it was read.
-func watchFile(path string, max int64, logger *slog.Logger, taken func([]byte, error)) (stop func()) {
+func watchFile(path string, max int64, logger *slog.Logger, taken func([]byte, error) bool) (stop func()) {
 	w := &fileWatch{path: filepath.Clean(path), max: max, taken: taken, quit: make(chan struct{})}
 	events, err := fsnotify.NewWatcher()
 	if err != nil {
@@ -152,7 +152,7 @@ func (w *fileWatch) look() time.Duration {
 		w.pending = [sha256.Size]byte{}
 		if w.failed != err.Error() {
 			w.failed = err.Error()
-			w.taken(nil, err)
+			w.taken(nil, err) // there is nothing to be told again
 		}
 		return 0
 	}
@@ -160,7 +160,10 @@ func (w *fileWatch) look() time.Duration {
 		return 0
 	}
 	w.told, w.failed = digest, ""
-	w.taken(doc, nil)
+	if !w.taken(doc, nil) {
+		w.told = [sha256.Size]byte{}
+		return lookEvery
+	}
 	return 0
 }
 

@@ -13,12 +13,13 @@ import (
 // heard collects what a watch tells.
 type heard chan string
 
-func (h heard) taken(doc []byte, err error) {
+func (h heard) taken(doc []byte, err error) bool {
 	if err != nil {
 		h <- "error: " + err.Error()
-		return
+		return true
 	}
 	h <- string(doc)
+	return true
 }
 
 func (h heard) await(t *testing.T, want string) {
@@ -161,5 +162,32 @@ func TestWaypoints(t *testing.T) {
 	}
 	if got := waypoints(filepath.Join(dir, "none", "x")); len(got) != 1 {
 		t.Errorf("nothing there: %v", got)
+	}
+}
+
+// TestWatchTellsAgain: what could not be taken, since the disk was full, is told again.
+func TestWatchTellsAgain(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "policy.yaml")
+	put(t, path, "a: b\n")
+	told := make(chan string, 16)
+	refusals := 1
+	stop := watchFile(path, 100, slog.New(slog.DiscardHandler), func(doc []byte, _ error) bool {
+		told <- string(doc)
+		refusals--
+		return refusals < 0
+	})
+	for range 2 {
+		select {
+		case got := <-told:
+			if got != "a: b\n" {
+				t.Errorf("heard %q", got)
+			}
+		case <-time.After(20 * time.Second):
+			t.Fatal("heard nothing")
+		}
+	}
+	stop()
+	if len(told) != 0 {
+		t.Error("heard a third time")
 	}
 }

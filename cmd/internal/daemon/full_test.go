@@ -1,0 +1,32 @@
+package daemon
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+)
+
+// TestStartsOnAFullDisk: the log refuses records and grants; what was in force is, and what
+// restricts is accepted (reliability spec 2.3, A7). (The embedded broker, whose key lives in
+// memory, needs another certificate at each start, and so space.)
+func TestStartsOnAFullDisk(t *testing.T) {
+	dir := t.TempDir()
+	file := filepath.Join(dir, "policy.json")
+	write := func(doc string) {
+		if err := os.WriteFile(file, []byte(doc), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("{}\n")
+	full := Config{Policy: file, freeSpace: func(string) (uint64, error) { return 8 << 20, nil }}
+	startDaemon(t, dir, Config{Policy: file}).Close()
+
+	d := startDaemon(t, dir, full)
+	if _, err := d.quarantine(t.Context(), DeviceRequest{Thing: "pump-1", Reason: "test"}); err != nil {
+		t.Errorf("quarantine: %v", err)
+	}
+	d.Close()
+
+	write(`{"formatVersion":"2021-03-05"}` + "\n") // edited while the daemon was down
+	startDaemon(t, dir, full).Close()
+}
