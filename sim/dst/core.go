@@ -138,6 +138,7 @@ func (c *core) fatal(err error) {
 	}
 	m := c.sim
 	m.sched.trace.say("an append failed: %v", err)
+	m.witness.Failed(c.life)
 	m.sched.after(m.dice.key(uint64(m.sched.now)).between(0, 20*time.Millisecond), anAction, nil, func() {
 		m.exits(c, "exit code 21: "+err.Error())
 	})

@@ -16,10 +16,9 @@ type naivePolicy struct {
 	FormatVersion string                `json:"formatVersion"`
 	Definitions   map[string]naiveGroup `json:"definitions"`
 	Policies      map[string]map[string]struct {
-		StatementDescription string   `json:"statementDescription"`
-		Effect               string   `json:"effect"`
-		Operations           []string `json:"operations"`
-		Resources            []string `json:"resources"`
+		Effect     string   `json:"effect"`
+		Operations []string `json:"operations"`
+		Resources  []string `json:"resources"`
 	} `json:"policies"`
 	memo map[naiveAsk]bool
 }
@@ -72,6 +71,15 @@ func readNaive(doc []byte) (*naivePolicy, error) {
 		}
 	}
 	return p, nil
+}
+
+// text is the document in a form of its own: the same for two that mean the same.
+func (p *naivePolicy) text() string {
+	text, err := json.Marshal(p)
+	if err != nil {
+		panic(err) // maps of strings
+	}
+	return string(text)
 }
 
 // allows says whether the document lets thing do it (client-device-auth spec 2 and 3). A nil
@@ -159,6 +167,8 @@ type naiveSection struct {
 	trust         time.Duration
 	closeOnRevoke bool
 	sessionsMax   int
+	guard         bool // a removal takes two listings
+	workers       int  // questions to the cloud at a time
 }
 
 // errNaive is a document that must not be taken.
@@ -172,16 +182,23 @@ func readSection(doc []byte) (naiveSection, error) {
 		Sessions struct {
 			CloseOnRevoke *bool `json:"closeOnRevoke"`
 		} `json:"sessions"`
+		Refresh struct {
+			Guard *bool `json:"massRemovalGuard"`
+		} `json:"refresh"`
 		Performance struct {
 			Sessions int `json:"maxActiveAuthTokens"`
+			Workers  int `json:"maxConcurrentCloudRequests"`
 		} `json:"performance"`
 	}
 	if err := json.Unmarshal(doc, &f); err != nil {
 		return naiveSection{}, errors.Join(errNaive, err)
 	}
-	s := naiveSection{trust: time.Duration(max(f.Security.Minutes, 1)) * time.Minute, closeOnRevoke: true, sessionsMax: 2500}
+	s := naiveSection{trust: time.Duration(max(f.Security.Minutes, 1)) * time.Minute, closeOnRevoke: true, sessionsMax: 2500, guard: true, workers: max(f.Performance.Workers, 1)}
 	if f.Sessions.CloseOnRevoke != nil {
 		s.closeOnRevoke = *f.Sessions.CloseOnRevoke
+	}
+	if f.Refresh.Guard != nil {
+		s.guard = *f.Refresh.Guard
 	}
 	if f.Performance.Sessions > 0 {
 		s.sessionsMax = f.Performance.Sessions

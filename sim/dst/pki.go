@@ -95,19 +95,31 @@ func DER(c Cert) []byte {
 	if c.Spoilt == "garbage" {
 		return []byte("no certificate of " + strconv.Itoa(c.Of))
 	}
-	from, to := Beginning.Add(-validBefore), Beginning.Add(validFor)
+	from, to := validityOf(c)
 	number := uint32(c.Gen) << 2
 	switch c.Spoilt {
 	case "expired":
-		to, number = Beginning.Add(-time.Hour), number|1
+		number |= 1
 	case "future":
-		from, number = to.Add(-time.Hour), number|2
+		number |= 2
 	}
 	cn := "stranger" + strconv.Itoa(-c.Of)
 	if c.Of >= 0 {
 		cn = string(ThingOf(c.Of))
 	}
 	return certificate(c.Of, number, cn, from, to)
+}
+
+// validityOf is when the certificate that c names is valid.
+func validityOf(c Cert) (from, to time.Time) {
+	from, to = Beginning.Add(-validBefore), Beginning.Add(validFor)
+	switch c.Spoilt {
+	case "expired":
+		to = Beginning.Add(-time.Hour)
+	case "future":
+		from = to.Add(-time.Hour)
+	}
+	return from, to
 }
 
 // IDOf is the id of the certificate that c names.

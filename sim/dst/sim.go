@@ -29,6 +29,9 @@ type Sim struct {
 	orders  map[*order]bool // of operators, that wait for their reply
 	under   map[string]*spell
 	off     bool // the machine has no power
+	cuts    int  // of the power, and ends of them, so far
+	cutAt   time.Duration
+	wallOn  time.Duration // what the wall clock shows when there is power again
 
 	lives   int
 	orderNo uint64
@@ -203,18 +206,29 @@ func (m *Sim) restart(after time.Duration) {
 // hardware clock.
 func (m *Sim) powerCut(off time.Duration, unset bool, then func()) {
 	m.down("the power is cut")
-	m.off = true
-	wall := m.machine.wall()
-	if unset {
-		wall = -time.Duration(Beginning.Unix()) * time.Second
+	if !m.off {
+		m.off, m.cutAt = true, m.sched.now
 	}
+	m.cuts++
+	if m.wallOn = m.machine.wall(); unset {
+		m.wallOn = -time.Duration(Beginning.Unix()) * time.Second
+	}
+	cut := m.cuts
 	m.sched.after(off, anAction, nil, func() {
-		m.off = false
-		m.machine.off(wall)
-		m.sched.trace.say("the machine starts (%s); its wall clock shows %v", m.machine.bootID, Beginning.Add(m.machine.wall()))
-		m.up()
+		if m.cuts == cut { // else it was cut anew meanwhile, or the world is healed
+			m.powerOn()
+		}
 		then()
 	})
+}
+
+func (m *Sim) powerOn() {
+	m.off = false
+	m.cuts++
+	m.machine.off(m.wallOn)
+	m.witness.Booted(m.sched.now - m.cutAt)
+	m.sched.trace.say("the machine starts (%s); its wall clock shows %v", m.machine.bootID, Beginning.Add(m.machine.wall()))
+	m.up()
 }
 
 func (m *Sim) down(why string) {

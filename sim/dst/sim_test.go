@@ -66,6 +66,8 @@ func (h *seen) Pushed(int, time.Duration)      { h.pushed++ }
 func (h *seen) Serves(int, [][]byte, [][]byte) {}
 func (h *seen) Fault(f Faults)                 { h.faults |= f; h.open[f]++ }
 func (h *seen) Over(f Faults)                  { h.open[f]-- }
+func (h *seen) Booted(time.Duration)           {}
+func (h *seen) Failed(int)                     {}
 
 func testPlan(seed uint64, devices int, d time.Duration, actions ...Action) *Plan {
 	p := &Plan{

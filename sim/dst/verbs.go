@@ -242,10 +242,12 @@ func (m *Sim) Heal() {
 	}
 	m.store.failing = false
 	m.net.heal()
+	if m.off {
+		m.powerOn()
+	}
 	m.machine.drift(1)
 	m.machine.correct()
 	m.machine.wake()
-	m.off = false
 	for _, b := range m.brokers {
 		if !b.up {
 			m.startBroker(b)

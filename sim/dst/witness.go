@@ -99,6 +99,10 @@ type Witness interface {
 	Durable(records []messages.Record)
 	// Began: the process runs, all was folded from the log. Died: it does not any more.
 	Began(c *Core)
+	// Booted: the machine has power again, which it had not for that long.
+	Booted(off time.Duration)
+	// Failed: an append failed; the process is about to end of it.
+	Failed(life int)
 	Died(life int, how string)
 	// Pushed: a push that left the core at sent has reached a broker's client.
 	Pushed(broker int, sent time.Duration)
