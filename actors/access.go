@@ -62,10 +62,11 @@ func readCertificate(der []byte) (cert *x509.Certificate, err error) {
 	return cert, nil
 }
 
-// read reads what verification needs of a certificate. One that is trusted is not parsed,
-// and leaf is nil: those bytes, named by their digest, were read before they were verified.
-func (a *Access) read(id messages.CertificateID, der []byte) (c messages.VerifyCertificate, leaf *x509.Certificate, err error) {
-	if t := a.sys.views.CertificateTrust(id); t.Verified {
+// read reads what verification needs of a certificate in which trust is t. One that is
+// trusted is not parsed, and leaf is nil: those bytes, named by their digest, were read
+// before they were verified.
+func (a *Access) read(id messages.CertificateID, t messages.CertificateTrust, der []byte) (c messages.VerifyCertificate, leaf *x509.Certificate, err error) {
+	if t.Verified {
 		return messages.VerifyCertificate{
 			Certificate: id, DER: der, NotBefore: time.UnixMilli(t.NotBeforeMs), NotAfter: time.UnixMilli(t.NotAfterMs),
 		}, nil, nil
@@ -96,14 +97,14 @@ func (a *Access) component(leaf *x509.Certificate) (messages.ComponentName, bool
 
 // trustedHere reports whether verify would say yes without asking anybody
 // (client-device-auth spec 5.1, step 4): then its pass through a mailbox is spared.
-func (a *Access) trustedHere(id messages.CertificateID) bool {
-	return !a.sys.NetworkUp() && a.sys.Trust().Trusted(a.sys.views.CertificateTrust(id), a.sys.clock.NowMs())
+func (a *Access) trustedHere(t messages.CertificateTrust) bool {
+	return !a.sys.NetworkUp() && a.sys.Trust().Trusted(t, a.sys.clock.NowMs())
 }
 
 // Verify says whether der is a good certificate. A bad one is an answer, not an error.
 func (a *Access) Verify(ctx context.Context, cause messages.Cause, der []byte, reply func(messages.Verified, error)) {
 	id := messages.CertificateIDOf(der)
-	c, leaf, err := a.read(id, der)
+	c, leaf, err := a.read(id, a.sys.views.CertificateTrust(id), der)
 	if err != nil {
 		a.denials.Note(Denial{Certificate: id, Broker: cause.Broker, Operation: "verify", Reason: err.Error()}, cause)
 		reply(messages.Verified{Source: messages.Source_SOURCE_LOCAL, Reason: err.Error()}, nil)
@@ -142,7 +143,8 @@ func (a *Access) Verify(ctx context.Context, cause messages.Cause, der []byte, r
 // verified before (spec 5.2): the cloud is not asked about the certificate here. An
 // internal component may call itself what it likes (spec 4).
 func (a *Access) Open(ctx context.Context, cause messages.Cause, clientID string, der []byte, reply func(messages.SessionReady, error)) {
-	if c, leaf, err := a.read(messages.CertificateIDOf(der), der); err == nil {
+	id := messages.CertificateIDOf(der)
+	if c, leaf, err := a.read(id, a.sys.views.CertificateTrust(id), der); err == nil {
 		if name, ok := a.component(leaf); ok {
 			a.openComponent(ctx, cause, name, c, leaf, reply)
 			return
@@ -150,11 +152,11 @@ func (a *Access) Open(ctx context.Context, cause messages.Cause, clientID string
 	}
 	thing, err := a.clientID(clientID)
 	if err != nil {
-		a.denied(cause, clientID, messages.CertificateIDOf(der), err)
+		a.denied(cause, clientID, id, err)
 		reply(messages.SessionReady{}, err)
 		return
 	}
-	c := messages.OpenSession{Thing: thing, Certificate: messages.CertificateIDOf(der), Broker: cause.Broker}
+	c := messages.OpenSession{Thing: thing, Certificate: id, Broker: cause.Broker}
 	a.open(ctx, cause, c, reply, func() {
 		reply(messages.SessionReady{}, messages.Refuse(messages.RefusedService, "open: connect was judged unasked"))
 	})
@@ -199,7 +201,8 @@ func (a *Access) Authenticate(ctx context.Context, cause messages.Cause, clientI
 		refuse(err)
 		return
 	}
-	c, leaf, err := a.read(id, der)
+	trust := a.sys.views.CertificateTrust(id)
+	c, leaf, err := a.read(id, trust, der)
 	if err != nil {
 		refuse(&messages.Refusal{Code: messages.RefusedInvalidCredential, Reason: err.Error()})
 		return
@@ -214,7 +217,7 @@ func (a *Access) Authenticate(ctx context.Context, cause messages.Cause, clientI
 				reply(messages.SessionReady{}, false, nil)
 			})
 	}
-	if a.trustedHere(id) { // the device entity judges the certificate by the same rule
+	if a.trustedHere(trust) { // the device entity judges the certificate by the same rule
 		open()
 		return
 	}

@@ -288,7 +288,7 @@ func (e *entity) judge(in messages.Input, trust messages.Trust) (d messages.Deci
 			e.panicked(in.At.TrustMs)
 		}
 	}()
-	f := e.sys.facts(in.Command, trust)
+	f := e.sys.facts(e.stream, in.Command, trust)
 	// Asked now, not when the answer came: a no goes before a yes that waited with it.
 	f.Overtaken = e.current.question != 0 && (e.current.question <= e.denied || e.current.downs != e.sys.clock.downs.Load())
 	return e.family.decide(e.stream, e.state, f, in)

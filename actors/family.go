@@ -132,8 +132,9 @@ func asksAbout(c messages.Command) (messages.CertificateID, bool) {
 	return "", false
 }
 
-// facts gathers what the decider of c may know beyond its own stream.
-func (s *System) facts(c messages.Command, trust messages.Trust) device.Facts {
+// facts gathers what the decider of c, which is for the entity of stream, may know beyond
+// that stream.
+func (s *System) facts(stream messages.StreamID, c messages.Command, trust messages.Trust) device.Facts {
 	f := device.Facts{
 		NetworkUp:     s.network.Load(),
 		Trust:         trust,
@@ -144,7 +145,7 @@ func (s *System) facts(c messages.Command, trust messages.Trust) device.Facts {
 		c = answered.Then
 	}
 	if id, ok := asksAbout(c); ok {
-		f.Voided = s.views.Voided(c.Target(), id)
+		f.Voided = s.views.Voided(stream, id)
 	}
 	switch c := c.(type) {
 	case messages.VerifyCertificate:

@@ -80,7 +80,9 @@ func ParseCertificateID(s string) (CertificateID, error) {
 // CertificateIDOf derives the id of the certificate whose DER encoding is der.
 func CertificateIDOf(der []byte) CertificateID {
 	sum := sha256.Sum256(der)
-	return CertificateID(hex.EncodeToString(sum[:]))
+	var text [2 * len(sum)]byte // on the stack: one copy becomes the id
+	hex.Encode(text[:], sum[:])
+	return CertificateID(text[:])
 }
 
 // BrokerID names a broker: one NATS subject token, 1–64 of [A-Za-z0-9_-].
@@ -124,11 +126,17 @@ func NewToken() Token {
 // TokenFrom makes the token whose random part is b: 256 bits that the caller drew
 // from a secure source and uses for nothing else.
 func TokenFrom(b [tokenBytes]byte) Token {
-	return Token(tokenPrefix + base64.RawURLEncoding.EncodeToString(b[:]))
+	var text [len(tokenPrefix) + (tokenBytes*8+5)/6]byte
+	copy(text[:], tokenPrefix)
+	base64.RawURLEncoding.Encode(text[len(tokenPrefix):], b[:])
+	return Token(text[:])
 }
 
 // Digest returns the form of t that may be stored.
-func (t Token) Digest() TokenDigest { return sha256.Sum256([]byte(t)) }
+func (t Token) Digest() TokenDigest {
+	var text [64]byte // longer than a token
+	return sha256.Sum256(append(text[:0], t...))
+}
 
 // LogValue keeps the secret out of logs.
 func (t Token) LogValue() slog.Value { return slog.StringValue(t.Digest().Short()) }

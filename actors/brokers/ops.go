@@ -82,7 +82,7 @@ func (d *Desk) authenticate(q *request) error {
 				q.refuse(authapi.RefusalFor(err))
 				return
 			}
-			if !q.answer(g.ConnectAuthorized, grantReply(g)) && g.Token != "" {
+			if !q.grant(g) && g.Token != "" {
 				d.abandon(q.caller, g.Token)
 			}
 		})
@@ -99,7 +99,7 @@ func (d *Desk) permissions(q *request) error {
 	if err != nil {
 		return err
 	}
-	q.answer(g.ConnectAuthorized, grantReply(g))
+	q.grant(g)
 	return nil
 }
 

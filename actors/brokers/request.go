@@ -2,6 +2,7 @@ package brokers
 
 import (
 	"strconv"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -127,7 +128,30 @@ func (q *request) guard(f func()) {
 // answer sends a normal reply. It reports whether that left: false if the request was
 // answered before, or the reply could not be written or sent.
 func (q *request) answer(allowed bool, message any) (sent bool) {
-	body, err := encodeReply(message)
+	body, err := authapi.Encode(message)
+	return q.send(allowed, body, err)
+}
+
+// bodies are the buffers in which grants are written: the library copies what it sends. A
+// long one is not kept.
+var bodies = sync.Pool{New: func() any { return new([]byte) }}
+
+const bodyMaxBytes = 8 << 10
+
+// grant is answer for a grant, of which there are as many as connects.
+func (q *request) grant(g Grant) (sent bool) {
+	buffer := bodies.Get().(*[]byte)
+	body, err := authapi.AppendGrant((*buffer)[:0], grantReply(g))
+	sent = q.send(g.ConnectAuthorized, body, err)
+	if cap(body) <= bodyMaxBytes {
+		*buffer = body
+		bodies.Put(buffer)
+	}
+	return sent
+}
+
+// send is answer for a message that is written already, or could not be.
+func (q *request) send(allowed bool, body []byte, err error) (sent bool) {
 	if err != nil {
 		q.refuse(authapi.RefusalFor(err))
 		return false
@@ -145,13 +169,6 @@ func (q *request) answer(allowed bool, message any) (sent bool) {
 	}
 	q.done()
 	return err == nil
-}
-
-func encodeReply(message any) ([]byte, error) {
-	if grant, ok := message.(authapi.GrantReply); ok {
-		return authapi.EncodeGrant(grant)
-	}
-	return authapi.Encode(message)
 }
 
 // refuse sends an error reply, unless the request was answered before.

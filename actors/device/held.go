@@ -77,13 +77,10 @@ func without[T any](list []T, gone func(T) bool) []T {
 	if !slices.ContainsFunc(list, gone) {
 		return list
 	}
-	var rest []T
-	for _, x := range list {
-		if !gone(x) {
-			rest = append(rest, x)
-		}
+	if len(list) == 1 {
+		return nil
 	}
-	return slices.Clip(rest)
+	return slices.DeleteFunc(slices.Clone(list), gone)
 }
 
 // inserted is a new list, with x in its place.

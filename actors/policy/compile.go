@@ -154,7 +154,8 @@ func (c *Compiled) members(thing messages.ThingName) []*group {
 		return nil
 	}
 	name := string(thing)
-	var at []int
+	var few [8]int // most things are in few groups
+	at := few[:0]
 	for _, candidates := range [][]int{c.naming[name], c.open} {
 		for _, i := range candidates {
 			if c.groups[i].rule.Matches(name) {

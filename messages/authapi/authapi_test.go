@@ -239,7 +239,7 @@ func TestGrantReadsBackWhatItWrites(t *testing.T) {
 		Permissions:    []permission.Permission{{Operation: "mqtt:publish", Resource: "mqtt:topic:<&>/*"}},
 		PolicyRevision: 7, ExpiresAt: time.Date(2026, 11, 21, 22, 0, 0, 5e6, time.UTC), CacheTTLMs: 60000, DecisionID: "d1",
 	}
-	b, err := EncodeGrant(want)
+	b, err := AppendGrant(nil, want)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -257,7 +257,7 @@ func TestGrantTooLargeForAMessageGoesWithoutPermissions(t *testing.T) {
 	for range 100 {
 		a.Permissions = append(a.Permissions, permission.Permission{Operation: "o", Resource: strings.Repeat("r", 1000)})
 	}
-	b, err := EncodeGrant(a)
+	b, err := AppendGrant(nil, a)
 	if err != nil {
 		t.Fatal(err)
 	}

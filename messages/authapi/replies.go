@@ -157,15 +157,15 @@ func (a GrantReply) appendTo(dst []byte) []byte {
 // instantLayout is RFC 3339 with milliseconds.
 const instantLayout = "2006-01-02T15:04:05.000Z07:00"
 
-// EncodeGrant returns the JSON of a, without its permissions if they do not fit.
-func EncodeGrant(a GrantReply) ([]byte, error) {
-	b := a.appendTo(nil)
-	if len(b) > MaxMessageBytes && len(a.Permissions) > 0 {
+// AppendGrant appends the JSON of a to dst, without its permissions if they do not fit.
+func AppendGrant(dst []byte, a GrantReply) ([]byte, error) {
+	b := a.appendTo(dst)
+	if len(b)-len(dst) > MaxMessageBytes && len(a.Permissions) > 0 {
 		a.Permissions, a.PermissionsOmitted = nil, true
-		b = a.appendTo(nil)
+		b = a.appendTo(dst)
 	}
-	if len(b) > MaxMessageBytes {
-		return nil, fmt.Errorf("encode grant: %d bytes, want at most %d", len(b), MaxMessageBytes)
+	if n := len(b) - len(dst); n > MaxMessageBytes {
+		return dst, fmt.Errorf("encode grant: %d bytes, want at most %d", n, MaxMessageBytes)
 	}
 	return b, nil
 }
