@@ -45,3 +45,14 @@ func BenchmarkAppendGrant(b *testing.B) {
 		}
 	}
 }
+
+func BenchmarkParseAuthorize(b *testing.B) {
+	body := AppendAuthorizeRequest(nil, "gh1_0123456789012345678901234567890123456789012", "mqtt:publish", "mqtt:topic:plants/site-07/line-107/temperature")
+	var q AuthorizeRequest
+	b.ReportAllocs()
+	for b.Loop() {
+		if err := q.Parse(body); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

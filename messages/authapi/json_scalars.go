@@ -21,10 +21,16 @@ func (r *reader) string() ([]byte, error) {
 	if !r.take('"') {
 		return nil, errors.New("want a string")
 	}
-	start, ascii := r.at, true
-	for ; r.at < len(r.in); r.at++ {
-		switch c := r.in[r.at]; {
-		case plain[c]:
+	in, start, ascii := r.in, r.at, true
+	for ; r.at < len(in); r.at++ {
+		i := r.at // in a register, over what most strings are made of
+		for i < len(in) && plain[in[i]] {
+			i++
+		}
+		if r.at = i; i == len(in) {
+			break
+		}
+		switch c := in[i]; {
 		case c == '"':
 			s := r.in[start:r.at]
 			r.at++

@@ -172,6 +172,11 @@ func checkTail(reply string, at int) error {
 	dot := false
 	for i := at; i < len(reply); i++ {
 		c := reply[i]
+		if 'a' <= c|0x20 && c|0x20 <= 'z' || '0' <= c && c <= '9' { // nearly all of it
+			if dot = false; i > at {
+				continue
+			}
+		}
 		if c <= ' ' || c >= 0x7f || c == '*' || c == '>' || (i == at && c != '.') || (c == '.' && dot) {
 			return fmt.Errorf("reply subject %.120q: byte %d is %q: want plain tokens", reply, i, c)
 		}
