@@ -49,6 +49,13 @@ type controlOrder struct {
 	Script      *fault.Script          `json:"script,omitempty"`
 	DER         []byte                 `json:"der,omitempty"` // base64 in JSON
 	Addresses   []Connectivity         `json:"addresses,omitempty"`
+	Devices     []Enrolment            `json:"devices,omitempty"`
+}
+
+// Enrolment is a client device with its certificate.
+type Enrolment struct {
+	Thing messages.ThingName `json:"thing"`
+	DER   []byte             `json:"der"` // base64 in JSON
 }
 
 // Paths of the control protocol: JSON over HTTP on a unix socket.
@@ -65,6 +72,7 @@ const (
 	pathDisassociate = "/v1/disassociate" // POST: core, things
 	pathFaults       = "/v1/faults"       // POST: script
 	pathEnroll       = "/v1/enroll"       // POST: thing, der
+	pathEnrollAll    = "/v1/enroll-all"   // POST: devices
 )
 
 // Control is a served control socket.
@@ -170,6 +178,7 @@ func (e *Emulator) controlHandler() http.Handler {
 	order(pathAttach, func(o controlOrder) error { return e.registry.Attach(o.Thing, o.Certificate) })
 	order(pathDetach, func(o controlOrder) error { return e.registry.Detach(o.Thing, o.Certificate) })
 	order(pathEnroll, e.enroll)
+	order(pathEnrollAll, e.enrollAll)
 	order(pathAssociate, func(o controlOrder) error {
 		core, err := e.coreOf(o.Core)
 		if err != nil {
@@ -184,14 +193,7 @@ func (e *Emulator) controlHandler() http.Handler {
 		}
 		return e.registry.Disassociate(core, o.Things...)
 	})
-	order(pathConnectivity, func(o controlOrder) error {
-		core, err := e.coreOf(o.Core)
-		if err != nil {
-			return err
-		}
-		_, err = e.registry.SetConnectivity(core, e.now(), o.Addresses...)
-		return err
-	})
+	order(pathConnectivity, e.setConnectivity)
 	order(pathFaults, func(o controlOrder) error {
 		if o.Script == nil {
 			return errors.New("say which script")
@@ -239,6 +241,37 @@ func (e *Emulator) enroll(o controlOrder) error {
 		}
 		return b.Associate(cores[0], e.now(), o.Thing)
 	})
+}
+
+// enrollAll is enroll for many at once. What is known stays as somebody has left it.
+func (e *Emulator) enrollAll(o controlOrder) error {
+	cores := e.registry.Cores()
+	return e.registry.Update(func(b *Batch) error {
+		var things []messages.ThingName
+		for _, d := range o.Devices {
+			err := b.Enroll(d.Thing, &Identity{ID: messages.CertificateIDOf(d.DER), DER: d.DER}, false)
+			if errors.Is(err, ErrExists) {
+				continue
+			}
+			if err != nil {
+				return err
+			}
+			things = append(things, d.Thing)
+		}
+		if len(cores) != 1 || len(things) == 0 {
+			return nil
+		}
+		return b.Associate(cores[0], e.now(), things...)
+	})
+}
+
+func (e *Emulator) setConnectivity(o controlOrder) error {
+	core, err := e.coreOf(o.Core)
+	if err != nil {
+		return err
+	}
+	_, err = e.registry.SetConnectivity(core, e.now(), o.Addresses...)
+	return err
 }
 
 // coreOf is the core that is meant: the only one, if none is named.

@@ -113,6 +113,19 @@ func (c *ControlClient) Enroll(ctx context.Context, thing messages.ThingName, de
 	return c.order(ctx, pathEnroll, controlOrder{Thing: thing, DER: der})
 }
 
+// enrolAtOnce is how many devices one order has: each costs under 1 KiB of its bound.
+const enrolAtOnce = 10_000
+
+// EnrollAll is Enroll for many devices. Those whose certificates are known stay as they are.
+func (c *ControlClient) EnrollAll(ctx context.Context, devices []Enrolment) error {
+	for part := range slices.Chunk(devices, enrolAtOnce) {
+		if err := c.order(ctx, pathEnrollAll, controlOrder{Devices: part}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // SetFault makes the cloud misbehave; the zero Fault ends it.
 func (c *ControlClient) SetFault(ctx context.Context, f Fault) error {
 	s := fault.Script{Faults: []Fault{}}
