@@ -18,27 +18,31 @@ func (a *app) brokerCommand() *cobra.Command {
 	c := &cobra.Command{Use: "broker", Short: "Let brokers in"}
 	c.AddCommand(a.brokerAddCommand())
 	c.AddCommand(&cobra.Command{
-		Use:   "remove NAME",
-		Short: "Take a broker's credentials and end what it has open",
+		Use:   "remove NAME...",
+		Short: "Take brokers' credentials and end what they have open",
 		Long: `Take a broker's credentials: its connection ends at once, its sessions end, no
 certificate is issued to it any more, and what it still asks is refused. A certificate to
 serve with is valid until it ends; one of an internal component counts no more. "broker add"
 lets it in again, with new credentials.`,
 		Example: example("gatehouse broker remove mosquitto --dir ./gh"),
-		Args:    cobra.ExactArgs(1),
+		Args:    cobra.MinimumNArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
-			name, err := authapi.ParseBroker(args[0])
+			names, err := brokersNamed(args)
 			if err != nil {
 				return err
 			}
-			var removed daemon.BrokerRemoved
-			if err := a.ask(c.Context(), daemon.OpBrokerRemove, daemon.BrokerRequest{Name: name}, &removed); err != nil {
-				return err
+			removed := make([]daemon.BrokerRemoved, len(names))
+			for i, name := range names {
+				if err := a.ask(c.Context(), daemon.OpBrokerRemove, daemon.BrokerRequest{Name: name}, &removed[i]); err != nil {
+					return after(args[:i], "removed", err)
+				}
 			}
-			return a.show(removed, func(w io.Writer) error {
-				fmt.Fprintf(w, "broker %s is removed; %d sessions end\n", removed.Name, removed.Sessions)
-				if removed.External {
-					fmt.Fprintln(w, "take its user out of the NATS server's configuration, too")
+			return showEach(a, removed, func(w io.Writer) error {
+				for _, r := range removed {
+					fmt.Fprintf(w, "broker %s is removed; %d sessions end\n", r.Name, r.Sessions)
+				}
+				if removed[0].External {
+					fmt.Fprintf(w, "take %s out of the NATS server's configuration, too\n", map[bool]string{true: "its user", false: "their users"}[len(removed) == 1])
 				}
 				return nil
 			})
@@ -57,13 +61,9 @@ and nats.creds (DIR/brokers/gatehouse.creds) in gatehouse.yaml.`,
 			if err != nil {
 				return err
 			}
-			var names []messages.BrokerID
-			for _, arg := range args {
-				name, err := authapi.ParseBroker(arg)
-				if err != nil {
-					return err
-				}
-				names = append(names, name)
+			names, err := brokersNamed(args)
+			if err != nil {
+				return err
 			}
 			var config strings.Builder
 			if err := daemon.WriteNATSConfig(&config, dir, names); err != nil {
@@ -78,11 +78,39 @@ and nats.creds (DIR/brokers/gatehouse.creds) in gatehouse.yaml.`,
 	return c
 }
 
+// brokersNamed reads brokers' names.
+func brokersNamed(args []string) ([]messages.BrokerID, error) {
+	names := make([]messages.BrokerID, len(args))
+	for i, arg := range args {
+		var err error
+		if names[i], err = authapi.ParseBroker(arg); err != nil {
+			return nil, err
+		}
+	}
+	return names, nil
+}
+
+// after says how far an order for several brokers came.
+func after(done []string, what string, err error) error {
+	if len(done) == 0 {
+		return err
+	}
+	return fmt.Errorf("%s: %s; then: %w", strings.Join(done, ", "), what, err)
+}
+
+// showEach shows the only one as itself, several as a list.
+func showEach[T any](a *app, list []T, text func(io.Writer) error) error {
+	if len(list) == 1 {
+		return a.show(list[0], text)
+	}
+	return a.show(list, text)
+}
+
 func (a *app) brokerAddCommand() *cobra.Command {
 	var certificates []string
 	c := &cobra.Command{
-		Use:   "add NAME",
-		Short: "Make a broker's credentials and let it in at once",
+		Use:   "add NAME...",
+		Short: "Make brokers' credentials and let them in at once",
 		Long: `Make an nkey for a broker, let it in at once with the permissions it needs and no
 others, and print where its credentials are and how a NATS client uses them.
 
@@ -90,24 +118,26 @@ A new broker may have certificates by which it serves. --certificates says which
 from now on: server, client, both as server,client, or none. Who holds a client's
 certificate is an internal component, which may do everything.`,
 		Example: example("gatehouse broker add mosquitto --dir ./gh",
-			"gatehouse broker add bridge --certificates client --dir ./gh"),
-		Args: cobra.ExactArgs(1),
+			"gatehouse broker add bridge --certificates client --dir ./gh", "gatehouse broker add load-1 load-2 --dir ./gh"),
+		Args: cobra.MinimumNArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
-			name, err := authapi.ParseBroker(args[0])
+			names, err := brokersNamed(args)
 			if err != nil {
 				return err
 			}
-			q := daemon.BrokerRequest{Name: name}
+			var types *[]string
 			if c.Flags().Changed("certificates") {
-				if q.Certificates, err = certificateTypes(certificates); err != nil {
+				if types, err = certificateTypes(certificates); err != nil {
 					return err
 				}
 			}
-			var added daemon.BrokerAdded
-			if err := a.ask(c.Context(), daemon.OpBrokerAdd, q, &added); err != nil {
-				return err
+			added := make([]daemon.BrokerAdded, len(names))
+			for i, name := range names {
+				if err := a.ask(c.Context(), daemon.OpBrokerAdd, daemon.BrokerRequest{Name: name, Certificates: types}, &added[i]); err != nil {
+					return after(args[:i], "added", err)
+				}
 			}
-			return a.show(added, func(w io.Writer) error { return printBroker(w, added) })
+			return showEach(a, added, func(w io.Writer) error { return printBrokers(w, added) })
 		},
 	}
 	c.Flags().StringSliceVar(&certificates, "certificates", nil, "certificates it may have: server, client, or none (default: as before; server for a new broker)")
@@ -134,6 +164,25 @@ func certificateTypes(list []string) (*[]string, error) {
 		return nil, errors.New("--certificates is empty: want server, client, server,client or none")
 	}
 	return &types, nil
+}
+
+// printBrokers says all about one, and of several where their credentials are.
+func printBrokers(w io.Writer, added []daemon.BrokerAdded) error {
+	if len(added) == 1 {
+		return printBroker(w, added[0])
+	}
+	if added[0].External {
+		fmt.Fprint(w, "add these users to the NATS server's configuration, and reload it:\n\n")
+	}
+	for _, b := range added {
+		if b.External {
+			fmt.Fprintln(w, b.Entry)
+		}
+	}
+	for _, b := range added {
+		fmt.Fprintf(w, "broker %s: %s\n", b.Name, here(b.File))
+	}
+	return nil
 }
 
 func printBroker(w io.Writer, b daemon.BrokerAdded) error {
