@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"math"
 	"net"
 	"os"
 	"path/filepath"
@@ -35,6 +36,7 @@ type devOptions struct {
 	mqtt, nats, http string
 	trust, recheck   time.Duration
 	pending          bool
+	sessions         int
 }
 
 func (a *app) devCommand() *cobra.Command {
@@ -54,6 +56,7 @@ once all is up, and the next command to paste. Ctrl-C ends it.`,
 	c.Flags().StringVar(&o.http, "http", "127.0.0.1:8480", "address of the status page")
 	c.Flags().DurationVar(&o.trust, "trust", 0, "how long devices are trusted without the cloud (default: the configured minute)")
 	c.Flags().DurationVar(&o.recheck, "recheck", 500*time.Millisecond, "how often the cloud is asked about connected devices")
+	c.Flags().IntVar(&o.sessions, "sessions", 0, "how many sessions may be open at once, from now on (default: as before, 2500 at first)")
 	c.Flags().BoolVar(&o.pending, "pending", false, "admit unknown devices of the demo fleet as pending while the cloud is off; a new policy.yaml gets their group")
 	return c
 }
@@ -114,9 +117,19 @@ func (o devOptions) policyOf() []byte {
 	return []byte(strings.Replace(demoPolicy, "policies:\n", demoPendingGroup+"policies:\n", 1) + demoPendingPolicy)
 }
 
+// section is what the flags change of the configuration; nil: nothing.
+func (o devOptions) section() *config.Section {
+	if o.sessions == 0 {
+		return nil
+	}
+	s := config.DefaultSection()
+	s.Performance.MaxActiveAuthTokens = min(o.sessions, math.MaxInt32-1)
+	return &s
+}
+
 func (a *app) dev(ctx context.Context, o devOptions) (err error) {
-	if o.trust < 0 || o.recheck < 0 {
-		return &exitError{exitUsage, errors.New("--trust and --recheck: a duration is not negative")}
+	if o.trust < 0 || o.recheck < 0 || o.sessions < 0 {
+		return &exitError{exitUsage, errors.New("--trust and --recheck: a duration is not negative, nor are --sessions")}
 	}
 	logger := a.logger()
 	if a.dir == "" {
@@ -162,7 +175,7 @@ func (a *app) dev(ctx context.Context, o devOptions) (err error) {
 	defer cancel()
 	failed := &failure{end: cancel}
 	d, err := daemon.Start(ctx, daemon.Config{
-		Dir: a.dir, Mode: "dev", Policy: policyFile,
+		Dir: a.dir, Mode: "dev", Policy: policyFile, Section: o.section(),
 		NATSListen: o.nats, MQTTListen: o.mqtt, MQTTHosts: []string{"localhost", "127.0.0.1"},
 		HTTPListen: o.http, Brokers: []messages.BrokerID{"demo"},
 		Cloud: &cloudsync.Config{DataPlane: cloud.client, Monitor: cloudsync.MonitorConfig{DownIntervalMax: time.Second}}, Trust: o.trust, Recheck: o.recheck,

@@ -34,6 +34,9 @@ type Config struct {
 	Settings config.File
 	Problems []string
 
+	// Section is put in force at the start where there is no File; nil: what the log has is.
+	Section *config.Section
+
 	NATSListen string        // of the embedded server; empty: in process only
 	NATSTLS    *tls.Config   // of the embedded server; needed off loopback
 	NATS       *ExternalNATS // nil: the embedded server

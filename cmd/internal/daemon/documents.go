@@ -83,10 +83,15 @@ func (s *documents) restartFor() []string {
 // first start a bad one refuses the start; later the last good one stays in force and
 // the rejection is on record (design.md, section 7).
 func (d *Daemon) takeDocuments(ctx context.Context) error {
-	if d.cfg.File != "" {
-		if err := d.takeSection(ctx); err != nil {
-			return err
-		}
+	var err error
+	switch {
+	case d.cfg.File != "":
+		err = d.takeSection(ctx)
+	case d.cfg.Section != nil:
+		err = d.replaceSection(ctx, *d.cfg.Section)
+	}
+	if err != nil {
+		return err
 	}
 	d.tune(d.views.Section())
 	if d.cfg.Policy != "" {
@@ -104,8 +109,13 @@ func (d *Daemon) takeSection(ctx context.Context) error {
 	return d.replaceSection(ctx, d.cfg.Settings.ClientDeviceAuth)
 }
 
-// origin is how the log names gatehouse.yaml.
-func (d *Daemon) origin() string { return filepath.Base(d.cfg.File) }
+// origin is how the log names where the section is from: gatehouse.yaml, or the program.
+func (d *Daemon) origin() string {
+	if d.cfg.File == "" {
+		return d.cfg.Mode
+	}
+	return filepath.Base(d.cfg.File)
+}
 
 // replaceSection puts a section into force, and the device groups in it, unless they
 // stand in a file of their own.
