@@ -202,6 +202,20 @@ func (v *Views) Due(trust messages.Trust, nowMs, ageMs int64, limit int) message
 	return due
 }
 
+// NextDueMs is when, by the rules of the last Due, there is something for the next one to list
+// (trust time, ms); in a time far away if nothing is. What changes in between may be due sooner.
+func (v *Views) NextDueMs() int64 {
+	v.mu.RLock()
+	defer v.mu.RUnlock()
+	next := int64(math.MaxInt64)
+	for _, q := range []queue[watch]{v.agenda.certificates, v.agenda.attachments, v.agenda.ends} {
+		if len(q) > 0 {
+			next = min(next, q[0].at)
+		}
+	}
+	return next
+}
+
 // ask takes what is due from q.
 func (a *agenda) ask(q *queue[watch], nowMs int64, limit int) []*watch {
 	var list []*watch

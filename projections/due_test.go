@@ -2,6 +2,7 @@ package projections
 
 import (
 	"fmt"
+	"math"
 	"slices"
 	"testing"
 
@@ -238,5 +239,21 @@ func TestTheSameLogIsDueInTheSameOrder(t *testing.T) {
 		if got != first || got == "" {
 			t.Fatalf("due %s, and then %s", first, got)
 		}
+	}
+}
+
+// TestNextDue: nothing is listed before the moment that was told, and something then.
+func TestNextDue(t *testing.T) {
+	v := folded(connected())
+	due(v, 1, 8)
+	next := v.NextDueMs() - t0
+	if before := due(v, next-1, 8); spellDue(before) != "[]" {
+		t.Errorf("due at %d: %s", next-1, spellDue(before))
+	}
+	if at := due(v, next, 8); len(at.Certificates) != 1 {
+		t.Errorf("due at %d: %s", next, spellDue(at))
+	}
+	if got := folded(&history{}).NextDueMs(); got != math.MaxInt64 {
+		t.Errorf("nothing is live: %d", got)
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/gatehouse-edge/gatehouse/actors/brokers/client"
+	"github.com/gatehouse-edge/gatehouse/messages/authapi"
 )
 
 // conn is one connection of a client with a broker, or its try at one.
@@ -43,12 +44,25 @@ func (m *Sim) startBroker(b *broker) {
 	var err error
 	b.client, err = client.Connect(context.Background(), client.Config{
 		Broker: BrokerOf(b.number), Link: m.net.connectBroker(b.number),
-		Now: b.clock.Wall, AfterFunc: b.clock.AfterFunc, Spawn: b.clock.spawn,
+		Now: b.clock.Wall, AfterFunc: b.after, Spawn: b.clock.spawn,
 		Jitter: func() float64 { n++; return jitter.key(n).float() },
 	})
 	if err != nil {
 		panic(err) // nothing of it waits or fails
 	}
+}
+
+// retryEvery is after what the client tries again what failed.
+const retryEvery = 500 * time.Millisecond
+
+// after is the client's AfterFunc. That it looks every few seconds whether Gatehouse is silent,
+// to say so, is nothing that happens.
+func (b *broker) after(d time.Duration, f func()) (stop func() bool) {
+	w := aTick
+	if d == retryEvery || d > authapi.MaxStale {
+		w = aTimer
+	}
+	return b.clock.timer(d, w, f)
 }
 
 // answered tells what became of what a client asked for.

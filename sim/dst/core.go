@@ -40,8 +40,9 @@ type core struct {
 	ending  bool // it was asked to stop
 	seen    Core // as the witness sees it
 
-	taking bool // a file is being taken
-	again  bool // and has changed meanwhile
+	marked time.Duration // when the keeper last marked the clock
+	taking bool          // a file is being taken
+	again  bool          // and has changed meanwhile
 }
 
 // settleMax is how long the start waits for the first word from the cloud, as the daemon does.
@@ -125,6 +126,11 @@ func (c *core) applied(recs []messages.Record) {
 			t.say("record %d: %v of %s", recs[i].Seq, recs[i].Kind, recs[i].Stream)
 		}
 	}
+	for i := range recs {
+		if recs[i].Kind == messages.KindClockMarked {
+			c.marked = m.sched.now
+		}
+	}
 	m.store.seen += uint64(len(recs))
 	m.witness.Durable(recs)
 	c.views.Apply(recs)
@@ -157,7 +163,7 @@ func (c *core) open() (err error) {
 			Size: performance.CloudRequestQueueSize, Workers: performance.MaxConcurrentCloudRequests,
 			Now: c.clock.Monotonic, AfterFunc: c.clock.AfterFunc, Jitter: float, Spawn: c.clock.spawn,
 		},
-		Monitor: cloudsync.MonitorConfig{AfterFunc: c.clock.AfterFunc, Jitter: float, Spawn: c.clock.spawn},
+		Monitor: cloudsync.MonitorConfig{AfterFunc: c.ticks, Jitter: float, Spawn: c.clock.spawn},
 	})
 	if err != nil {
 		return fmt.Errorf("cloud: %w", err)
@@ -183,11 +189,14 @@ func (c *core) open() (err error) {
 	c.settle(way)
 	c.sys.SetNetwork(c.cloud.NetworkUp())
 	c.keeper = actors.NewKeeper(c.sys, c.views, c.clock, 0, nil)
-	c.keeper.Start()
+	c.keep()
 	c.refresh = actors.NewRefresher(c.sys, way, c.views, c.clock, nil)
 	c.refresh.Start()
 	return nil
 }
+
+// ticks is AfterFunc for what comes again and again, whatever happens.
+func (c *core) ticks(d time.Duration, f func()) (stop func() bool) { return c.clock.timer(d, aTick, f) }
 
 func (c *core) network(up bool) {
 	c.sim.sched.trace.number('N', uint64(len(strconv.FormatBool(up))))
@@ -217,7 +226,39 @@ var quiet = slog.New(slog.DiscardHandler)
 
 func (c *core) beat() {
 	c.pusher.Beat()
-	c.clock.AfterFunc(authapi.HeartbeatInterval, c.beat)
+	c.clock.timer(max(authapi.HeartbeatInterval, c.calm()), aTick, c.beat)
+}
+
+// keep takes the keeper's steps, one a second.
+func (c *core) keep() {
+	if c.ending {
+		return
+	}
+	c.keeper.Step()
+	c.clock.timer(max(keeperTick, c.calm()), aTick, c.keep)
+}
+
+const (
+	keeperTick = time.Second
+	// A run of less than shortRun has every tick.
+	shortRun = 10 * time.Minute
+	// beforehand is how long before something happens all goes on as always.
+	beforehand = 2500 * time.Millisecond
+	markEvery  = time.Minute // of the keeper
+)
+
+// calm is how long nothing is going to happen: what comes again each second may be left out
+// until then, so that days pass in no time. It has a say in what is due by itself: the keeper's
+// marks, and whose trust is to be renewed or has ended.
+func (c *core) calm() time.Duration {
+	m := c.sim
+	until, calm := m.sched.calmUntil()
+	if !calm || m.plan.Duration < shortRun || !c.ready {
+		return 0
+	}
+	until = min(until-beforehand, c.marked+markEvery)
+	due := c.views.NextDueMs() - c.trust.NowMs()
+	return min(until-m.sched.now, time.Duration(min(due, int64(time.Hour/time.Millisecond)))*time.Millisecond)
 }
 
 // settle waits for the first word from the cloud.

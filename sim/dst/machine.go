@@ -164,7 +164,11 @@ func (p *process) Battery() bool { return p.battery && (p.wall()-p.s.now).Abs() 
 
 // AfterFunc implements actors.Clock. A timer goes by the time that the machine is awake.
 func (p *process) AfterFunc(d time.Duration, f func()) (stop func() bool) {
-	t := &timer{p: p, f: f, due: p.boottime() - p.asleep + max(d, 0)}
+	return p.timer(d, aTimer, f)
+}
+
+func (p *process) timer(d time.Duration, w what, f func()) (stop func() bool) {
+	t := &timer{p: p, f: f, what: w, due: p.boottime() - p.asleep + max(d, 0)}
 	t.arm()
 	return t.stop
 }
@@ -174,6 +178,7 @@ type timer struct {
 	p    *process
 	f    func()
 	due  time.Duration // boot time without suspend
+	what what
 	over bool
 }
 
@@ -187,8 +192,7 @@ func (t *timer) left() time.Duration {
 
 func (t *timer) arm() {
 	s := t.p.s
-	s.seq++
-	s.timers.push(item{at: s.now + max(t.left(), 0), seq: s.seq, f: t.ring, of: t.p, t: t, what: aTimer}, lessAt)
+	s.wait(s.now+max(t.left(), 0), item{f: t.ring, of: t.p, t: t, what: t.what})
 }
 
 func (t *timer) ring() {

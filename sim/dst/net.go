@@ -1,6 +1,7 @@
 package dst
 
 import (
+	"strings"
 	"time"
 
 	"github.com/gatehouse-edge/gatehouse/actors/brokers/natsmem"
@@ -275,7 +276,7 @@ func (n *net) carry(p natsmem.Passage, deliver func()) {
 		}
 		return
 	case cut && l.silent:
-		l.held = append(l.held, func() { n.arrive(after, in, arrive) })
+		l.held = append(l.held, func() { n.arrive(after, in, aMessage, arrive) })
 		return
 	case cut:
 		return
@@ -285,18 +286,25 @@ func (n *net) carry(p natsmem.Passage, deliver func()) {
 		after = max(after, *last-n.s.now+1)
 		*last = n.s.now + after
 	}
-	n.arrive(after, in, arrive)
+	w := aMessage
+	if strings.HasSuffix(p.Subject, beatSuffix) {
+		w = aTick
+	}
+	n.arrive(after, in, w, arrive)
 	if d.key(5).chance(l.duplicate) {
-		n.arrive(after+d.key(6).between(0, time.Second), in, arrive)
+		n.arrive(after+d.key(6).between(0, time.Second), in, w, arrive)
 	}
 }
 
-func (n *net) arrive(after time.Duration, in bool, f func()) {
+// beatSuffix ends the subjects of heartbeats.
+const beatSuffix = "." + string(authapi.PushHeartbeat)
+
+func (n *net) arrive(after time.Duration, in bool, w what, f func()) {
 	at := n.host
 	if !in {
 		at = nil
 	}
-	n.s.after(after, aMessage, at, f)
+	n.s.after(after, w, at, f)
 }
 
 func from(name string) string {

@@ -11,9 +11,10 @@ type what uint8
 
 // The sorts.
 const (
-	aTurn    what = iota + 1 // of an entity
+	aTick    what = iota + 1 // what comes again each second, whatever happens
 	aTask                    // a piece of a task: something that waits in between
 	aTimer                   // of a process
+	aTurn                    // of an entity
 	aCommit                  // of the log
 	aMessage                 // between broker and core
 	anAction                 // of the world: devices, operators, faults
@@ -22,9 +23,6 @@ const (
 
 // item is one thing to run.
 type item struct {
-	at   time.Duration // with timers: true time
-	rank uint64        // with what is ready: the least goes first
-	seq  uint64        // of those that are equal, the first
 	f    func()
 	of   *process // it ends with that; nil: it belongs to the world
 	t    *timer   // that it is of; nil: none
@@ -39,14 +37,18 @@ func (i *item) gone() bool { return i.of != nil && i.of.dead || i.t != nil && i.
 type sched struct {
 	now    time.Duration // true time since the beginning
 	steps  uint64
-	ready  heap
-	timers heap
+	items  []item // all that wait, in no order
+	free   []uint32
+	ready  heap // by rank
+	timers heap // by true time
+	ticks  heap // the same, of those that come again and again
 	seq    uint64
 	trace  *tracer
 	dice   dice
 
-	nth    uint64 // of what became ready at now
-	spread uint64 // how far what becomes ready may be behind what becomes ready after it
+	busy   time.Duration // when something ran last that was more than a tick or a wait
+	nth    uint64        // of what became ready at now
+	spread uint64        // how far what becomes ready may be behind what becomes ready after it
 	lag    float64
 	lagMax time.Duration
 	lazy   [whats]uint64 // in spreads: what starves
@@ -88,64 +90,110 @@ func (s *sched) soon(w what, of *process, f func()) {
 	s.enqueue(item{f: f, of: of, what: w}, d)
 }
 
+// put finds a place for an item.
+func (s *sched) put(i item) (slot uint32) {
+	if n := len(s.free); n > 0 {
+		slot = s.free[n-1]
+		s.free = s.free[:n-1]
+		s.items[slot] = i
+		return slot
+	}
+	s.items = append(s.items, i)
+	return uint32(len(s.items) - 1)
+}
+
+func (s *sched) take(slot uint32) item {
+	i := s.items[slot]
+	s.items[slot] = item{}
+	s.free = append(s.free, slot)
+	return i
+}
+
+// enqueue makes an item ready.
 func (s *sched) enqueue(i item, d dice) {
 	s.seq++
-	i.seq = s.seq
-	i.rank = s.seq + s.lazy[i.what]*s.spread
+	rank := s.seq + s.lazy[i.what]*s.spread
 	if s.spread > 1 {
-		i.rank += d.u64() % s.spread
+		rank += d.u64() % s.spread
 	}
-	s.ready.push(i, lessRank)
+	s.ready.push(node{rank, s.seq, s.put(i)})
+}
+
+// wait has an item become ready at a moment.
+func (s *sched) wait(at time.Duration, i item) {
+	s.seq++
+	h := &s.timers
+	if i.what == aTick {
+		h = &s.ticks
+	}
+	h.push(node{uint64(at), s.seq, s.put(i)})
 }
 
 // after has f run when d of true time has passed.
 func (s *sched) after(d time.Duration, w what, of *process, f func()) {
-	s.seq++
-	s.timers.push(item{at: s.now + max(d, 0), seq: s.seq, f: f, of: of, what: w}, lessAt)
+	s.wait(s.now+max(d, 0), item{f: f, of: of, what: w})
 }
 
-// next is when the next timer is due; false: there is none.
-func (s *sched) next() (time.Duration, bool) {
-	for len(s.timers) > 0 && s.timers[0].gone() {
-		s.timers.pop(lessAt)
+// first is the queue whose front is due first, and when; nil: there is none.
+func (s *sched) first() (*heap, time.Duration) {
+	for _, h := range []*heap{&s.timers, &s.ticks} {
+		for len(*h) > 0 && s.items[(*h)[0].slot].gone() {
+			s.take(h.pop())
+		}
 	}
-	if len(s.timers) == 0 {
+	switch {
+	case len(s.timers) == 0 && len(s.ticks) == 0:
+		return nil, 0
+	case len(s.ticks) == 0 || len(s.timers) > 0 && s.timers[0].before(&s.ticks[0]):
+		return &s.timers, time.Duration(s.timers[0].key)
+	}
+	return &s.ticks, time.Duration(s.ticks[0].key)
+}
+
+// calmUntil is until when nothing is going to happen but ticks; false: something does, or
+// just has.
+func (s *sched) calmUntil() (time.Duration, bool) {
+	if len(s.ready) > 0 || s.now-s.busy < 2*time.Second {
 		return 0, false
 	}
-	return s.timers[0].at, true
+	s.first()
+	if len(s.timers) == 0 {
+		return 1 << 62, true
+	}
+	return time.Duration(s.timers[0].key), true
 }
 
 // step runs one thing. It reports false when nothing is left to do until end.
 func (s *sched) step(end time.Duration) bool {
 	for {
 		for len(s.ready) == 0 {
-			at, ok := s.next()
-			if !ok || at > end {
+			h, at := s.first()
+			if h == nil || at > end {
 				s.pass(max(end, s.now))
 				return false
 			}
 			s.pass(at)
-			for len(s.timers) > 0 && s.timers[0].at <= s.now {
-				i := s.timers.pop(lessAt)
-				if i.gone() {
-					continue
-				}
+			for h != nil && at <= s.now {
+				i := s.take(h.pop())
 				d := s.dice.key(uint64(s.now)).key(s.nth)
 				s.nth++
 				s.enqueue(i, d)
+				h, at = s.first()
 			}
 		}
-		i := s.ready.pop(lessRank)
+		i := s.take(s.ready.pop())
 		if i.gone() {
 			continue
 		}
 		if i.of != nil && i.of.resumes > s.now { // its machine sleeps
-			i.at = i.of.resumes
-			s.timers.push(i, lessAt)
+			s.wait(i.of.resumes, i)
 			continue
 		}
 		s.steps++
 		s.trace.step(s.now, i.what)
+		if i.what > aTimer {
+			s.busy = s.now
+		}
 		i.f()
 		return true
 	}
@@ -237,10 +285,7 @@ func (s *sched) await(arm func(wake func())) bool {
 		}
 		woken = true
 		if t.parked { // else arm has called it
-			s.soon(aTask, t.of, func() {
-				t.parked = false
-				t.resume()
-			})
+			s.soon(aTask, t.of, t.goOn)
 		}
 	}
 	arm(wake)
@@ -275,15 +320,20 @@ func (s *sched) park() (wait func(context.Context), wake func()) {
 // afterFunc is after for those who stop their timers.
 func (s *sched) afterFunc(d time.Duration, f func()) (stop func() bool) {
 	t := &timer{f: f}
-	s.seq++
-	s.timers.push(item{at: s.now + max(d, 0), seq: s.seq, f: t.fire, t: t, what: aTimer}, lessAt)
+	s.wait(s.now+max(d, 0), item{f: t.fire, t: t, what: aTimer})
 	return t.stop
 }
 
 // sleep lets the task at hand wait for d of true time.
 func (s *sched) sleep(d time.Duration) bool {
 	t := s.current
-	return s.await(func(wake func()) { s.after(d, aTask, t.of, wake) })
+	return s.await(func(func()) { s.after(d, aTask, t.of, t.goOn) })
+}
+
+// goOn lets a task that waits go on: when its turn has come.
+func (t *task) goOn() {
+	t.parked = false
+	t.resume()
 }
 
 // close lets go of the tasks that wait for work. None may be under way.
@@ -294,44 +344,58 @@ func (s *sched) close() {
 	s.idle = nil
 }
 
-// heap is a binary heap of items.
-type heap []item
+// node is the place of an item in a queue. It holds no pointer, so that moving it is cheap.
+type node struct {
+	key  uint64
+	seq  uint64 // of those that are equal, the first
+	slot uint32
+}
 
-func lessRank(a, b *item) bool { return a.rank < b.rank || a.rank == b.rank && a.seq < b.seq }
-func lessAt(a, b *item) bool   { return a.at < b.at || a.at == b.at && a.seq < b.seq }
+func (a *node) before(b *node) bool { return a.key < b.key || a.key == b.key && a.seq < b.seq }
 
-func (h *heap) push(i item, less func(a, b *item) bool) {
-	*h = append(*h, i)
+// heap is a binary heap.
+type heap []node
+
+func (h *heap) push(x node) {
+	*h = append(*h, x)
 	a := *h
 	n := len(a) - 1
 	for n > 0 {
 		up := (n - 1) / 2
-		if !less(&a[n], &a[up]) {
+		if !x.before(&a[up]) {
 			break
 		}
-		a[n], a[up] = a[up], a[n]
+		a[n] = a[up]
 		n = up
 	}
+	a[n] = x
 }
 
-func (h *heap) pop(less func(a, b *item) bool) item {
+func (h *heap) pop() (slot uint32) {
 	a := *h
-	top, last := a[0], len(a)-1
-	a[0] = a[last]
-	a[last] = item{}
+	slot = a[0].slot
+	last := len(a) - 1
+	x := a[last]
 	a = a[:last]
 	*h = a
-	for n := 0; ; {
-		least := n
-		for c := 2*n + 1; c <= 2*n+2 && c < last; c++ {
-			if less(&a[c], &a[least]) {
-				least = c
-			}
-		}
-		if least == n {
-			return top
-		}
-		a[n], a[least] = a[least], a[n]
-		n = least
+	if last == 0 {
+		return slot
 	}
+	n := 0
+	for {
+		c := 2*n + 1
+		if c >= last {
+			break
+		}
+		if c+1 < last && a[c+1].before(&a[c]) {
+			c++
+		}
+		if !a[c].before(&x) {
+			break
+		}
+		a[n] = a[c]
+		n = c
+	}
+	a[n] = x
+	return slot
 }
