@@ -35,7 +35,16 @@ func Play(ctx context.Context, p *Plan, o Options) (r *Result, err error) {
 			err = fmt.Errorf("seed %d: the simulator failed: %v\n%s", p.Seed, x, debug.Stack())
 		}
 	}()
-	return playOn(ctx, p, o, func(w Witness) Stage { return NewSim(p, w, o.KeepTrace) })
+	play := func(keep int) (*Result, error) {
+		return playOn(ctx, p, o, func(w Witness) Stage { return NewSim(p, w, keep) })
+	}
+	if r, err = play(0); err != nil || r.Violation == nil {
+		return r, err
+	}
+	// To tell every step in words takes as long as the steps do: only what went wrong is told,
+	// in a second play, which is the same.
+	o.Progress = nil
+	return play(o.KeepTrace)
 }
 
 // playOn plays a plan on a stage.

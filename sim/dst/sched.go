@@ -46,6 +46,7 @@ type sched struct {
 	trace  *tracer
 	dice   dice
 
+	end    time.Duration // of the step at hand: then something comes from outside
 	busy   time.Duration // when something ran last that was more than a tick or a wait
 	nth    uint64        // of what became ready at now
 	spread uint64        // how far what becomes ready may be behind what becomes ready after it
@@ -158,13 +159,14 @@ func (s *sched) calmUntil() (time.Duration, bool) {
 	}
 	s.first()
 	if len(s.timers) == 0 {
-		return 1 << 62, true
+		return s.end, true
 	}
-	return time.Duration(s.timers[0].key), true
+	return min(s.end, time.Duration(s.timers[0].key)), true
 }
 
 // step runs one thing. It reports false when nothing is left to do until end.
 func (s *sched) step(end time.Duration) bool {
+	s.end = end
 	for {
 		for len(s.ready) == 0 {
 			h, at := s.first()
