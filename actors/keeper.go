@@ -33,8 +33,9 @@ type Keeper struct {
 	marked int64       // boot ms of the last mark; -1: none yet
 	as     ClockState  // in which the last mark was made
 
-	outMu sync.Mutex
-	out   map[messages.StreamID]struct{} // rechecks under way, by what they are about; guarded by outMu
+	outMu  sync.Mutex
+	out    map[messages.StreamID]struct{} // rechecks under way, by what they are about; guarded by outMu, as the next
+	noRoom []messages.Command             // rechecks that nobody put to the cloud: there was no room
 }
 
 // Limits of the keeper's work.
@@ -90,7 +91,11 @@ func (k *Keeper) step() {
 	now := k.sys.clock.NowMs()
 	up, room := k.sys.NetworkUp(), 0
 	if up {
-		room = max(rechecksMax-k.underWay(), 0)
+		again := k.unasked()
+		room = max(rechecksMax-k.underWay()-len(again), 0)
+		for _, c := range again {
+			k.ask(c)
+		}
 	}
 	due := k.live.Due(trust, now, k.ageMs(trust), room/2)
 	for _, c := range due.Certificates {
@@ -127,11 +132,25 @@ func (k *Keeper) ask(c messages.Command) {
 	if out {
 		return
 	}
-	k.sys.Submit(context.Background(), c, messages.Cause{Request: "keeper"}, func(messages.Reply) {
+	k.sys.Submit(context.Background(), c, messages.Cause{Request: "keeper"}, func(r messages.Reply) {
+		answer, _ := r.(messages.Rechecked)
 		k.outMu.Lock()
+		defer k.outMu.Unlock()
 		delete(k.out, key)
-		k.outMu.Unlock()
+		if answer.Wait > 0 && len(k.noRoom) < rechecksMax {
+			k.noRoom = append(k.noRoom, c)
+		}
 	})
+}
+
+// unasked takes the rechecks that found no room. The agenda takes them for asked, and would
+// come back to them only after an eighth of the trust duration: trust must not end for that.
+func (k *Keeper) unasked() []messages.Command {
+	k.outMu.Lock()
+	defer k.outMu.Unlock()
+	list := k.noRoom
+	k.noRoom = nil
+	return list
 }
 
 func (k *Keeper) underWay() int {

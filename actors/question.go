@@ -48,7 +48,7 @@ func (e *entity) askCloud(c actor.Context, f *flight, ask messages.AskCloud) {
 		r, ok := errors.AsType[*messages.Refusal](err)
 		busy := ok && r.Code == messages.RefusedBusy
 		switch {
-		case busy && ask.Question.Background:
+		case busy && (ask.Question.Background || isRecheck(ask.Then)):
 			env.answer(messages.Rechecked{Asked: true, Failure: messages.FailureNotAsked, Wait: max(r.RetryAfter, e.sys.retryAfter)})
 			return
 		case busy && ask.Late != nil:
@@ -74,4 +74,14 @@ func (e *entity) askCloud(c actor.Context, f *flight, ask messages.AskCloud) {
 	if timer.Store(&stop); state.Load() != questionOut { // it was answered meanwhile
 		stop()
 	}
+}
+
+// isRecheck reports whether nobody waits for what c finds out but who sees to it that trust
+// is renewed, and comes again.
+func isRecheck(c messages.Command) bool {
+	switch c.(type) {
+	case messages.RecheckCertificate, messages.RecheckAttachment:
+		return true
+	}
+	return false
 }

@@ -232,6 +232,24 @@ func TestKeeperRenewsBeforeTrustEnds(t *testing.T) {
 	}
 }
 
+// TestKeeperAsksAgainForLackOfRoom: a recheck that the queue to the cloud has no room for is
+// put again at once when there is some, however little is left of the trust.
+func TestKeeperAsksAgainForLackOfRoom(t *testing.T) {
+	r := newRig(t)
+	r.policy()
+	_, token := r.join(pump)
+	r.keeper(0)
+	r.cloud.SetBusy(true)
+	r.pass(54 * time.Second) // of the minute for which trust counts
+	r.cloud.SetBusy(false)
+	for i := range 10 {
+		r.pass(time.Second)
+		if !r.allowed(token) {
+			t.Fatalf("trust lapsed %d seconds after there was room to ask", i+1)
+		}
+	}
+}
+
 // TestKeeperNoticesRevocation within the interval that was set.
 func TestKeeperNoticesRevocation(t *testing.T) {
 	for name, take := range map[string]func(r *rig, c identity){
