@@ -98,7 +98,8 @@ func (x *player) everybodyIn(released map[int]bool) bool {
 			}
 			cert, _ := o.certOf(i)
 			x.order(Action{Kind: Connect, Client: i, Broker: i % x.plan.Brokers, Thing: i, Cert: cert})
-			next[i] = now + askEvery<<min(tries[i], 4) + time.Duration(i%7)*100*time.Millisecond // as devices do
+			after := askEvery << min(tries[i], 3)
+			next[i] = now + after + time.Duration(float64(after)*dice(i).key(uint64(tries[i])).float()) // as devices do
 			tries[i]++
 		}
 		if len(missing) > 0 {
