@@ -28,7 +28,7 @@ func differs(live, fresh *projections.Views, refused bool) string {
 	if a, b := live.Refresh(), fresh.Refresh(); !reflect.DeepEqual(a, b) {
 		return fmt.Sprintf("refresh %+v in use, %+v anew", a, b)
 	}
-	if a, b := live.Held(), fresh.Held(); !reflect.DeepEqual(a, b) {
+	if a, b := live.Held(), fresh.Held(); !reflect.DeepEqual(a, b) && !(refused && reflect.DeepEqual(a, voidedAs(a, b))) {
 		return fmt.Sprintf("held in use %+v, anew %+v", a, b)
 	}
 	for _, name := range live.Things() {
@@ -37,11 +37,36 @@ func differs(live, fresh *projections.Views, refused bool) string {
 		if !ok {
 			return string(name) + " is in use, and is not anew"
 		}
+		if refused {
+			for i := range min(len(a.Attachments), len(b.Attachments)) {
+				voidAs(&b.Attachments[i].ConfirmedMs, a.Attachments[i].ConfirmedMs)
+				voidAs(&b.Attachments[i].Trust.VerifiedMs, a.Attachments[i].Trust.VerifiedMs)
+			}
+		}
 		if what := differentDevice(&a, &b); what != "" {
 			return string(name) + ": " + what
 		}
 	}
 	return ""
+}
+
+// voidedAs voids in b what is void in a.
+func voidedAs(a, b messages.Held) messages.Held {
+	for i := range min(len(a.Things), len(b.Things)) {
+		for k := range min(len(a.Things[i].Attachments), len(b.Things[i].Attachments)) {
+			voidAs(&b.Things[i].Attachments[k].ConfirmedMs, a.Things[i].Attachments[k].ConfirmedMs)
+		}
+	}
+	for i := range min(len(a.Certificates), len(b.Certificates)) {
+		voidAs(&b.Certificates[i].ConfirmedMs, a.Certificates[i].ConfirmedMs)
+	}
+	return b
+}
+
+func voidAs(ms *int64, as int64) {
+	if as == messages.VoidMs {
+		*ms = as
+	}
 }
 
 func differentDevice(a, b *projections.Device) string {
