@@ -1,6 +1,7 @@
 package eventlog
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -284,6 +285,39 @@ func TestFormat1IndexIsRead(t *testing.T) {
 	for _, bad := range [][]uint64{{0}, {5, 5}, {7, 6}, {1, math.MaxUint64}} {
 		if got, err := decodeIndex(nil, indexValue(bad), len(bad)+1); err == nil {
 			t.Errorf("got %v of an entry for %v and one more", got, bad)
+		}
+	}
+}
+
+// TestChangedRecordIsFoundBehindASnapshot: an open does not hash what lies far back, nor
+// does who reads it; Verify and Replay do.
+func TestChangedRecordIsFoundBehindASnapshot(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "log")
+	o := Options{JournalBytes: 1 << 20}
+	for range 2 {
+		s := openTest(t, dir, o)
+		for range 12 {
+			appendTo(t, s, "device/a", 400)
+		}
+		closeTest(t, s)
+	}
+	inBadger(t, dir, func(txn *badger.Txn) error {
+		value, err := get(txn, numberKey(prefixBlock, 1))
+		if err != nil {
+			return err
+		}
+		at := bytes.LastIndex(value[:100], []byte("device/a")) // the first record's body
+		value[at]++
+		return txn.SetEntry(badger.NewEntry(numberKey(prefixBlock, 1), seal(value)).WithMeta(blockEventsMax - 1))
+	})
+	s := openTest(t, dir, o)
+	defer closeTest(t, s)
+	_, verified := s.Verify(context.Background(), nil)
+	_, replayed := s.Replay(context.Background(), func([]messages.Record) error { return nil })
+	for what, err := range map[string]error{"Verify": verified, "Replay": replayed} {
+		var c *CorruptError
+		if !errors.As(err, &c) || c.Seq != 1 {
+			t.Errorf("%s: %v, want it corrupt at record 1", what, err)
 		}
 	}
 }

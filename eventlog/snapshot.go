@@ -104,7 +104,7 @@ func (s *Store) Snapshot(key string) (Snapshot, bool, error) {
 	}
 	defer release()
 	snap, err := s.newestSnapshot(key)
-	if errors.Is(err, errNoSnapshot) {
+	if errors.Is(err, ErrNoSnapshot) {
 		return Snapshot{}, false, nil
 	}
 	if err == nil {
@@ -117,13 +117,14 @@ func (s *Store) Snapshot(key string) (Snapshot, bool, error) {
 	return snap, true, nil
 }
 
-var errNoSnapshot = errors.New("there is no snapshot")
+// ErrNoSnapshot says that ReadSnapshot found none.
+var ErrNoSnapshot = errors.New("there is no snapshot")
 
 // newestSnapshot reads what is kept under key. It was small once and large at another
 // time: the later one counts.
 func (s *Store) newestSnapshot(key string) (Snapshot, error) {
 	large, err := ReadSnapshot(s.dir, key, s.o.Verifier)
-	if err != nil && !errors.Is(err, errNoSnapshot) {
+	if err != nil && !errors.Is(err, ErrNoSnapshot) {
 		s.log.Warn("ignored a snapshot", "key", key, "error", err)
 	}
 	value, errSmall := s.lsm.get(snapshotKey(key))

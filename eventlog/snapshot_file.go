@@ -140,7 +140,7 @@ func (s *Store) removeSnapshot(key string) error {
 func ReadSnapshot(dir, key string, verifier note.Verifier) (Snapshot, error) {
 	f, err := os.Open(snapshotPath(dir, key))
 	if errors.Is(err, fs.ErrNotExist) {
-		return Snapshot{}, fmt.Errorf("snapshot %q: %w", key, errNoSnapshot)
+		return Snapshot{}, fmt.Errorf("snapshot %q: %w", key, ErrNoSnapshot)
 	}
 	if err != nil {
 		return Snapshot{}, fmt.Errorf("snapshot %q: %w", key, err)

@@ -1,5 +1,11 @@
 package messages
 
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"slices"
+)
+
 // The kinds of events. Numbers are part of the log's format: never changed, never
 // reused; the tens leave room inside each family.
 const (
@@ -306,3 +312,14 @@ func (*BrokerPermitted) Kind() Kind { return KindBrokerPermitted }
 
 // Kind implements Event.
 func (*BrokerRestricted) Kind() Kind { return KindBrokerRestricted }
+
+// KindsDigest identifies the events that this program folds, with their schemas: a state
+// that was folded by a program with others may lack something.
+func KindsDigest() [sha256.Size]byte {
+	var b []byte
+	for _, k := range slices.Sorted(slices.Values(AllKinds())) {
+		b = binary.BigEndian.AppendUint16(b, uint16(k))
+		b = append(b, kinds[k].schema)
+	}
+	return sha256.Sum256(b)
+}

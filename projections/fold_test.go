@@ -150,7 +150,7 @@ func consistent(t *rapid.T, v *Views) {
 	if attachments != 0 || sessionsWith != sessions-pendings {
 		t.Fatalf("%d attachments more with the things than with the certificates; %d sessions there, %d here", attachments, sessions-pendings, sessionsWith)
 	}
-	if n := v.table.count(); n != sessions {
+	if n := v.table.count() - len(v.components); n != sessions {
 		t.Fatalf("%d sessions in the table, %d with the things", n, sessions)
 	}
 	if pendings != len(v.ofPending) {

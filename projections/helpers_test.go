@@ -159,9 +159,10 @@ func export(v *Views) string {
 		b.WriteString("\n")
 	}
 	fmt.Fprintf(&b, "admissions %v\n", v.admissions)
-	p := v.policy.Load()
+	p, section := v.policy.Load(), v.Section()
+	section.Policy = nil // of DeviceGroups, which are there
 	fmt.Fprintf(&b, "policy %s by %d next %v voided %d config %+v seq %d live %d watched %d\n", p.current.Revision(), p.seq, p.next != nil,
-		v.voidedMs.Load(), v.Section(), v.Seq(), v.table.count(), len(v.agenda.ends))
+		v.voidedMs.Load(), section, v.Seq(), v.table.count(), len(v.agenda.ends))
 	return b.String()
 }
 

@@ -68,6 +68,14 @@ func newTable() *table {
 	return t
 }
 
+// grow makes room for n sessions at once.
+func (t *table) grow(n int) {
+	for i := range t.shards {
+		t.shards[i].m = make(map[messages.TokenDigest]*Session, n/tableShards)
+	}
+	t.order = make(queue[Session], 0, n)
+}
+
 // find looks a live session up. A digest is uniformly distributed and not chosen by the
 // asker, so its first bits pick the shard.
 func (t *table) find(d messages.TokenDigest) *Session {

@@ -196,6 +196,7 @@ func (v *Views) evict(limit int, all bool) {
 		if s == nil {
 			return
 		}
+		v.evicting(s)
 		v.end(s, messages.CloseReason_CLOSE_EVICTED, "more sessions than performance.maxActiveAuthTokens")
 		if h, ok := v.live(); ok && h.Evict != nil {
 			h.Evict(s)

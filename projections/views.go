@@ -47,6 +47,7 @@ type Views struct {
 	denied       recent                                              // guarded by mu
 	documents    map[messages.StreamID]Document                      // guarded by mu
 	refresh      Refresh                                             // guarded by mu
+	ahead        ahead                                               // guarded by mu
 	// thingsVersion counts the changes of the set of things; guarded by mu.
 	thingsVersion uint64
 	names         atomic.Pointer[names] // what Things listed last
@@ -60,6 +61,7 @@ type Views struct {
 	configured   atomic.Bool
 	clockSetBack atomic.Bool // ever
 	seq          atomic.Uint64
+	unsettled    atomic.Int64 // how much is ahead
 }
 
 // policyState is the policy in force and, between the decision to replace it and its
@@ -96,6 +98,7 @@ func New(logger *slog.Logger) *Views {
 		poisoned:     make(map[messages.StreamID]struct{}),
 		brokerNames:  make(map[string]messages.BrokerID),
 		documents:    make(map[messages.StreamID]Document),
+		ahead:        ahead{streams: make(map[messages.StreamID]int), evicted: make(map[messages.TokenDigest]struct{})},
 	}
 	section := config.DefaultSection()
 	v.section.Store(&section)
@@ -123,7 +126,7 @@ func (v *Views) Apply(records []messages.Record) {
 		}
 		if err := v.fold(rec); err != nil {
 			v.logger.Error("record cannot be folded; its entity is refused", "seq", rec.Seq, "stream", rec.Stream, "error", err)
-			v.Quarantine(rec.Stream)
+			v.quarantine(rec.Stream)
 			if rec.Stream == messages.StreamClock { // it may have voided trust, also what is stamped later
 				v.reanchored(&messages.ClockReanchored{AuthenticatedMs: rec.At.TrustMs})
 				v.voidBefore(rec.At.TrustMs)
@@ -146,6 +149,7 @@ func (v *Views) fold(rec *messages.Record) (err error) {
 		return err
 	}
 	v.apply(rec, e)
+	v.landed(rec.Stream, e)
 	return nil
 }
 
@@ -185,17 +189,22 @@ func (v *Views) apply(rec *messages.Record, e messages.Event) {
 		v.certificateIssued(e)
 	case *messages.SessionClosed:
 		v.sessionClosed(rec, e)
-		v.Restrict(rec.Stream, e, rec.At)
+		v.restrict(rec.Stream, e, rec.At)
 	case *messages.AssociationChanged:
 		v.associationChanged(messages.ThingName(e.Thing), e.Associated)
 	default:
-		v.Restrict(rec.Stream, e, rec.At)
+		v.restrict(rec.Stream, e, rec.At)
 	}
 }
 
 // Restrict applies what e takes away, now: it is called before e is durable, and again
 // when it is. What e does not take away is left alone.
 func (v *Views) Restrict(stream messages.StreamID, e messages.Event, at messages.Instant) {
+	v.restricting(stream)
+	v.restrict(stream, e, at)
+}
+
+func (v *Views) restrict(stream messages.StreamID, e messages.Event, at messages.Instant) {
 	switch e := e.(type) {
 	case *messages.CertificateRefused:
 		if id, ok := stream.Certificate(); ok {
@@ -308,6 +317,11 @@ func (v *Views) Voided(stream messages.StreamID, id messages.CertificateID) bool
 // policy whose records cannot be read allows nothing: what the last of them took away is
 // not known.
 func (v *Views) Quarantine(stream messages.StreamID) {
+	v.lasting()
+	v.quarantine(stream)
+}
+
+func (v *Views) quarantine(stream messages.StreamID) {
 	v.poison(stream)
 	if name, ok := stream.Device(); ok {
 		v.endPending(name)
@@ -347,7 +361,8 @@ func (v *Views) refused(stream messages.StreamID) bool {
 // Abandon says that an event Restrict was told of will not be in the log. A policy that
 // was about to be in force is not: the former one decides alone again. What other events
 // took away stays away until something grants it again.
-func (v *Views) Abandon(_ messages.StreamID, e messages.Event) {
+func (v *Views) Abandon(stream messages.StreamID, e messages.Event) {
+	v.abandoned(stream, e)
 	p, ok := e.(*messages.PolicyReplaced)
 	if !ok {
 		return

@@ -311,6 +311,11 @@ func TestFailureComesFirst(t *testing.T) {
 	if ctx.Err() == nil {
 		t.Error("the program goes on")
 	}
+	late := &failure{end: cancel}
+	late.note(&eventlog.CorruptError{Seq: 7, Detail: "found while the daemon ran"})
+	if e, ok := errors.AsType[*exitError](late.or(nil)); !ok || e.code != exitCorrupt {
+		t.Errorf("damage found late: %v, want exit %d", late.or(nil), exitCorrupt)
+	}
 }
 
 // TestLogInUse: who finds the log in use hears what helps there, which is --live only for

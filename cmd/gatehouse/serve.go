@@ -26,6 +26,7 @@ import (
 	"github.com/gatehouse-edge/gatehouse/cloudsync"
 	"github.com/gatehouse-edge/gatehouse/cloudsync/tokenexchange"
 	"github.com/gatehouse-edge/gatehouse/cmd/internal/daemon"
+	"github.com/gatehouse-edge/gatehouse/eventlog"
 )
 
 func (a *app) serveCommand() *cobra.Command {
@@ -117,7 +118,8 @@ func startError(err error, addresses string) error {
 	return logError(err, "stop that first, or name another directory")
 }
 
-// failure is the first append that failed: while the daemon starts, runs or ends. It is
+// failure is the first failure of the log, an append's or of what it holds: while the daemon
+// starts, runs or ends. It is
 // kept apart from the context, which a signal may have ended before.
 type failure struct {
 	first atomic.Pointer[exitError]
@@ -125,7 +127,11 @@ type failure struct {
 }
 
 func (f *failure) note(err error) {
-	f.first.CompareAndSwap(nil, &exitError{exitAppend, err})
+	code := exitAppend
+	if errors.Is(err, eventlog.ErrCorrupt) { // found while the daemon ran
+		code = exitCorrupt
+	}
+	f.first.CompareAndSwap(nil, &exitError{code, err})
 	f.end()
 }
 

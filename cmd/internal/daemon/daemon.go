@@ -39,6 +39,8 @@ type Daemon struct {
 
 	keys    *keys.Store
 	log     eventlog.Log
+	fold    *folded       // what is made of the log; its views are views
+	kept    atomic.Uint64 // the record of the last snapshot; 0: there is none that was used or written
 	views   *projections.Views
 	trust   *actors.TrustClock
 	tlsTime func() time.Time // by which the cloud's certificate is judged
@@ -122,6 +124,7 @@ func (d *Daemon) steps() []step {
 		{"watch files", d.watchFiles},
 		{"write run file", d.writeRun},
 		{"answer", d.answer},
+		{"look back", d.lookBack},
 		{"embedded MQTT broker", d.hear},
 	}
 }
@@ -189,14 +192,13 @@ func (d *Daemon) takeUpLog(context.Context) error {
 	if err != nil {
 		return err
 	}
-	anchor, err := d.openLog(signer, verifier)
-	if err != nil {
+	if err := d.openLog(signer, verifier); err != nil {
 		return err
 	}
 	if d.cfg.Trust > 0 {
 		d.views.SetTrustDurationMs(d.cfg.Trust.Milliseconds())
 	}
-	d.startClock(anchor)
+	d.startClock(d.fold.anchor)
 	return nil
 }
 
