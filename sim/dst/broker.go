@@ -50,6 +50,9 @@ func (m *Sim) startBroker(b *broker) {
 	if err != nil {
 		panic(err) // nothing of it waits or fails
 	}
+	if m.plan.Setup.Certified {
+		b.certify()
+	}
 }
 
 // retryEvery is after what the client tries again what failed.

@@ -10,6 +10,7 @@ import (
 
 	"github.com/gatehouse-edge/gatehouse/actors"
 	"github.com/gatehouse-edge/gatehouse/actors/brokers"
+	"github.com/gatehouse-edge/gatehouse/actors/config"
 	"github.com/gatehouse-edge/gatehouse/actors/gate"
 	"github.com/gatehouse-edge/gatehouse/cloudsync"
 	"github.com/gatehouse-edge/gatehouse/eventlog"
@@ -20,25 +21,27 @@ import (
 
 // core is one life of the core's process: its parts, put together in the daemon's order.
 type core struct {
-	sim     *Sim
-	life    int
-	epoch   string
-	clock   *process
-	disk    *disk
-	views   *projections.Views
-	trust   *actors.TrustClock
-	cloud   *cloudsync.Cloud
-	sys     *actors.System
-	denials *actors.Denials
-	gate    *gate.Gate
-	keeper  *actors.Keeper
-	refresh *actors.Refresher
-	pusher  *brokers.Pusher
-	desk    *brokers.Desk
-	ready   bool // it answers
-	failed  bool // an append failed: it answers no more
-	ending  bool // it was asked to stop
-	seen    Core // as the witness sees it
+	sim       *Sim
+	life      int
+	epoch     string
+	clock     *process
+	disk      *disk
+	views     *projections.Views
+	trust     *actors.TrustClock
+	cloud     *cloudsync.Cloud
+	sys       *actors.System
+	denials   *actors.Denials
+	gate      *gate.Gate
+	keeper    *actors.Keeper
+	refresh   *actors.Refresher
+	authority *actors.Authority // nil: it has none
+	courier   *brokers.Courier
+	pusher    *brokers.Pusher
+	desk      *brokers.Desk
+	ready     bool // it answers
+	failed    bool // an append failed: it answers no more
+	ending    bool // it was asked to stop
+	seen      Core // as the witness sees it
 
 	marked time.Duration // when the keeper last marked the clock
 	taking bool          // a file is being taken
@@ -77,6 +80,11 @@ func (c *core) start() error {
 	}
 	if err := c.takeFiles(); err != nil {
 		return err
+	}
+	if c.sim.plan.Setup.Certified {
+		if err := c.startAuthority(context.Background()); err != nil {
+			return fmt.Errorf("authority: %w", err)
+		}
 	}
 	if err := c.startNATS(); err != nil {
 		return err
@@ -215,8 +223,11 @@ func (c *core) startNATS() (err error) {
 		c.pusher.AddBroker(BrokerOf(i))
 	}
 	c.beat()
+	if err = c.startCourier(); err != nil {
+		return err
+	}
 	c.desk, err = brokers.OpenDesk(brokers.DeskConfig{
-		Conn: conn, Gate: c.gate, Log: quiet, Instance: c.epoch, Clock: ticks{c.clock}, Schedule: c.clock.schedule,
+		Conn: conn, Gate: c.gate, Courier: c.courier, Log: quiet, Instance: c.epoch, Clock: ticks{c.clock}, Schedule: c.clock.schedule,
 	})
 	return err
 }
@@ -284,6 +295,12 @@ func (c *core) hooks() projections.Hooks {
 				Detail: "more sessions than performance.maxActiveAuthTokens",
 			}, messages.Cause{}, func(messages.Reply) {})
 		},
+		Config: func(s config.Section) {
+			c.cloud.Tune(s.Performance.CloudRequestQueueSize, s.Performance.MaxConcurrentCloudRequests)
+			if c.authority != nil {
+				c.authority.Wake()
+			}
+		},
 		PolicyChanged: func(seq uint64, _ string) {
 			if c.pusher != nil {
 				c.pusher.PolicyChanged(seq)
@@ -338,10 +355,6 @@ func (c *core) takeFiles() error {
 		c.tookFile(which, f, reply)
 		if r, ok := reply.(messages.Rejected); ok && !former {
 			return fmt.Errorf("%T: %v", command, r.Errors)
-		}
-		if which == fileSection {
-			p := c.views.Section().Performance
-			c.cloud.Tune(p.CloudRequestQueueSize, p.MaxConcurrentCloudRequests)
 		}
 	}
 	return nil

@@ -5,6 +5,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/gatehouse-edge/gatehouse/actors/keys"
 	"github.com/gatehouse-edge/gatehouse/eventlog"
 	"github.com/gatehouse-edge/gatehouse/messages"
 )
@@ -32,6 +33,9 @@ type Sim struct {
 	cuts    int  // of the power, and ends of them, so far
 	cutAt   time.Duration
 	wallOn  time.Duration // what the wall clock shows when there is power again
+
+	keys    keys.Keys                  // of the core's authority
+	removed map[messages.BrokerID]bool // brokers that may have no certificates
 
 	lives   int
 	orderNo uint64
@@ -68,6 +72,7 @@ func NewSim(p *Plan, w Witness, keep int) *Sim {
 		plan: p, witness: w, dice: diceOf(p.Seed, diceCore), sched: s, machine: newMachine(s, p.Setup.Battery), store: newStore(s, p.Seed),
 		net: newNet(s, p.Seed, p.Brokers, s.park), cloud: newCloud(s, p.Seed, p.Devices-p.Setup.Newcomers, w),
 		clients: make([]*conn, p.Devices), others: map[int]*conn{}, orders: map[*order]bool{}, under: map[string]*spell{},
+		keys: newKeys(p.Seed), removed: map[messages.BrokerID]bool{},
 	}
 	m.files[fileSection].doc, m.files[filePolicy].doc = p.Setup.Section, p.Setup.Policy
 	m.host = m.machine.process()

@@ -30,6 +30,10 @@ func (m *Sim) Do(a *Action) {
 		m.edit(filePolicy, a)
 	case EditSection:
 		m.edit(fileSection, a)
+	case RotateAuth:
+		m.rotate(a)
+	case RemoveBrokers:
+		m.remove(BrokerOf(a.Broker))
 	case AskedRefresh:
 		m.operate(a, messages.RunRefresh{Force: true})
 	case Activate, Deactivate:
