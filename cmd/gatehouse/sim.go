@@ -15,7 +15,7 @@ import (
 )
 
 func (a *app) simCommand() *cobra.Command {
-	c := &cobra.Command{Use: "sim", Short: "Simulate: an emulated AWS cloud, scenarios in virtual time, and load"}
+	c := &cobra.Command{Use: "sim", Short: "Simulate: whole worlds under a seed, scenarios in virtual time, load, an emulated AWS cloud"}
 	cloud := &cobra.Command{Use: "cloud", Short: "Run an emulated AWS cloud, or steer that of gatehouse dev"}
 	certificate := "CERT is a certificate id, its first 8 digits or more, a PEM file, or a thing's name."
 	cloud.AddCommand(
@@ -41,7 +41,7 @@ func (a *app) simCommand() *cobra.Command {
 		a.cloudAssociation("disassociate", "End that things are client devices of the core", "%s is no client device of the core", (*awsemu.ControlClient).Disassociate),
 		a.cloudAssociations(), a.cloudConnectivity(), a.cloudStatus(), a.cloudFault(), a.cloudServe(), a.cloudSeed(),
 	)
-	c.AddCommand(cloud, a.scenarioCommand(), a.loadCommand())
+	c.AddCommand(cloud, a.scenarioCommand(), a.simRunCommand(simulated()), a.loadCommand())
 	return c
 }
 

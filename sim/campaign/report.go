@@ -46,7 +46,7 @@ func (o *Outcome) verdict() chart.Verdict {
 		return chart.Verdict{Kind: chart.Failed, Text: fmt.Sprintf("The simulator itself failed, under seed %d.", o.Failures[0].Seed)}
 	case len(o.Failures) > 0:
 		v := o.Failures[0].Violation()
-		return chart.Verdict{Kind: chart.Failed, Text: fmt.Sprintf("%s is broken under seed %d: %s", v.Invariant, o.Failures[0].Seed, v.What)}
+		return chart.Verdict{Kind: chart.Failed, Text: fmt.Sprintf("%s is broken under seed %d: %s", v.Invariant, o.Failures[0].Seed, clipped(v.What))}
 	case o.Interrupted:
 		return chart.Verdict{Kind: chart.Doubtful, Text: "Interrupted. Until then all invariants held."}
 	}
@@ -157,12 +157,14 @@ func (o *Outcome) failurePage(f *Failure) chart.Section {
 			s.Blocks = append(s.Blocks, chart.Text(i.Name+" promises: "+i.Says))
 		}
 	}
-	s.Blocks = append(s.Blocks, chart.Text(fmt.Sprintf("At %s, step %s: %s", moment(v.At), grouped(v.Step), v.What)))
+	s.Blocks = append(s.Blocks, chart.Text(fmt.Sprintf("At %s, step %s: %s", moment(v.At), grouped(v.Step), clipped(v.What))))
 	if f.Small != nil {
 		p = f.Small.Plan
-		s.Blocks = append(s.Blocks, chart.Text(fmt.Sprintf("The plan was made small, from %s to %d, in %s.", count(f.Small.From, "action", "actions"), f.Small.To, count(f.Small.Tries, "try", "tries"))))
+		s.Blocks = append(s.Blocks, chart.Text("The plan was "+f.Small.String()+"."))
 	}
-	if len(p.Actions) <= actionsTold {
+	if len(p.Actions) == 0 {
+		s.Blocks = append(s.Blocks, chart.Text("Nothing needs to be done to the world for it: it happens by itself."))
+	} else if len(p.Actions) <= actionsTold {
 		table := chart.Table{Caption: "What is done to the world", Head: []string{"at", "what"}, Left: 2}
 		for i := range p.Actions {
 			table.Rows = append(table.Rows, []string{moment(p.Actions[i].At), Describe(p, &p.Actions[i])})
@@ -170,7 +172,7 @@ func (o *Outcome) failurePage(f *Failure) chart.Section {
 		s.Blocks = append(s.Blocks, table)
 	}
 	if len(v.Last) > 0 {
-		s.Blocks = append(s.Blocks, chart.Text("The last steps:"), chart.Code(strings.Join(v.Last, "\n")))
+		s.Blocks = append(s.Blocks, chart.Text("The last steps:"), chart.Code(strings.Join(shortened(v.Last), "\n")))
 	}
 	tell.replay(o, f)
 	s.Blocks = append(s.Blocks, chart.Text("Replay it:"), chart.Code(strings.TrimSpace(t.String())))

@@ -3,9 +3,12 @@ package campaign
 import (
 	"cmp"
 	"context"
+	"crypto/sha256"
+	"encoding/binary"
 	"fmt"
 	"runtime"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -67,6 +70,7 @@ type shrinker struct {
 	from  int
 	best  *dst.Result // the smallest that breaks it
 	tries atomic.Int64
+	known sync.Map // digests of plans that do not break it
 }
 
 // size orders plans: what Shrink makes smaller.
@@ -87,6 +91,10 @@ func (s *shrinker) play(p *dst.Plan) (failed *dst.Result) {
 	if s.ctx.Err() != nil || p.Check() != nil {
 		return nil
 	}
+	digest := digestOf(p)
+	if _, known := s.known.Load(digest); known {
+		return nil
+	}
 	s.tries.Add(1)
 	defer func() {
 		if recover() != nil { // a smaller plan that the simulator cannot play is no smaller plan
@@ -94,10 +102,24 @@ func (s *shrinker) play(p *dst.Plan) (failed *dst.Result) {
 		}
 	}()
 	r, err := s.o.Play(s.ctx, p, dst.Options{KeepTrace: s.o.Lines, Samples: -1})
-	if err != nil || r == nil || r.Violation == nil || r.Violation.Invariant != s.want {
-		return nil
+	if err == nil && r != nil && r.Violation != nil && r.Violation.Invariant == s.want {
+		return r
 	}
-	return r
+	if s.ctx.Err() == nil {
+		s.known.Store(digest, nil)
+	}
+	return nil
+}
+
+// digestOf tells plans apart. Those that differ in an action's fields were made of the same
+// action in one way alone: at another broker.
+func digestOf(p *dst.Plan) [sha256.Size]byte {
+	h := fmt.Appendf(nil, "%d %d %d %d %d %v %v", p.Devices, p.Brokers, p.Duration, p.Faults, len(p.Setup.Policy), p.Setup.Newcomers, [...]bool{p.Setup.Offline, p.Setup.Certified, p.Setup.Budget, p.Setup.Battery})
+	for i := range p.Actions {
+		h = binary.AppendUvarint(h, uint64(p.Actions[i].ID))
+		h = binary.AppendUvarint(h, uint64(p.Actions[i].Broker))
+	}
+	return sha256.Sum256(h)
 }
 
 // try takes p for the best if it breaks the invariant, too.

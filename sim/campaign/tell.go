@@ -139,7 +139,7 @@ func (t *teller) checked(o *Outcome) {
 }
 
 // actionsTold is how many actions of a plan are told: more say nothing to a reader.
-const actionsTold = 25
+const actionsTold = 40
 
 func (t *teller) failure(o *Outcome, f *Failure) {
 	if f.Error != "" {
@@ -152,22 +152,22 @@ func (t *teller) failure(o *Outcome, f *Failure) {
 	if i := slices.IndexFunc(o.Invariants, func(i Invariant) bool { return i.Name == v.Invariant }); i >= 0 {
 		t.print("  promised  %s\n", o.Invariants[i].Says)
 	}
-	t.print("  happened  %s\n", v.What)
+	t.print("  happened  %s\n", clipped(v.What))
 	p := f.Result.Plan
 	if s := f.Small; s != nil {
 		p = s.Plan
-		t.print("  made small from %s to %d in %s%s\n", count(s.From, "action", "actions"), s.To, count(s.Tries, "try", "tries"),
-			map[bool]string{true: "; nothing more can be taken away", false: "; the time was over, there may be less"}[s.Complete])
+		t.print("  %s\n", s.String())
 	}
 	if len(p.Actions) <= actionsTold {
-		t.text("\n  what is done to %s at %s:", count(p.Devices, "device", "devices"), count(p.Brokers, "broker", "brokers"))
+		t.text("\n  what is done to %s at %s%s", count(p.Devices, "device", "devices"), count(p.Brokers, "broker", "brokers"),
+			map[bool]string{true: ": nothing, it happens by itself", false: ":"}[len(p.Actions) == 0])
 		for i := range p.Actions {
 			t.print("  %12s  %s\n", moment(p.Actions[i].At), Describe(p, &p.Actions[i]))
 		}
 	}
 	if len(v.Last) > 0 {
 		t.text("\n  the last steps:")
-		for _, line := range v.Last {
+		for _, line := range shortened(v.Last) {
 			t.print("    %s\n", line)
 		}
 	}
@@ -186,4 +186,54 @@ func (t *teller) replay(o *Outcome, f *Failure) {
 		t.print("  all of it    %s\n", Command(c))
 	}
 	t.space()
+}
+
+// String says how small it has become.
+func (s *Shrunk) String() string {
+	tries := count(s.Tries, "try", "tries")
+	rest := "nothing more can be taken away"
+	if !s.Complete {
+		rest = "the time was over, there may be less (--shrink-for)"
+	}
+	if s.To == s.From {
+		return fmt.Sprintf("not made smaller than its %s in %s; %s", count(s.From, "action", "actions"), tries, rest)
+	}
+	return fmt.Sprintf("made small from %s to %d in %s; %s", count(s.From, "action", "actions"), s.To, tries, rest)
+}
+
+// whatMax is how much of what happened is told: two states that differ can be very long.
+const whatMax = 1000
+
+func clipped(s string) string {
+	if r := []rune(s); len(r) > whatMax {
+		return string(r[:whatMax]) + fmt.Sprintf("… and %s more characters (--json)", grouped(len(r)-whatMax))
+	}
+	return s
+}
+
+// shortened leaves out lines that differ from the one before in numbers alone, if they are
+// many in a row, and says how many.
+func shortened(lines []string) []string {
+	var short []string
+	like := func(s string) string {
+		return strings.Map(func(r rune) rune {
+			if r >= '0' && r <= '9' {
+				return -1
+			}
+			return r
+		}, s)
+	}
+	for i := 0; i < len(lines); {
+		n := 1
+		for i+n < len(lines) && like(lines[i+n]) == like(lines[i]) {
+			n++
+		}
+		if n <= 3 {
+			short = append(short, lines[i:i+n]...)
+		} else {
+			short = append(short, lines[i], fmt.Sprintf("    … %d such lines …", n-2), lines[i+n-1])
+		}
+		i += n
+	}
+	return short
 }

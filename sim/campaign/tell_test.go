@@ -173,3 +173,22 @@ func TestSpan(t *testing.T) {
 		}
 	}
 }
+
+// TestLongTexts: what would fill screens is told in short.
+func TestLongTexts(t *testing.T) {
+	lines := []string{"a", "1s record 1", "2s record 2", "3s record 3", "4s record 44", "b", "1 c", "2 c"}
+	if got, want := strings.Join(shortened(lines), "|"), "a|1s record 1|    … 2 such lines …|4s record 44|b|1 c|2 c"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	if got := clipped(strings.Repeat("ä", 1500)); !strings.HasSuffix(got, "ä… and 500 more characters (--json)") {
+		t.Errorf("%.20q", got)
+	}
+	for want, s := range map[string]Shrunk{
+		"made small from 9 actions to 2 in 1 try; nothing more can be taken away":                             {From: 9, To: 2, Tries: 1, Complete: true},
+		"not made smaller than its 9 actions in 4 tries; the time was over, there may be less (--shrink-for)": {From: 9, To: 9, Tries: 4},
+	} {
+		if got := s.String(); got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
+	}
+}

@@ -18,10 +18,10 @@ type domain struct {
 
 var domains = []domain{
 	{"disk", [][2]string{{"store-slow", "slow"}, {"store-error", "write failed"}, {"store-full", "full"}, {"snapshot-lost", "snapshots lost"}}},
-	{"network", [][2]string{{"net-drop", "messages lost"}, {"net-delay", "late"}, {"net-duplicate", "twice"}, {"net-partition", "broker cut off"}, {"net-restart", "NATS restarted"}}},
+	{"network", [][2]string{{"net-drop", "lost messages"}, {"net-delay", "late"}, {"net-duplicate", "twice"}, {"net-partition", "broker cut off"}, {"net-restart", "NATS restarted"}}},
 	{"cloud", [][2]string{{"cloud-down", "away"}, {"cloud-slow", "slow or silent"}, {"cloud-errors", "errors"}, {"cloud-stale", "old answers"}, {"cloud-listing", "bad listings"}, {"cloud-time", "wrong time"}}},
 	{"power", [][2]string{{"crash", "core killed"}, {"power-cut", "power cut"}, {"broker-crash", "broker killed"}}},
-	{"clock", [][2]string{{"clock-jump", "set wrong"}, {"clock-drift", "drifting"}, {"clock-unset", "unset after a reboot"}, {"suspend", "machine asleep"}}},
+	{"clock", [][2]string{{"clock-jump", "set wrong"}, {"clock-drift", "drifting"}, {"clock-unset", "unset at boot"}, {"suspend", "machine asleep"}}},
 }
 
 // faultWords are the words for a kind of fault, with its domain.
