@@ -32,6 +32,10 @@ var opNames = [opCount]string{"publish", "subscribe", "permissions", "verify", "
 // String names the kind as results do.
 func (o Op) String() string { return opNames[o] }
 
+// asks reports whether there is a request for each of the kind: else it is what comes of
+// others.
+func (o Op) asks() bool { return o != Felt && o != Back }
+
 // opDocs says what each kind is, in results.
 var opDocs = [opCount]string{
 	"may a device publish?", "may a device subscribe?", "what may a device do at all?", "is a certificate a client device's?",

@@ -72,31 +72,36 @@ func (r *Result) elapsed() chart.Axis {
 	return chart.Axis{Label: "time since measuring began", Unit: chart.Elapsed, To: r.Seconds}
 }
 
-// phases shows what the mix wanted, behind a plot.
+// phases shows what the mix wanted, behind a plot: every other phase, so that two beside
+// each other differ, and storms until all were in.
 func (r *Result) phases() []chart.Band {
 	var bands []chart.Band
 	begin := 0.0
 	for i, p := range r.Mix.Load {
 		end := begin + time.Duration(p.For).Seconds()
-		color := chart.Muted
-		if p.Storm > 0 {
-			color = chart.Warn
-		}
-		if p.Name != "" && (i%2 == 1 || p.Storm > 0) { // every other one, so that two beside each other differ
-			bands = append(bands, chart.Band{Name: p.Name, Color: color, From: begin, To: min(end, r.Seconds)})
+		if p.Name != "" && i%2 == 1 && p.Storm == 0 {
+			bands = append(bands, chart.Band{Name: p.Name, Color: chart.Muted, From: begin, To: min(end, r.Seconds)})
 		}
 		begin = end
+	}
+	for _, s := range r.Storms {
+		band := chart.Band{Name: "storm, until all were in", Color: chart.Warn, From: s.At, To: r.Seconds}
+		if s.AllIn != nil {
+			band.To = s.At + *s.AllIn
+		}
+		bands = append(bands, band)
 	}
 	return bands
 }
 
 func (r *Result) overTime() chart.Section {
 	perSecond := 1000 / float64(max(1, r.IntervalMs))
+	half := float64(r.IntervalMs) / 2000
 	line := func(name string, color chart.Color, kind chart.Kind, value func(Sample) (float64, bool)) chart.Series {
 		s := chart.Series{Name: name, Color: color, Kind: kind}
 		for _, one := range r.Series {
-			if v, ok := value(one); ok {
-				s.Points = append(s.Points, chart.Point{X: one.At, Y: v})
+			if v, ok := value(one); ok { // what an interval saw stands in its middle
+				s.Points = append(s.Points, chart.Point{X: one.At + half, Y: v})
 			}
 		}
 		return s

@@ -80,7 +80,9 @@ func (r *recorder) tally(op Op) *tally {
 // offer counts a request that was due.
 func (r *recorder) offer(op Op, due time.Duration) {
 	r.tally(op).offered++
-	r.at(due).offered++
+	if op.asks() {
+		r.at(due).offered++
+	}
 }
 
 // sent notes how far behind the schedule a request was sent.
@@ -97,7 +99,9 @@ func (r *recorder) sent(due, now time.Duration) {
 func (r *recorder) answered(op Op, outcome Outcome, due, now time.Duration) {
 	t, s := r.tally(op), r.at(due)
 	t.outcomes[outcome]++
-	s.outcomes[outcome]++
+	if op.asks() {
+		s.outcomes[outcome]++
+	}
 	if outcome == Busy || outcome == Unavailable {
 		return
 	}

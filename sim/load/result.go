@@ -149,7 +149,7 @@ func (r *runner) result(partial bool, prepared time.Duration, u *use) *Result {
 		out.Operations = append(out.Operations, Operation{
 			Name: Op(op).String(), About: opDocs[op], Offered: t.offered, OfferedPer: per(t.offered, took), Outcomes: outcomes(t.outcomes), Latency: latencyOf(t.latency),
 		})
-		if Op(op) != Felt && Op(op) != Back { // they are no requests of their own
+		if Op(op).asks() {
 			out.Offered += t.offered
 			out.Decided += t.outcomes[Allowed] + t.outcomes[Denied] + t.outcomes[Closed]
 		}

@@ -228,8 +228,8 @@ func (r *runner) report(stage string, done, of time.Duration) {
 		return
 	}
 	p := Progress{Stage: stage, Done: done, Of: of, Devices: r.in.len(), InFlight: r.inFlight, WrongAnswered: r.rec.wrongs[WrongAllow] + r.rec.wrongs[WrongDeny], Lag: r.rec.at(done).lagMax}
-	for _, t := range r.rec.ops {
-		if t != nil {
+	for op, t := range r.rec.ops {
+		if t != nil && Op(op).asks() {
 			p.Offered += t.offered
 		}
 	}

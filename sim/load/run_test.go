@@ -50,7 +50,7 @@ load: [{for: 3s, rate: 300}]`)
 		if decided == 0 || o.Latency.Count == 0 || o.Latency.P50Ms <= 0 {
 			t.Errorf("%s: %+v", op, o)
 		}
-		if never := map[Op]string{Stranger: "allowed", Imposter: "allowed", Probe: "allowed", Connect: "denied", Verify: "denied", Permissions: "denied"}[op]; o.Outcomes[never] > 0 {
+		if never := map[Op]string{Stranger: "allowed", Imposter: "allowed", Connect: "denied", Verify: "denied", Permissions: "denied"}[op]; o.Outcomes[never] > 0 {
 			t.Errorf("%s: %v", op, o.Outcomes)
 		}
 	}
