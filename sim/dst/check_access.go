@@ -36,6 +36,9 @@ func (o *observer) Asked(a *Ask) {
 	}
 	m[a.Op.String()]++
 	o.hold("L1", o.now()-a.Begun <= answerMaxOf, "%s of client %d had no answer for %v", a.Op, a.Client, o.now()-a.Begun)
+	if o.staying > 0 && a.Begun >= o.staying {
+		o.hold("L7", a.Outcome != Busy && a.Outcome != Unavailable, "all has been well for %v, and client %d was told %v", o.now()-o.healed, a.Client, a.Outcome)
+	}
 	c := o.client(a.Client)
 	switch {
 	case a.Op == Connect:
