@@ -13,5 +13,8 @@
 //
 //	GATEHOUSE_NIGHT=1 go test -timeout 6h ./cmd/internal/concurrency
 //
+// A duration, such as GATEHOUSE_NIGHT=10m, is that of the soak, which is 2 h otherwise. What
+// takes how long is judged at night alone, and only on a machine that does nothing else.
+//
 // A history that is not linearizable is drawn: go test -artifacts, and open history.html.
 package concurrency

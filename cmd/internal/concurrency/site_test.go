@@ -10,6 +10,7 @@ import (
 	"math/big"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -201,4 +202,10 @@ func newDevice(t testing.TB) device {
 	der, err := x509.CreateCertificate(nil, template, template, deviceKey.Public(), deviceKey)
 	must(t, err)
 	return device{thing, der, messages.CertificateIDOf(der)}
+}
+
+func sorted(list []time.Duration) []time.Duration {
+	list = slices.Clone(list)
+	slices.Sort(list)
+	return list
 }
