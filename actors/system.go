@@ -79,7 +79,7 @@ type Config struct {
 	// then on.
 	Fail func(error)
 	// LiveMax is how many entities stay resident before idle ones are passivated.
-	// Default 20,000 (about 0.8 KiB each).
+	// Default 20,000 (about 1 KiB each; a device that connects online takes two).
 	LiveMax int
 	// RecoveriesMax is how many entities may read the log at the same time. Default 8.
 	RecoveriesMax int
