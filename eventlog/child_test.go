@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"sync"
 	"testing"
 	"time"
@@ -186,6 +187,13 @@ func TestSecondProcessIsRefusedAndTouchesNothing(t *testing.T) {
 	}
 	if digest(t, dir) != before {
 		t.Error("the second process changed the directory")
+	}
+	lock := filepath.Join(dir, "LOCK") // put back from a copy, it is another file
+	if err := errors.Join(copyFile(lock, lock+".copy"), os.Rename(lock+".copy", lock)); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := child(t, "open", dir).Output(); err != nil || string(out) != "in use: true\nin use: true\n" {
+		t.Errorf("beside another LOCK, the second process says %q, %v", out, err)
 	}
 	mustHold(t, l, append(want, fill(t, l, 10)...))
 }

@@ -10,7 +10,7 @@
 //
 // # Directory
 //
-//	LOCK         flock, taken before any other file is touched; empty
+//	LOCK         flock, taken before any other file is touched, as one on the directory; empty
 //	HEAD         a lower bound of the log: size, root, journal generation, signed checkpoint
 //	journal.0/1  the last groups; generation g is in file g mod 2
 //	badger/      all records, index, tree, checkpoints, small snapshots (keys.go)

@@ -64,6 +64,8 @@ func (s *Store) openInstalled(u *unindexed) error {
 	}
 	l.frozen, l.unindexed = running == 0, u
 	s.lsm = l
+	fail := func(err error) { _ = s.fail(err) }
+	l.logger.fail.Store(&fail)
 	return l.load()
 }
 

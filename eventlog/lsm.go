@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/dgraph-io/badger/v4"
 	"github.com/dgraph-io/badger/v4/options"
@@ -20,9 +22,10 @@ import (
 // lsm is Badger as the log uses it: records in blocks, index, hashes, checkpoints and
 // snapshots. Records only ever get in through put, in order.
 type lsm struct {
-	dir   string
-	db    *badger.DB
-	write sync.Mutex // one write transaction at a time, so that the space check before it holds
+	dir    string
+	db     *badger.DB
+	logger *badgerLogger
+	write  sync.Mutex // one write transaction at a time, so that the space check before it holds
 
 	frozen bool // opened without compactions for lack of space: must not be fed
 
@@ -70,7 +73,7 @@ func badgerOptions(dir string, memTableBytes int64, compactors int, log *slog.Lo
 		WithChecksumVerificationMode(options.OnBlockRead).
 		WithMetricsEnabled(false).
 		WithBypassLockGuard(true). // our own lock is taken before any file is touched
-		WithLogger(badgerLogger{log})
+		WithLogger(&badgerLogger{log: log})
 }
 
 // openLSM opens Badger in dir. Badger answers some damage with a panic; in this
@@ -81,15 +84,28 @@ func openLSM(dir string, memTableBytes int64, compactors int, log *slog.Logger) 
 			l, err = nil, fmt.Errorf("open Badger in %s: it panics: %v", dir, r)
 		}
 	}()
-	db, err := badger.Open(badgerOptions(dir, memTableBytes, compactors, log))
+	logger := &badgerLogger{log: log, broken: make(chan struct{})}
+	db, err := badger.Open(badgerOptions(dir, memTableBytes, compactors, log).WithLogger(logger))
 	if err != nil {
 		return nil, fmt.Errorf("open Badger: %w", err)
 	}
-	return &lsm{dir: dir, db: db}, nil
+	return &lsm{dir: dir, db: db, logger: logger}, nil
 }
 
+// close waits for Badger to flush. What goes wrong then Badger tries again without end: it
+// is left alone with that, since the process ends.
 func (l *lsm) close() error {
-	if err := l.db.Close(); err != nil {
+	closed := make(chan error, 1)
+	go func() { closed <- l.db.Close() }()
+	var err error
+	select {
+	case err = <-closed:
+	case <-l.logger.broken:
+	}
+	if broken := l.logger.first.Load(); broken != nil { // also if a second try went well
+		err = *broken
+	}
+	if err != nil {
 		return fmt.Errorf("close Badger: %w", err)
 	}
 	return nil
@@ -297,20 +313,53 @@ func (l *lsm) commit(entries []*badger.Entry, before func() error) error {
 	return nil
 }
 
-// badgerLogger passes on what Badger says: its info is our debug.
-type badgerLogger struct{ log *slog.Logger }
+// badgerLogger passes on what Badger says: its info is our debug. What Badger says in the
+// background is the only word about a flush or a compaction that failed: it goes on and tries
+// again, also a sync, which may then say that all is well when it is not (doc.go, 4). So
+// such a word is a failure of the log.
+type badgerLogger struct {
+	log    *slog.Logger
+	broken chan struct{}               // closed by the first failure
+	first  atomic.Pointer[error]       // that failure
+	fail   atomic.Pointer[func(error)] // is told of it
+}
 
-func (b badgerLogger) say(level slog.Level, format string, args []any) {
+// failures are what Badger's warnings about failed compactions begin with. (Each of its
+// errors is a failure.)
+var failures = []string{"While running doCompact", "[Compactor: %d] LOG Compact FAILED", "While compacting level 0", "While running compact def"}
+
+func (b *badgerLogger) say(level slog.Level, format string, args []any) {
 	ctx := context.Background() // Badger has none to pass on
 	if b.log.Enabled(ctx, level) {
 		b.log.Log(ctx, level, "badger", "says", strings.TrimSpace(fmt.Sprintf(format, args...)))
 	}
 }
 
-func (b badgerLogger) Errorf(format string, args ...any)   { b.say(slog.LevelError, format, args) }
-func (b badgerLogger) Warningf(format string, args ...any) { b.say(slog.LevelWarn, format, args) }
-func (b badgerLogger) Infof(format string, args ...any)    { b.say(slog.LevelDebug, format, args) }
-func (b badgerLogger) Debugf(string, ...any)               {}
+func (b *badgerLogger) failed(format string, args []any) {
+	err := fmt.Errorf("badger: %s", strings.TrimSpace(fmt.Sprintf(format, args...)))
+	if b.broken != nil && b.first.CompareAndSwap(nil, &err) {
+		close(b.broken)
+	}
+	if f := b.fail.Load(); f != nil {
+		(*f)(err)
+	}
+}
+
+// Errorf implements badger.Logger, as the others do.
+func (b *badgerLogger) Errorf(format string, args ...any) {
+	b.say(slog.LevelError, format, args)
+	b.failed(format, args)
+}
+
+func (b *badgerLogger) Warningf(format string, args ...any) {
+	b.say(slog.LevelWarn, format, args)
+	if slices.ContainsFunc(failures, func(f string) bool { return strings.HasPrefix(format, f) }) {
+		b.failed(format, args)
+	}
+}
+
+func (b *badgerLogger) Infof(format string, args ...any) { b.say(slog.LevelDebug, format, args) }
+func (b *badgerLogger) Debugf(string, ...any)            {}
 
 // removeAll deletes a directory that nothing refers to any more.
 func removeAll(dir string) error {

@@ -51,15 +51,17 @@ func (s *Store) release() {
 	if s.head != nil {
 		_ = s.head.close()
 	}
-	if s.lock != nil {
-		_ = unlock(s.lock)
-	}
+	_ = unlock(s.lock)
 }
 
-// unlock releases the lock also when a child process that is just being started still
-// holds a copy of the descriptor.
-func unlock(f *os.File) error {
-	return errors.Join(unix.Flock(int(f.Fd()), unix.LOCK_UN), f.Close())
+// unlock releases locks also when a child process that is just being started still holds
+// a copy of the descriptors.
+func unlock(locks []*os.File) error {
+	var errs []error
+	for _, f := range locks {
+		errs = append(errs, unix.Flock(int(f.Fd()), unix.LOCK_UN), f.Close())
+	}
+	return errors.Join(errs...)
 }
 
 func (s *Store) open() error {
@@ -108,25 +110,31 @@ func (s *Store) open() error {
 	return s.start(&r)
 }
 
-// acquire takes the lock before any other file is touched. The kernel releases it
-// when the process ends, however it ends.
+// acquire takes the locks before any other file is touched: on LOCK, and on the directory
+// itself, since a LOCK that was put back from a copy, or removed, is another file and would
+// let a second process in beside the first. The kernel releases them when the process ends,
+// however it ends.
 func (s *Store) acquire() error {
 	flag, how := os.O_RDWR|os.O_CREATE, unix.LOCK_EX
 	if s.o.ReadOnly {
 		flag, how = os.O_RDONLY, unix.LOCK_SH
 	}
-	f, err := os.OpenFile(filepath.Join(s.dir, lockName), flag, fileMode)
-	if err != nil {
-		return fmt.Errorf("lock: %w", err)
-	}
-	if err := unix.Flock(int(f.Fd()), how|unix.LOCK_NB); err != nil {
-		f.Close()
-		if errors.Is(err, unix.EWOULDBLOCK) {
-			return ErrInUse
+	for _, path := range []string{filepath.Join(s.dir, lockName), s.dir} {
+		if path == s.dir {
+			flag = os.O_RDONLY
 		}
-		return fmt.Errorf("lock %s: %w", f.Name(), err)
+		f, err := os.OpenFile(path, flag, fileMode)
+		if err != nil {
+			return fmt.Errorf("lock: %w", err)
+		}
+		s.lock = append(s.lock, f)
+		if err := unix.Flock(int(f.Fd()), how|unix.LOCK_NB); err != nil {
+			if errors.Is(err, unix.EWOULDBLOCK) {
+				return ErrInUse
+			}
+			return fmt.Errorf("lock %s: %w", path, err)
+		}
 	}
-	s.lock = f
 	return nil
 }
 

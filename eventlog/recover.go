@@ -291,7 +291,7 @@ func (r *recovery) try(src string, withWAL bool) (err error) {
 			err = copyError(err)
 		}
 	} else {
-		err = workingCopy(src, r.candidate, withWAL, o)
+		err = workingCopy(src, r.candidate, withWAL, o, s.log)
 	}
 	if err != nil {
 		return err

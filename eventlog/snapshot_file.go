@@ -99,11 +99,12 @@ func (s *Store) writeSnapshot(key string, snap Snapshot) error {
 	head = binary.BigEndian.AppendUint32(head, snapshotFormat)
 	head = binary.BigEndian.AppendUint32(head, uint32(len(text)))
 	head = binary.BigEndian.AppendUint32(head, crc32.Checksum(text, castagnoli))
-	return replaceFile(snapshotPath(s.dir, key), append(head, text...), snap.Data)
+	return replaceFile(snapshotPath(s.dir, key), func() { s.o.Step(StepSnapshot, nil) }, append(head, text...), snap.Data)
 }
 
-// replaceFile puts a file with the content of parts in the place of path.
-func replaceFile(path string, parts ...[]byte) (err error) {
+// replaceFile puts a file with the content of parts in the place of path. It calls step when
+// the new one is durable, and does not have its name yet.
+func replaceFile(path string, step func(), parts ...[]byte) (err error) {
 	if err := os.MkdirAll(filepath.Dir(path), directoryMode); err != nil {
 		return err
 	}
@@ -122,6 +123,7 @@ func replaceFile(path string, parts ...[]byte) (err error) {
 	if err = errors.Join(err, f.Close()); err != nil {
 		return errors.Join(err, os.Remove(path+".new"))
 	}
+	step()
 	return os.Rename(path+".new", path)
 }
 

@@ -11,7 +11,7 @@ const (
 	StepBegun                      // 7b: a generation's head is durable, HEAD does not name it
 	StepFeeding                    // 5: Badger is about to commit a transaction
 	StepFed                        // 5: it has, and the store does not know
-	StepSnapshot                   // 12: a part of a snapshot, or its head, is about to be committed
+	StepSnapshot                   // 12: a snapshot is about to be written; a large one, also: is about to get its name
 	StepInstalling                 // 10: an open is between its two renames, or before its only one
 	StepClosing                    // 11: Badger is flushed, and HEAD has no clean mark
 )

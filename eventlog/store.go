@@ -23,8 +23,8 @@ type Store struct {
 	streams *streams
 	lsm     *lsm
 	head    *headFile
-	lock    *os.File // held for the life of the process or until Close
-	journal *journal // owned by the writer
+	lock    []*os.File // held for the life of the process or until Close
+	journal *journal   // owned by the writer
 	space   *guard
 	scratch string // working copy of a log open for inspection
 

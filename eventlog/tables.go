@@ -51,7 +51,7 @@ func listedTables(dir string, o badger.Options) (names []string, err error) {
 		return nil, fmt.Errorf("read Badger's MANIFEST: %w", err)
 	}
 	for id := range m.Tables {
-		names = append(names, fmt.Sprintf("%06d", id)+tableSuffix)
+		names = append(names, tableName(id))
 	}
 	return names, nil
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -89,10 +90,10 @@ func linkOrCopy(src, dst string) error {
 
 // workingCopy makes dst a Badger directory with the content of src: its tables by
 // another name, since Badger never writes to them while no compaction runs, its
-// MANIFEST copied, and with withWAL the good part of its write-ahead logs. Everything
+// MANIFEST copied, or mended (manifest.go), and with withWAL the good part of its write-ahead logs. Everything
 // else Badger makes anew: value log and discard statistics are empty, and without
 // encryption the key registry says nothing.
-func workingCopy(src, dst string, withWAL bool, o badger.Options) error {
+func workingCopy(src, dst string, withWAL bool, o badger.Options, log *slog.Logger) error {
 	if err := os.Mkdir(dst, directoryMode); err != nil {
 		return copyError(err)
 	}
@@ -103,9 +104,12 @@ func workingCopy(src, dst string, withWAL bool, o badger.Options) error {
 	if len(files) == 0 {
 		return nil
 	}
-	tables, err := listedTables(src, o)
+	manifest, tables, mended, err := mendManifest(src, o)
 	if err != nil {
 		return err
+	}
+	if mended {
+		log.Warn("Badger's MANIFEST lists tables that were never finished; they are left out, and what is there is judged", "dir", src)
 	}
 	for _, name := range tables {
 		if err := checkTable(filepath.Join(src, name)); err != nil {
@@ -114,10 +118,6 @@ func workingCopy(src, dst string, withWAL bool, o badger.Options) error {
 		if err := linkOrCopy(filepath.Join(src, name), filepath.Join(dst, name)); err != nil {
 			return err
 		}
-	}
-	manifest, err := os.ReadFile(filepath.Join(src, manifestName))
-	if err != nil {
-		return fmt.Errorf("working copy of Badger: %w", err)
 	}
 	if err := writeSynced(filepath.Join(dst, manifestName), manifest); err != nil {
 		return err
