@@ -173,6 +173,21 @@ func (n *node) revoke(o order) said {
 	s := said{Op: "revoked"}
 	count := 0
 	for i := range o.N {
+		if n.host != nil {
+			w := who{h: n.host, n: int(o.Seed)*1_000_000 + i}
+			request := fmt.Sprintf("revoke-%d", w.n)
+			err := n.host.command(w.quarantine(), request)
+			if refusal, ok := errors.AsType[*messages.Refusal](err); ok && refusal.Code == messages.RefusedBusy {
+				s.Error = err.Error()
+				break
+			}
+			if err != nil {
+				return said{Op: "revoked", Error: err.Error()}
+			}
+			n.host.tellMine(request)
+			count++
+			continue
+		}
 		event := &messages.DeviceQuarantined{Source: messages.Source_SOURCE_OPERATOR, Reason: "the disk is full"}
 		body, schema, err := messages.EncodeEvent(event)
 		if err != nil {
@@ -193,5 +208,50 @@ func (n *node) revoke(o order) said {
 		count++
 	}
 	s.Reply = fmt.Sprint(count)
+	if count > 0 {
+		s.Error = "" // there was room for some
+	}
 	return s
+}
+
+// grant appends what a full disk has no room for.
+func (n *node) grant() error {
+	stream := messages.DeviceStream("granted")
+	version, err := n.store.Version(stream)
+	if err != nil {
+		return err
+	}
+	return n.appendAndTell(eventlog.Batch{
+		Stream: stream, Expected: version, At: messages.Instant{TrustMs: 1, WallMs: 1}, Class: eventlog.Grants,
+		Drafts: []eventlog.Draft{{ID: messages.EventID{7, byte(version)}, Kind: messages.KindSessionOpened, Schema: 1}},
+	})
+}
+
+// alien appends what a newer version might: o.N is its kind, o.Bytes its schema, and
+// o.Again that it is critical.
+func (n *node) alien(o order) error {
+	stream := messages.DeviceStream("alien")
+	version, err := n.store.Version(stream)
+	if err != nil {
+		return err
+	}
+	return n.appendAndTell(eventlog.Batch{
+		Stream: stream, Expected: version, At: messages.Instant{TrustMs: 1, WallMs: 1}, Class: eventlog.Restricts,
+		Drafts: []eventlog.Draft{{ID: messages.EventID{9, byte(version)}, Kind: messages.Kind(o.N), Schema: uint8(o.Bytes), Critical: o.Again, Body: []byte("?")}},
+	})
+}
+
+// frames appends o.Stop events, o.N at a time, each time a frame of its own.
+func (n *node) frames(o order) error {
+	for at := 0; at < o.Stop; at += o.N {
+		b := eventlog.Batch{Stream: messages.DeviceStream("frames"), Expected: uint64(at), At: messages.Instant{TrustMs: 1, WallMs: 1}, Class: eventlog.Restricts}
+		for i := range o.N {
+			kind := kinds()[(at+i)%len(kinds())]
+			b.Drafts = append(b.Drafts, eventlog.Draft{ID: messages.EventID{1, byte(at + i)}, Kind: kind, Schema: 1, Critical: kind.Critical(), Body: fmt.Appendf(nil, "event %d", at+i)})
+		}
+		if err := n.appendAndTell(b); err != nil {
+			return err
+		}
+	}
+	return nil
 }

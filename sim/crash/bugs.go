@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"math"
 	"time"
 
@@ -14,8 +15,13 @@ const (
 	bugAckFirst   = "ack before append"       // A1, A3: acknowledged events are lost
 	bugForgetsIDs = "request ids forgotten"   // A1: a request has two effects
 	bugGoesOn     = "goes on after a failure" // A6: the process does not end
+	bugAcksFailed = "acks what failed"        // A6: a reply that rests on a failed append
 	bugNoGuard    = "no guard of space"       // A7: SIGBUS
 	bugAnyKind    = "every kind is known"     // A10: a newer log is opened
+	bugStale      = "wrong snapshots"         // A9: a state that is not the log's
+	bugUnlocks    = "lets go of its locks"    // A12: a second process gets in
+	bugForgets    = "forgets the newest"      // A2, A4, A5, A13: less is there than was acknowledged, and it opens
+	bugNone       = "none"                    // this node has none, whatever the campaign has
 	bugBlocks     = "authorize appends first" // A8: slow decisions
 )
 
@@ -39,18 +45,21 @@ func (n *node) appendTo(b eventlog.Batch, done func([]messages.Record, error)) {
 			die()
 		}
 	}
-	if n.cfg.Bug != bugAckFirst {
+	switch n.cfg.Bug {
+	case bugAckFirst:
+	case bugAcksFailed:
+		n.store.Append(b, func(recs []messages.Record, err error) {
+			if errors.Is(err, eventlog.ErrFailed) {
+				recs, err = n.imagined(b), nil
+			}
+			done(recs, err)
+		})
+		return
+	default:
 		n.store.Append(b, done)
 		return
 	}
-	seq := n.store.Head().Seq
-	var records []messages.Record
-	for i, d := range b.Drafts {
-		r := messages.Record{
-			Seq: seq + uint64(i) + 1, Stream: b.Stream, Version: b.Expected + uint64(i) + 1, ID: d.ID, Kind: d.Kind, Schema: d.Schema, At: b.At, Cause: b.Cause, Body: d.Body,
-		}
-		records = append(records, r)
-	}
+	records := n.imagined(b)
 	n.mu.Lock()
 	for i := range records {
 		n.mine[b.Cause.Request] = append(n.mine[b.Cause.Request], ackOf(&records[i]))
@@ -58,4 +67,16 @@ func (n *node) appendTo(b eventlog.Batch, done func([]messages.Record, error)) {
 	n.mu.Unlock()
 	done(records, nil)
 	time.AfterFunc(100*time.Millisecond, func() { n.store.Append(b, func([]messages.Record, error) {}) })
+}
+
+// imagined are the records that b would become.
+func (n *node) imagined(b eventlog.Batch) (records []messages.Record) {
+	seq := n.store.Head().Seq
+	for i, d := range b.Drafts {
+		r := messages.Record{
+			Seq: seq + uint64(i) + 1, Stream: b.Stream, Version: b.Expected + uint64(i) + 1, ID: d.ID, Kind: d.Kind, Schema: d.Schema, At: b.At, Cause: b.Cause, Body: d.Body,
+		}
+		records = append(records, r)
+	}
+	return records
 }

@@ -52,6 +52,8 @@ type campaign struct {
 	undo []func() error // of mounts and the like, last first
 	dirs int
 
+	whole, refused int // damaged directories that opened with everything, or did not
+
 	daemon sync.Once
 	binary string // the daemon's program
 	built  error
@@ -70,6 +72,13 @@ func (c *campaign) fail(format string, args ...any) {
 	if len(c.row.Failed) < failuresShown {
 		c.row.Failed = append(c.row.Failed, fmt.Sprintf(format, args...))
 	}
+}
+
+// found reports whether a planted bug has been found: then the rest is not needed.
+func (c *campaign) found() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.row.Lost+c.row.Twice+c.row.Unseen > 0
 }
 
 // count changes the row under its lock.
@@ -153,7 +162,7 @@ func (c *campaign) each(n int, f func(i int) error) {
 		})
 	}
 	for i := range n {
-		if c.ctx.Err() != nil {
+		if c.ctx.Err() != nil || c.bug != "" && c.found() {
 			break
 		}
 		next <- i
@@ -172,7 +181,7 @@ type trial struct {
 func (c *campaign) carryOut(t trial) *Row {
 	row := &Row{ID: t.id, Fault: t.fault}
 	c.mu.Lock()
-	c.row = row
+	c.row, c.whole, c.refused = row, 0, 0
 	c.mu.Unlock()
 	began := time.Now()
 	err := t.run(c)

@@ -17,10 +17,15 @@ func TestMain(m *testing.M) {
 
 func newTestCampaign(t *testing.T) *campaign {
 	t.Helper()
-	c, err := newCampaign(t.Context(), t.TempDir())
+	c, err := newCampaign(t.Context(), "") // a daemon's sockets want a short path
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() {
+		if err := os.RemoveAll(c.dir); err != nil {
+			t.Error(err)
+		}
+	})
 	c.say = t.Logf
 	return c
 }

@@ -66,8 +66,9 @@ func (h *host) start() error {
 		return err
 	}
 	h.views.Live(projections.Hooks{})
-	if err := h.command(mark(who{h: h}), ""); err != nil { // as the daemon does: the next start goes on from here
-		return err
+	err = h.command(mark(who{h: h}), "") // as the daemon does: the next start goes on from here
+	if refusal, ok := errors.AsType[*messages.Refusal](err); err != nil && (!ok || refusal.Code != messages.RefusedBusy) {
+		return err // Busy: the disk is full, which is no reason not to start
 	}
 	if h.views.HasPolicy() {
 		return nil
@@ -249,15 +250,89 @@ func (h *host) loadOne(kind messages.Kind, w who) error {
 		if err := h.command(c, request); err != nil {
 			return err
 		}
-		h.n.mu.Lock()
-		acks := h.n.mine[request]
-		delete(h.n.mine, request)
-		h.n.mu.Unlock()
-		var line []byte
-		for _, a := range acks {
-			line = fmt.Appendf(line, "a %d %s\n", a.Seq, a.ID)
-		}
-		h.n.write(line)
+		h.tellMine(request)
 	}
 	return nil
+}
+
+// probeKinds are done to a worn device to see which state its entity has.
+var probeKinds = []messages.Kind{
+	messages.KindDeviceReleased, messages.KindSessionOpened, messages.KindSessionClosed, messages.KindDeviceQuarantined, messages.KindDeviceReleased, messages.KindDeviceForgotten,
+}
+
+// wear has so much happen to a device that its entity keeps a snapshot.
+func (h *host) wear(o order) error {
+	w := who{h: h, n: o.N}
+	h.cloud.Store(uint32(messages.CloudConfirmed))
+	list := []messages.Command{w.verify(), w.open()}
+	for i := range o.Bytes {
+		switch i % 4 {
+		case 0, 1:
+			list = append(list, w.open())
+		case 2:
+			list = append(list, w.quarantine())
+		case 3:
+			c, err := recipes[messages.KindDeviceReleased].command(w)
+			if err != nil {
+				return err
+			}
+			list = append(list, c)
+		}
+	}
+	for i, c := range list {
+		h.sys.SetNetwork(i < 2) // the attachment is confirmed once, at the beginning
+		request := fmt.Sprintf("wear-%d-%d", o.N, i)
+		if err := h.command(c, request); err != nil {
+			return err
+		}
+		h.tellMine(request)
+	}
+	return nil
+}
+
+// tellMine says what was appended for a request that has been answered.
+func (h *host) tellMine(request string) {
+	h.n.mu.Lock()
+	acks := h.n.mine[request]
+	delete(h.n.mine, request)
+	h.n.mu.Unlock()
+	var line []byte
+	for _, a := range acks {
+		line = fmt.Appendf(line, "a %d %s\n", a.Seq, a.ID)
+	}
+	h.n.write(line)
+}
+
+// probe does something to a device that exists already, and says what came of it.
+func (h *host) probe(o order) {
+	o.Again = true
+	h.n.do(o)
+}
+
+// Snapshot implements actors.Log, truly or not (see nodeConfig.Snapshots).
+func (t tapped) Snapshot(key string) (eventlog.Snapshot, bool, error) {
+	s, found, err := t.Store.Snapshot(key)
+	switch t.n.cfg.Snapshots {
+	case snapshotsNone:
+		return eventlog.Snapshot{}, false, nil
+	case snapshotsOther:
+		s.Version++
+	case snapshotsGarbage:
+		s.Data = append([]byte{}, s.Data[:len(s.Data)*2/3]...)
+	case snapshotsOld:
+		return t.Store.Snapshot("old/" + key)
+	case snapshotsLie:
+		return t.Store.Snapshot(strings.Replace(key, "thing-1", "thing-2", 1))
+	}
+	return s, found, err
+}
+
+// PutSnapshot implements actors.Log, and keeps the first of each key aside.
+func (t tapped) PutSnapshot(key string, s eventlog.Snapshot) error {
+	if _, found, err := t.Store.Snapshot("old/" + key); err == nil && !found {
+		if err := t.Store.PutSnapshot("old/"+key, s); err != nil {
+			return err
+		}
+	}
+	return t.Store.PutSnapshot(key, s)
 }

@@ -120,11 +120,13 @@ func (k *killing) once(n int, kind messages.Kind) error {
 	request := fmt.Sprintf("request-%d", n)
 	s, err := k.life.ask(order{Op: "do", Kind: kind, N: n, Request: request, Die: k.point}, "done")
 	answered := err == nil
-	if answered != acked(k.point) {
-		return fmt.Errorf("answered: %t, %+v, %w", answered, s, err)
-	}
-	if err != nil && !errors.Is(err, errDied) || s.Error != "" {
-		return fmt.Errorf("%s, %w", s.Error, err)
+	switch {
+	case s.Error != "":
+		return errors.New(s.Error)
+	case err != nil && !errors.Is(err, errDied):
+		return err
+	case answered != acked(k.point):
+		return fmt.Errorf("answered: %t, want %t", answered, acked(k.point))
 	}
 	if err := k.life.died(patience, syscall.SIGKILL); err != nil {
 		return err
@@ -248,7 +250,7 @@ func (c *campaign) killAtRandom(part int, host bool, kills int) error {
 	rng := c.chance(1000 + part)
 	var acks []ack
 	for kill := range kills {
-		if c.ctx.Err() != nil {
+		if c.ctx.Err() != nil || c.bug != "" && c.found() {
 			return c.ctx.Err()
 		}
 		if kill%4 == 3 { // while it opens and recovers
@@ -265,7 +267,7 @@ func (c *campaign) killAtRandom(part int, host bool, kills int) error {
 		if err != nil {
 			return fmt.Errorf("kill %d: %w", kill, err)
 		}
-		if err := l.order(order{Op: "load", N: 8, Bytes: 900, Seed: uint64(part*1000 + kill)}); err != nil {
+		if err := l.order(order{Op: "load", N: 2, Bytes: 300, Seed: uint64(part*1000 + kill + 1)}); err != nil {
 			return err
 		}
 		l.await(c.ctx, 1)

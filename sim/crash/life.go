@@ -10,6 +10,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"sync"
 	"syscall"
@@ -28,7 +29,9 @@ type life struct {
 	ended  chan struct{} // closed when the process has ended and all it said was read
 	exit   error         // of cmd.Wait, once ended is closed
 	took   time.Duration // until it was ready, or refused
-	heard  func(ack)     // of an acknowledgement under load; called by the reader
+
+	wasReady bool
+	heard    func(ack) // of an acknowledgement under load; called by the reader
 
 	mu     sync.Mutex
 	acks   []ack     // of a load; guarded by mu
@@ -85,6 +88,7 @@ func (c *campaign) beginHearing(cfg nodeConfig, heard func(ack), prefix ...strin
 		<-l.ended
 		return l, fmt.Errorf("%w: %s", errRefused, s.Error)
 	}
+	l.wasReady = true
 	c.ready(l.took)
 	return l, nil
 }
@@ -93,6 +97,9 @@ func (c *campaign) beginHearing(cfg nodeConfig, heard func(ack), prefix ...strin
 func (c *campaign) spawn(cfg nodeConfig, heard func(ack), prefix ...string) (*life, error) {
 	if cfg.Bug == "" {
 		cfg.Bug = c.bug
+	}
+	if err := os.MkdirAll(filepath.Dir(cfg.Dir), 0o700); err != nil {
+		return nil, err
 	}
 	text, err := json.Marshal(cfg)
 	if err != nil {
@@ -200,6 +207,15 @@ func (l *life) ask(o order, op string) (said, error) {
 		return s, fmt.Errorf("asked to %s, the node said %q: %s", o.Op, s.Op, s.Error)
 	}
 	return s, nil
+}
+
+// must gives an order that has to be carried out.
+func (l *life) must(o order, op string) error {
+	s, err := l.ask(o, op)
+	if err == nil && s.Error != "" {
+		err = errors.New(s.Error)
+	}
+	return err
 }
 
 // kill is kill -9, and waits for the end.
@@ -312,8 +328,8 @@ func (c *campaign) lookAt(l *life, acks []ack) ([]record, error) {
 	if lost > 0 {
 		return s.Records, fmt.Errorf("%d of %d acknowledged events are lost; the log has %d", lost, len(acks), len(s.Records))
 	}
-	if v, err := l.ask(order{Op: "verify"}, "verified"); err != nil || v.Error != "" {
-		return s.Records, fmt.Errorf("verify: %s, %w", v.Error, err)
+	if err := l.must(order{Op: "verify"}, "verified"); err != nil {
+		return s.Records, fmt.Errorf("verify: %w", err)
 	}
 	return s.Records, nil
 }

@@ -13,6 +13,8 @@ import (
 	"sync"
 	"syscall"
 
+	"golang.org/x/mod/sumdb/note"
+
 	"github.com/gatehouse-edge/gatehouse/actors/keys"
 	"github.com/gatehouse-edge/gatehouse/eventlog"
 	"github.com/gatehouse-edge/gatehouse/messages"
@@ -35,6 +37,8 @@ type node struct {
 	out   sync.Mutex
 	store *eventlog.Store
 	host  *host // nil: the log alone
+
+	verifier note.Verifier // of the log's checkpoints
 
 	mu     sync.Mutex
 	trap   trap                   // guarded by mu
@@ -106,12 +110,18 @@ func (n *node) open() error {
 		JournalBytes: n.cfg.Journal, MemTableBytes: n.cfg.MemTable, BallastBytes: n.cfg.Ballast,
 		Step: n.step, Applied: n.applied, Fatal: n.fatal,
 	}
+	n.verifier = verifier
 	n.plantInLog(&o)
 	if n.cfg.Host {
 		n.host = newHost(n)
 	}
 	if n.store, err = eventlog.Open(n.cfg.Dir, o); err != nil {
 		return err
+	}
+	if n.cfg.Bug == bugUnlocks {
+		if err := unlockAll(n.cfg.Dir); err != nil {
+			return err
+		}
 	}
 	if n.host != nil {
 		return n.host.start()
@@ -122,7 +132,7 @@ func (n *node) open() error {
 // fatal is the daemon's: an append failed, so nothing more is answered and the process ends.
 func (n *node) fatal(err error) {
 	fmt.Fprintln(os.Stderr, "node: append failed:", err)
-	if n.cfg.Bug == bugGoesOn {
+	if n.cfg.Bug == bugGoesOn || n.cfg.Bug == bugAcksFailed {
 		return
 	}
 	os.Exit(exitAppend)
@@ -137,6 +147,9 @@ func (n *node) close() int {
 	}
 	if err := n.store.Close(); err != nil {
 		fmt.Fprintln(os.Stderr, "node: close:", err)
+		if n.cfg.Bug == bugGoesOn {
+			return 0
+		}
 		if n.store.Stat().Failed != nil {
 			return exitAppend
 		}
@@ -193,6 +206,19 @@ func (n *node) obey(o order) {
 		n.say(said{Op: "snapshots", Error: text(n.snapshots(o))})
 	case "authorize":
 		n.say(n.host.authorize(o))
+	case "against":
+		_, err := eventlog.Extends(n.store, []byte(o.Request), n.verifier)
+		n.say(said{Op: "against", Error: text(err)})
+	case "grant":
+		n.say(said{Op: "done", Error: text(n.grant())})
+	case "alien":
+		n.say(said{Op: "done", Error: text(n.alien(o))})
+	case "frames":
+		n.say(said{Op: "loaded", Error: text(n.frames(o))})
+	case "wear":
+		n.say(said{Op: "worn", Error: text(n.host.wear(o))})
+	case "probe":
+		n.host.probe(o)
 	case "revoke":
 		n.say(n.revoke(o))
 	default:
@@ -259,7 +285,7 @@ func (n *node) step(s eventlog.Step, records []messages.Record) {
 		second := n.passed[s]
 		n.passed[s] = n.trap.point == pointSnapshot
 		n.mu.Unlock()
-		if second { // a part is there, the others and the head are not
+		if second { // it is written, and does not have its name
 			n.caught(pointSnapshot, nil)
 		}
 	}
@@ -324,7 +350,7 @@ func (n *node) arm(o order) {
 	n.trap = trap{o.Die, o.Kind, o.Request}
 }
 
-// snapshots writes a large snapshot, in parts, as a large read model would.
+// snapshots writes a large snapshot, as a large read model would.
 func (n *node) snapshots(o order) error {
 	data := make([]byte, max(o.Bytes, 600<<10))
 	for i := range data {

@@ -15,6 +15,8 @@ type nodeConfig struct {
 	MemTable int64
 	Ballast  int64
 	Bug      string // planted, see bugs.go
+
+	Snapshots string // what the host is given in place of its snapshots, see states.go
 }
 
 // An order is a line on a node's standard input.
