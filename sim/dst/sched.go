@@ -204,7 +204,7 @@ func (s *sched) step(end time.Duration) bool {
 // pass lets time go on.
 func (s *sched) pass(to time.Duration) {
 	if to != s.now {
-		s.now, s.nth = to, 0
+		s.now, s.nth, s.trace.now = to, 0, to
 	}
 }
 
