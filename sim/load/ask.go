@@ -69,10 +69,8 @@ func (r *runner) ask(q Question, due time.Duration, done func(Answer, time.Durat
 	r.rec.offer(op, due)
 	if r.inFlight >= r.m.InFlight {
 		// Whoever waits for it waits at least as long as for one that gets no answer.
-		r.push(&event{at: due + time.Duration(r.m.Timeout), last: true, do: func(at time.Duration) {
-			r.rec.answered(op, Unsent, due, at)
-			done(Answer{Outcome: Unsent}, at)
-		}})
+		r.rec.answered(op, Unsent, due, due+time.Duration(r.m.Timeout))
+		done(Answer{Outcome: Unsent}, r.now())
 		return
 	}
 	r.inFlight++

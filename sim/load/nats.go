@@ -18,6 +18,9 @@ import (
 	"github.com/gatehouse-edge/gatehouse/messages/authapi"
 )
 
+// outboxMax is how many requests of a broker may wait to be sent.
+const outboxMax = 1 << 14
+
 // sweepInterval is how exactly time-outs are kept.
 const sweepInterval = 5 * time.Millisecond
 
@@ -53,6 +56,7 @@ type natsBroker struct {
 	subjects [opCount]string
 	timeout  time.Duration
 	next     atomic.Uint64
+	outbox   chan request // what is to be sent; as many fit as may wait for an answer
 
 	mu    sync.Mutex
 	calls map[uint64]*call // guarded by mu
@@ -65,6 +69,13 @@ type call struct {
 	op     Op
 	sent   time.Time
 	done   func(Answer)
+}
+
+// request is a call's message.
+type request struct {
+	number  uint64
+	subject string
+	body    []byte
 }
 
 // opsOverNATS are the operations of the protocol by which requests are made.
@@ -98,7 +109,7 @@ func (n *NATS) dial(who Broker, cfg NATSConfig) error {
 	if err != nil {
 		return err
 	}
-	b := &natsBroker{n: n, timeout: cfg.Timeout, calls: map[uint64]*call{}}
+	b := &natsBroker{n: n, timeout: cfg.Timeout, calls: map[uint64]*call{}, outbox: make(chan request, outboxMax)}
 	for op, name := range opsOverNATS {
 		b.subjects[op] = authapi.Subject(who.Name, name)
 	}
@@ -121,6 +132,7 @@ func (n *NATS) dial(who Broker, cfg NATSConfig) error {
 	if err != nil {
 		return err
 	}
+	n.loops.Go(b.send)
 	return errors.Join(answers.SetPendingLimits(-1, -1), pushes.SetPendingLimits(-1, -1), b.nc.FlushTimeout(5*time.Second))
 }
 
@@ -164,8 +176,32 @@ func (n *NATS) Ask(q Question, done func(Answer)) {
 	b.calls[c.number] = c
 	b.queue = append(b.queue, c)
 	b.mu.Unlock()
-	if err := b.nc.PublishRequest(b.subjects[q.Op], b.inbox+strconv.FormatUint(c.number, 36), body); err != nil && b.take(c.number) != nil {
-		go done(Answer{Outcome: Unavailable, At: time.Now(), Note: "send: " + err.Error()})
+	select {
+	case b.outbox <- request{c.number, b.subjects[q.Op], body}:
+	default:
+		b.failed(c.number, "more than can be sent waits to be")
+	}
+}
+
+// send sends what is to be sent. A NATS server that has too much to do makes its clients
+// wait: this one, and not those who ask.
+func (b *natsBroker) send() {
+	for {
+		select {
+		case <-b.n.quit:
+			return
+		case q := <-b.outbox:
+			if err := b.nc.PublishRequest(q.subject, b.inbox+strconv.FormatUint(q.number, 36), q.body); err != nil {
+				b.failed(q.number, "send: "+err.Error())
+			}
+		}
+	}
+}
+
+// failed ends a call that was not sent.
+func (b *natsBroker) failed(number uint64, why string) {
+	if c := b.take(number); c != nil {
+		go c.done(Answer{Outcome: Unavailable, At: time.Now(), Note: why})
 	}
 }
 

@@ -7,7 +7,7 @@ import (
 // The pauses of a device that was told to come again, unless it was told how long.
 const (
 	retryLeast = 100 * time.Millisecond
-	retryMost  = 2 * time.Second
+	retryMost  = 5 * time.Second
 )
 
 // A storm is devices that lost their connections and come back.
@@ -86,7 +86,7 @@ func (r *runner) cameBack(m *member, a Answer, now time.Duration) {
 		} else {
 			s.lost++
 		}
-		pause := max(a.RetryAfter, min(retryLeast<<min(m.tries, 5), retryMost))
+		pause := max(a.RetryAfter, min(retryLeast<<min(m.tries, 6), retryMost))
 		m.tries++
 		pause += time.Duration(r.rand.Int64N(int64(pause)))
 		epoch := m.epoch
