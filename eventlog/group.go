@@ -134,6 +134,11 @@ func (s *streams) key(name messages.StreamID) streamKey {
 	return streamKey{maphash.String(s.seeds[0], string(name)), maphash.String(s.seeds[1], string(name))}
 }
 
+// keyOf is key of a name that is no text yet.
+func (s *streams) keyOf(name []byte) streamKey {
+	return streamKey{maphash.Bytes(s.seeds[0], name), maphash.Bytes(s.seeds[1], name)}
+}
+
 func (s *streams) get(k streamKey) uint64 {
 	s.mu.RLock()
 	defer s.mu.RUnlock()

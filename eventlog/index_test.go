@@ -153,7 +153,7 @@ func TestIndexIsWrittenForManyRecordsAtOnce(t *testing.T) {
 // inBadger changes the content of a closed log's Badger.
 func inBadger(t *testing.T, dir string, change func(*badger.Txn) error) {
 	t.Helper()
-	db, err := badger.Open(badgerOptions(filepath.Join(dir, badgerName), memTableBytesMin, compactors, slog.New(slog.DiscardHandler)))
+	db, err := badger.Open(badgerOptions(filepath.Join(dir, badgerName), memTableBytesMin, compactors, false, slog.New(slog.DiscardHandler)))
 	if err != nil {
 		t.Fatal(err)
 	}

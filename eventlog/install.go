@@ -58,7 +58,7 @@ func (s *Store) openInstalled(u *unindexed) error {
 		s.space.stalled.Store(true)
 		running = 0
 	}
-	l, err := openLSM(live, s.o.MemTableBytes, running, s.log)
+	l, err := openLSM(live, s.o.MemTableBytes, running, false, s.log)
 	if err != nil {
 		return err
 	}

@@ -49,10 +49,16 @@ func streamIndexKey(stream messages.StreamID, last uint64) []byte {
 
 // parseStreamKey is the inverse of streamIndexKey.
 func parseStreamKey(k []byte) (stream messages.StreamID, last uint64, err error) {
+	name, last, err := cutStreamKey(k)
+	return messages.StreamID(name), last, err
+}
+
+// cutStreamKey is parseStreamKey without a copy: the name is a part of k.
+func cutStreamKey(k []byte) (name []byte, last uint64, err error) {
 	if len(k) < 2+8 || k[0] != prefixStream || len(k) != 2+int(k[1])+8 {
-		return "", 0, fmt.Errorf("index key %x", k)
+		return nil, 0, fmt.Errorf("index key %x", k)
 	}
-	return messages.StreamID(k[2 : len(k)-8]), binary.BigEndian.Uint64(k[len(k)-8:]), nil
+	return k[2 : len(k)-8], binary.BigEndian.Uint64(k[len(k)-8:]), nil
 }
 
 // seal puts the checksum of body in front of it: b is 4 free bytes and the body.

@@ -50,8 +50,13 @@ type lsm struct {
 //     writes stays below what the free-space guard keeps for it (compactionMax).
 //   - No compression, no caches: blocks are read from the page cache, and an edge box
 //     keeps its memory.
-//   - Checksums on every block read, beside ours.
-func badgerOptions(dir string, memTableBytes int64, compactors int, log *slog.Logger) badger.Options {
+//   - Checksums on every block read, beside ours; but not where all tables were checked to
+//     the last byte the moment before, and the copy is closed in the next.
+func badgerOptions(dir string, memTableBytes int64, compactors int, checked bool, log *slog.Logger) badger.Options {
+	verification := options.OnBlockRead
+	if checked {
+		verification = options.NoVerification
+	}
 	return badger.DefaultOptions(dir).
 		WithSyncWrites(true).
 		WithValueThreshold(min(1<<20, memTableBytes*15/100)).
@@ -70,7 +75,7 @@ func badgerOptions(dir string, memTableBytes int64, compactors int, log *slog.Lo
 		WithBlockSize(16 << 10).
 		WithBlockCacheSize(0).
 		WithIndexCacheSize(0).
-		WithChecksumVerificationMode(options.OnBlockRead).
+		WithChecksumVerificationMode(verification).
 		WithMetricsEnabled(false).
 		WithBypassLockGuard(true). // our own lock is taken before any file is touched
 		WithLogger(&badgerLogger{log: log})
@@ -78,14 +83,14 @@ func badgerOptions(dir string, memTableBytes int64, compactors int, log *slog.Lo
 
 // openLSM opens Badger in dir. Badger answers some damage with a panic; in this
 // goroutine it becomes an error. (checkTables runs before, for the panics in others.)
-func openLSM(dir string, memTableBytes int64, compactors int, log *slog.Logger) (l *lsm, err error) {
+func openLSM(dir string, memTableBytes int64, compactors int, checked bool, log *slog.Logger) (l *lsm, err error) {
 	defer func() {
 		if r := recover(); r != nil {
 			l, err = nil, fmt.Errorf("open Badger in %s: it panics: %v", dir, r)
 		}
 	}()
 	logger := &badgerLogger{log: log, broken: make(chan struct{})}
-	db, err := badger.Open(badgerOptions(dir, memTableBytes, compactors, log).WithLogger(logger))
+	db, err := badger.Open(badgerOptions(dir, memTableBytes, compactors, checked, log).WithLogger(logger))
 	if err != nil {
 		return nil, fmt.Errorf("open Badger: %w", err)
 	}

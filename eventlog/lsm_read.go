@@ -1,6 +1,7 @@
 package eventlog
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 
@@ -266,22 +267,7 @@ func (l *lsm) inspect(s *streams, unindexedMax int) (inspection, error) {
 			return inspection{}, corrupt(min(next, size+1), nil, "keys under %q end before %d, the stored head is %d", prefix, next, size)
 		}
 	}
-	in := inspection{streams: map[streamKey]uint64{}}
-	indexed := uint64(0)
-	err := iterate(txn, []byte{prefixStream}, []byte{prefixStream}, func(item *badger.Item) (bool, error) {
-		name, last, err := parseStreamKey(item.Key())
-		if err != nil {
-			return false, corrupt(0, err, "index")
-		}
-		n := uint64(item.UserMeta()) + 1
-		k := s.key(name)
-		if last-n != in.streams[k] {
-			return false, corrupt(0, nil, "index of %q: versions %d to %d follow version %d", name, last-n+1, last, in.streams[k])
-		}
-		in.streams[k] = last
-		indexed += n
-		return true, nil
-	})
+	in, indexed, err := inspectIndex(txn, s)
 	if err != nil {
 		return inspection{}, err
 	}
@@ -289,4 +275,36 @@ func (l *lsm) inspect(s *streams, unindexedMax int) (inspection, error) {
 		return inspection{}, corrupt(0, nil, "the index leads to %d records, the stored head says %d", indexed, l.state.indexed)
 	}
 	return in, l.readUnindexed(s, in.streams, unindexedMax)
+}
+
+// inspectIndex reads the index's keys: the streams' versions, and how many records they
+// lead to. The entries of a stream are neighbours.
+func inspectIndex(txn *badger.Txn, s *streams) (in inspection, indexed uint64, err error) {
+	in.streams = map[streamKey]uint64{}
+	var stream []byte
+	version := uint64(0)
+	note := func() {
+		if version > 0 {
+			in.streams[s.keyOf(stream)] = version
+		}
+	}
+	err = iterate(txn, []byte{prefixStream}, []byte{prefixStream}, func(item *badger.Item) (bool, error) {
+		name, last, err := cutStreamKey(item.Key())
+		if err != nil {
+			return false, corrupt(0, err, "index")
+		}
+		if !bytes.Equal(name, stream) {
+			note()
+			stream, version = append(stream[:0], name...), 0
+		}
+		n := uint64(item.UserMeta()) + 1
+		if last-n != version {
+			return false, corrupt(0, nil, "index of %q: versions %d to %d follow version %d", name, last-n+1, last, version)
+		}
+		version = last
+		indexed += n
+		return true, nil
+	})
+	note()
+	return in, indexed, err
 }

@@ -30,7 +30,7 @@ func filled(t *testing.T, n uint64) (dir string, tables []string) {
 			t.Fatal(err)
 		}
 	}
-	tables, err := listedTables(filepath.Join(dir, badgerName), badgerOptions(dir, memTableBytesMin, 0, mustDefaults(t, testOptions(Options{})).Logger))
+	tables, err := listedTables(filepath.Join(dir, badgerName), badgerOptions(dir, memTableBytesMin, 0, false, mustDefaults(t, testOptions(Options{})).Logger))
 	if err != nil || len(tables) == 0 {
 		t.Fatal(tables, err)
 	}

@@ -285,7 +285,7 @@ func (r *recovery) prepareScratch(src string) error {
 // try opens a working copy of src and judges it. s.lsm is set when it is good.
 func (r *recovery) try(src string, withWAL bool) (err error) {
 	s := r.s
-	o := badgerOptions(r.candidate, s.o.MemTableBytes, 0, s.log)
+	o := badgerOptions(r.candidate, s.o.MemTableBytes, 0, !s.o.ReadOnly, s.log)
 	if src == "" {
 		if err = os.Mkdir(r.candidate, directoryMode); err != nil {
 			err = copyError(err)
@@ -296,7 +296,7 @@ func (r *recovery) try(src string, withWAL bool) (err error) {
 	if err != nil {
 		return err
 	}
-	l, err := openLSM(r.candidate, s.o.MemTableBytes, 0, s.log)
+	l, err := openLSM(r.candidate, s.o.MemTableBytes, 0, !s.o.ReadOnly, s.log)
 	if err != nil {
 		return err
 	}

@@ -9,7 +9,10 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
+	"sync"
+	"sync/atomic"
 
 	"github.com/dgraph-io/badger/v4"
 	"github.com/dgraph-io/badger/v4/fb"
@@ -57,24 +60,51 @@ func listedTables(dir string, o badger.Options) (names []string, err error) {
 }
 
 // checkTable verifies all checksums of a table: those of its index, which lists its
-// blocks, and of every block.
+// blocks, and of every block. It returns the buffer that it read into.
 //
 //	table: blocks | index | length of index 4 | checksum | length of checksum 4
 //	block: entries | offsets | number of offsets 4 | checksum | length of checksum 4
-func checkTable(path string) error {
-	fi, err := os.Stat(path)
+func checkTable(path string, buffer []byte) (_ []byte, err error) {
+	f, err := os.Open(path)
 	if err != nil {
-		return fmt.Errorf("table: %w", err)
+		return buffer, fmt.Errorf("table: %w", err)
+	}
+	defer f.Close()
+	fi, err := f.Stat()
+	if err != nil {
+		return buffer, fmt.Errorf("table: %w", err)
 	}
 	if fi.Size() > tableBytesMax {
-		return fmt.Errorf("table %s: %d bytes, want at most %d", path, fi.Size(), tableBytesMax)
+		return buffer, fmt.Errorf("table %s: %d bytes, want at most %d", path, fi.Size(), tableBytesMax)
 	}
-	b, err := os.ReadFile(path)
-	if err != nil {
-		return fmt.Errorf("table: %w", err)
+	buffer = slices.Grow(buffer[:0], int(fi.Size()))[:fi.Size()]
+	if _, err := io.ReadFull(f, buffer); err != nil {
+		return buffer, fmt.Errorf("table: %w", err)
 	}
-	if err := checkTableBytes(b); err != nil {
-		return fmt.Errorf("table %s: %w", filepath.Base(path), err)
+	if err := checkTableBytes(buffer); err != nil {
+		return buffer, fmt.Errorf("table %s: %w", filepath.Base(path), err)
+	}
+	return buffer, nil
+}
+
+// checkTables checks tables of dir, with all processors.
+func checkTables(dir string, names []string) error {
+	errs := make([]error, len(names))
+	var next atomic.Int64
+	var group sync.WaitGroup
+	for range min(runtime.GOMAXPROCS(0), len(names)) {
+		group.Go(func() {
+			var buffer []byte // one for all tables: they may be many times the memory there is
+			for i := next.Add(1) - 1; i < int64(len(names)); i = next.Add(1) - 1 {
+				buffer, errs[i] = checkTable(filepath.Join(dir, names[i]), buffer)
+			}
+		})
+	}
+	group.Wait()
+	for _, err := range errs { // the first alone: one is enough, and the same each time
+		if err != nil {
+			return err
+		}
 	}
 	return nil
 }

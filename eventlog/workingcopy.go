@@ -111,10 +111,10 @@ func workingCopy(src, dst string, withWAL bool, o badger.Options, log *slog.Logg
 	if mended {
 		log.Warn("Badger's MANIFEST lists tables that were never finished; they are left out, and what is there is judged", "dir", src)
 	}
+	if err := checkTables(src, tables); err != nil {
+		return err
+	}
 	for _, name := range tables {
-		if err := checkTable(filepath.Join(src, name)); err != nil {
-			return err
-		}
 		if err := linkOrCopy(filepath.Join(src, name), filepath.Join(dst, name)); err != nil {
 			return err
 		}

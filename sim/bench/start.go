@@ -133,9 +133,9 @@ func newSite(b *bench, program string, devices int) (*site, error) {
 nats: {listen: "127.0.0.1:0"}
 http: {listen: %q}
 clientDeviceAuth:
-  performance: {maxActiveAuthTokens: 2147483647}
+  performance: {maxActiveAuthTokens: 2000000000}
   security: {clientDeviceTrustDurationMinutes: "1440"}
-  certificateAuthority: {ca_type: [ECDSA_P256]}
+  certificateAuthority: {caType: [ECDSA_P256]}
   deviceGroups:
     formatVersion: 2021-03-05
     definitions: {all: {selectionRule: "thingName: *", policyName: p}}
