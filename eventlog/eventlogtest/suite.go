@@ -35,6 +35,7 @@ func Run(t *testing.T, open Open) {
 		{"Follow ends with its context and with the log", testFollowEnds},
 		{"proofs check against the roots", testProofs},
 		{"Verify accepts a good log and reports progress", testVerify},
+		{"a replay hands out what is there, checked, and ends where it is refused", testReplay},
 		{"snapshots come back, and those ahead of the log do not go in", testSnapshots},
 		{"after Close everything is refused", testClosed},
 	} {
@@ -315,6 +316,39 @@ func testVerify(t *testing.T, open Open) {
 	}
 	if rep.Head != l.Head() || rep.Streams != 150 || rep.Unknown != unknown || calls == 0 || last != 450 {
 		t.Errorf("report %+v, progress to %d in %d calls; want head %+v, 150 streams, %d unknown", rep, last, calls, l.Head(), unknown)
+	}
+}
+
+func testReplay(t *testing.T, open Open) {
+	l := open(t, eventlog.Options{})
+	defer l.Close()
+	var want []messages.Record
+	for i := range 60 {
+		want = append(want, MustAppend(t, l, Device(i%7), uint64(i/7)*40, 40)...)
+	}
+	var got []messages.Record
+	report, err := l.Replay(t.Context(), func(recs []messages.Record) error {
+		for _, r := range recs { // they and their bodies are ours until we return
+			r.Body = bytes.Clone(r.Body)
+			got = append(got, r)
+		}
+		return nil
+	})
+	if err != nil || report.Head != l.Head() || report.Streams != 7 || !slices.EqualFunc(got, want, Equal) {
+		t.Errorf("replayed %d of %d records: %+v, %v", len(got), len(want), report, err)
+	}
+	refused, calls := errors.New("refused"), 0
+	_, err = l.Replay(t.Context(), func([]messages.Record) error {
+		calls++
+		return refused
+	})
+	if !errors.Is(err, refused) || calls != 1 {
+		t.Errorf("a refused replay: %v after %d calls", err, calls)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := l.Replay(ctx, func([]messages.Record) error { return nil }); !errors.Is(err, context.Canceled) {
+		t.Errorf("a cancelled replay: %v", err)
 	}
 }
 
