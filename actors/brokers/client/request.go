@@ -30,7 +30,7 @@ func (c *Client) requestWithin(ctx context.Context, op authapi.Op, body []byte, 
 	case c.inFlight <- struct{}{}:
 		defer func() { <-c.inFlight }()
 	default:
-		return nil, fmt.Errorf("%s: %w: %d requests of this broker wait for an answer", op, ErrBusy, cap(c.inFlight))
+		return nil, c.full(op)
 	}
 	msg, err := c.link.Request(ctx, c.subjects[op], body, timeout)
 	if err != nil {
@@ -46,6 +46,10 @@ func (c *Client) requestWithin(ctx context.Context, op authapi.Op, body []byte, 
 	return msg.Data, nil
 }
 
+func (c *Client) full(op authapi.Op) error {
+	return fmt.Errorf("%s: %w: %d requests of this broker wait for an answer", op, ErrBusy, cap(c.inFlight))
+}
+
 // ask encodes q, sends it to op and reads the answer with parse.
 func ask[A any](ctx context.Context, c *Client, op authapi.Op, q any, parse func([]byte) (A, error)) (A, error) {
 	return askWithin(ctx, c, op, q, parse, c.cfg.Timeout)
@@ -53,6 +57,9 @@ func ask[A any](ctx context.Context, c *Client, op authapi.Op, q any, parse func
 
 func askWithin[A any](ctx context.Context, c *Client, op authapi.Op, q any, parse func([]byte) (A, error), timeout time.Duration) (A, error) {
 	var none A
+	if len(c.inFlight) == cap(c.inFlight) { // looked at again below: now it is cheap
+		return none, c.full(op)
+	}
 	body, err := authapi.Encode(q)
 	if err != nil {
 		return none, fmt.Errorf("%s: %w: %w", op, ErrDenied, err)
