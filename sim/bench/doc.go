@@ -45,6 +45,10 @@
 //   - memory: what the daemon's own process has resident when it has nothing to do, with so
 //     many devices on record, each with a session open. With -profile, the heap of a fold of
 //     the same log in this process, too.
+//   - storm: a fleet that comes back at once to eight brokers, in clients' library and over
+//     TCP, with the cloud away; each device tries until it is in, and comes back after what it
+//     is told. One wrong answer fails the run. The daemon is a process of its own, the whole
+//     fleet is in this one; of one run.
 //   - cache: the decision of a broker's client from its copy of the permissions. For
 //     information, beside the policy engine asked directly.
 package main

@@ -29,6 +29,7 @@ var comparisons = []comparison{
 	{"replay", replay},
 	{"start", start},
 	{"memory", memory},
+	{"storm", comeBack},
 	{"cache", cacheDecision},
 	{"refresh", refresh},
 }
@@ -144,12 +145,14 @@ var (
 		rounds: 9, round: time.Second, warmup: 500 * time.Millisecond, records: 200_000, devices: 100_000, refreshRate: 250,
 		fleets: []fleet{{"100k", 100_000, atMost(2), nil}, {"1m", 1_000_000, atMost(15), atMost(3)}},
 		crowds: []fleet{{"2500", 2500, atMost(64), atMost(32)}, {"100k", 100_000, atMost(512), atMost(256)}, {"1m", 1_000_000, atMost(3072), atMost(1536)}},
+		storms: []fleet{{"100k", 100_000, atMost(30), atMost(10)}},
 		rest:   10 * time.Second,
 	}
 	quickPlan = plan{
 		rounds: 5, round: 250 * time.Millisecond, warmup: 150 * time.Millisecond, records: 20_000, devices: 5_000, refreshRate: 250,
 		fleets: []fleet{{"10k", 10_000, nil, nil}},
 		crowds: []fleet{{"2500", 2500, atMost(64), atMost(32)}},
+		storms: []fleet{{"10k", 10_000, nil, nil}},
 		rest:   5 * time.Second,
 	}
 )

@@ -28,6 +28,7 @@ type plan struct {
 
 	fleets []fleet       // on record when the daemon starts
 	crowds []fleet       // the same, whose memory is measured
+	storms []fleet       // that come back at once, and in how many seconds they must be in
 	rest   time.Duration // for which a daemon must have kept its size
 
 	devices     int // whose trust is refreshed

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"log/slog"
 	"math"
 	"net"
@@ -144,9 +145,30 @@ clientDeviceAuth:
 	return s, errors.Join(free.Close(), os.WriteFile(filepath.Join(dir, "gatehouse.yaml"), []byte(text), 0o600))
 }
 
-// fill lets the daemon make its directory, and puts into its log what devices leave there
-// that connected, left, and are connected again.
-func (s *site) fill(ctx context.Context) (err error) {
+// fill puts into the daemon's log what devices leave there that connected, left, and are
+// connected again.
+func (s *site) fill(ctx context.Context) error {
+	return s.fillWith(ctx, func(yield func(eventlog.Batch) bool) {
+		const connected, again = 3, 2 // events of a certificate, an attachment and a session; of its end and the next
+		for device := range s.devices {
+			for _, batch := range life(device, connected) {
+				if !yield(batch) {
+					return
+				}
+			}
+		}
+		for device := range s.devices {
+			batch := life(device, connected+again)[1]
+			batch.Drafts, batch.Expected = batch.Drafts[connected-1:], connected-1
+			if !yield(batch) {
+				return
+			}
+		}
+	})
+}
+
+// fillWith lets the daemon make its directory, and puts batches into its log.
+func (s *site) fillWith(ctx context.Context, batches iter.Seq[eventlog.Batch]) (err error) {
 	p, err := s.run(ctx)
 	if err != nil {
 		return err
@@ -170,23 +192,7 @@ func (s *site) fill(ctx context.Context) (err error) {
 	}
 	defer func() { err = errors.Join(err, log.Close()) }()
 	defer func() { s.records = log.Head().Seq }()
-	return appendAll(ctx, log, func(yield func(eventlog.Batch) bool) {
-		const connected, again = 3, 2 // events of a certificate, an attachment and a session; of its end and the next
-		for device := range s.devices {
-			for _, batch := range life(device, connected) {
-				if !yield(batch) {
-					return
-				}
-			}
-		}
-		for device := range s.devices {
-			batch := life(device, connected+again)[1]
-			batch.Drafts, batch.Expected = batch.Drafts[connected-1:], connected-1
-			if !yield(batch) {
-				return
-			}
-		}
-	})
+	return appendAll(ctx, log, batches)
 }
 
 // start runs the daemon and says how long it took to be ready, with every device known.

@@ -2,6 +2,7 @@ package concurrency
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"sync"
@@ -32,7 +33,7 @@ func comeBack(t *testing.T, n int, away bool) {
 	for i := range stormBrokers {
 		names = append(names, messages.BrokerID(fmt.Sprintf("broker-%d", i)))
 	}
-	s := open(t, names, nil)
+	s := open(t, names, func(cfg *daemon.Config) { cfg.Recheck = 0 }) // so that the way to the cloud is the fleet's
 	fleet := make([]storm.Device, n)
 	for i := range fleet {
 		d := newDevice(t)
@@ -107,7 +108,11 @@ func (s *site) meet(ctx context.Context, names []messages.BrokerID, fleet []stor
 			c := brokers[w%len(brokers)]
 			wg.Go(func() {
 				for i := w; i < len(fleet); i += atOnce {
-					if _, err := c.Authenticate(ctx, string(fleet[i].Thing), fleet[i].DER); err != nil {
+					_, err := c.Authenticate(ctx, string(fleet[i].Thing), fleet[i].DER)
+					for err != nil && !errors.Is(err, client.ErrDenied) && pause(ctx, 200*time.Millisecond) {
+						_, err = c.Authenticate(ctx, string(fleet[i].Thing), fleet[i].DER)
+					}
+					if err != nil {
 						s.t.Errorf("%s: %v", fleet[i].Thing, err)
 					}
 				}
@@ -125,12 +130,14 @@ func (s *site) with(ctx context.Context, names []messages.BrokerID, f func([]*cl
 		nc := s.dial(name)
 		c, err := client.Connect(ctx, client.Config{Broker: name, Conn: nc})
 		must(s.t, err)
-		must(s.t, c.Ready(ctx))
 		brokers = append(brokers, c)
 		defer func() { // killed: it cannot say that its sessions are over
 			nc.Close()
 			_ = c.Close()
 		}()
+	}
+	for _, c := range brokers {
+		must(s.t, c.Ready(ctx))
 	}
 	f(brokers)
 }

@@ -26,7 +26,7 @@ type Device struct {
 // Between two tries of a device that nobody told when to come back.
 const (
 	backMin = 100 * time.Millisecond
-	backMax = 2 * time.Second
+	backMax = 4 * time.Second
 )
 
 // Result is what came of a storm.
