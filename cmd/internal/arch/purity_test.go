@@ -74,7 +74,7 @@ func checkPure(s *source, report reporter) {
 }
 
 // clockDirs may read the machine's clock.
-var clockDirs = []string{"cmd/**", "sim/load/**", "sim/bench/**", "sim/crash/**"}
+var clockDirs = []string{"cmd/**", "sim/load/**", "sim/bench/**", "sim/crash/**", "sim/planted/**"}
 
 // checkClock finds readings of the machine's clock where a Clock is due.
 func checkClock(s *source, report reporter) {
@@ -103,7 +103,7 @@ func checkSigning(s *source, report reporter) {
 // checkShell finds readings of flags, arguments and environment outside of cmd.
 func checkShell(s *source, report reporter) {
 	const reason = "nothing but cmd reads flags, arguments and environment: a package gets a Config, and a test or the simulator can give it another"
-	if s.forTests() || s.nested || within(s.dir, "cmd/**", "sim/crash") { // a command beside cmd: it kills the product, and is none of it
+	if s.forTests() || s.nested || within(s.dir, "cmd/**", "sim/crash", "sim/planted/**") { // commands beside cmd: they hurt the product, and are none of it
 		return
 	}
 	for p, pos := range s.imports {
