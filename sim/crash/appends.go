@@ -241,6 +241,22 @@ func (n *node) alien(o order) error {
 	})
 }
 
+// poison appends, past the host, a record of a kind whose body nobody can read to a device's
+// stream.
+func (n *node) poison(o order) error {
+	stream := messages.DeviceStream(messages.ThingName(fmt.Sprintf("thing-%d", o.N)))
+	version, err := n.store.Version(stream)
+	if err != nil {
+		return err
+	}
+	done := make(chan error, 1)
+	n.store.Append(eventlog.Batch{
+		Stream: stream, Expected: version, At: messages.Instant{TrustMs: 1, WallMs: 1}, Class: eventlog.Restricts,
+		Drafts: []eventlog.Draft{{ID: messages.EventID{5, byte(o.N)}, Kind: o.Kind, Schema: 1, Critical: o.Kind.Critical(), Body: []byte{0xff}}},
+	}, func(_ []messages.Record, err error) { done <- err })
+	return <-done
+}
+
 // frames appends o.Stop events, o.N at a time, each time a frame of its own.
 func (n *node) frames(o order) error {
 	for at := 0; at < o.Stop; at += o.N {

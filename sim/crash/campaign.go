@@ -74,11 +74,12 @@ func (c *campaign) fail(format string, args ...any) {
 	}
 }
 
-// found reports whether a planted bug has been found: then the rest is not needed.
-func (c *campaign) found() bool {
+// enough reports whether the row can end before its end: it is interrupted, or the bug that
+// was planted has been found.
+func (c *campaign) enough() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.row.Lost+c.row.Twice+c.row.Unseen > 0
+	return c.ctx.Err() != nil || c.bug != "" && c.row.Lost+c.row.Twice+c.row.Unseen > 0
 }
 
 // count changes the row under its lock.
@@ -162,7 +163,7 @@ func (c *campaign) each(n int, f func(i int) error) {
 		})
 	}
 	for i := range n {
-		if c.ctx.Err() != nil || c.bug != "" && c.found() {
+		if c.enough() {
 			break
 		}
 		next <- i

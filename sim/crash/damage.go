@@ -86,11 +86,11 @@ var mutations = []mutation{
 // mutate is A4: one file of a directory is not what was written. The log opens with all
 // that was acknowledged, or is refused with exit code 20 and not touched.
 func mutate(c *campaign) error {
-	images, err := c.images(false, 240)
+	images, err := c.images(false, 100)
 	if err != nil {
 		return err
 	}
-	hosted, err := c.images(true, 160)
+	hosted, err := c.images(true, 60)
 	if err != nil {
 		return err
 	}

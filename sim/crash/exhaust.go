@@ -24,7 +24,7 @@ func everyFlip(c *campaign) error {
 		file   string
 		ci     int // CI: every how many bytes, one bit each
 	}
-	for _, t := range []target{{64, "journal.0", 7}, {4, "journal.0", 97}, {64, "HEAD", 61}} {
+	for _, t := range []target{{64, "journal.0", 13}, {4, "journal.0", 193}, {64, "HEAD", 121}} {
 		cfg := small
 		cfg.Journal = 64 << 10
 		cfg.Dir = filepath.Join(dir, fmt.Sprintf("%d-%s", t.events, t.file), "log")
@@ -73,7 +73,7 @@ func (c *campaign) flipAll(dir, file string, stride int, acks []ack) error {
 	} else {
 		stride = 1
 	}
-	for at := rng.IntN(stride); at < end && c.ctx.Err() == nil && (c.bug == "" || !c.found()); at += stride {
+	for at := rng.IntN(stride); at < end && !c.enough(); at += stride {
 		for bit := range bits {
 			if bits == 1 {
 				bit = rng.IntN(8)

@@ -2,12 +2,13 @@ package main
 
 import (
 	"context"
+	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"math"
-	"math/rand/v2"
+	random "math/rand/v2"
 	"slices"
 	"strings"
 	"sync"
@@ -29,6 +30,7 @@ type host struct {
 	trust *actors.TrustClock
 	sys   *actors.System
 	cloud atomic.Uint32 // a messages.CloudVerdict: what the cloud says to everything
+	boom  atomic.Bool   // the next handler panics
 }
 
 const brokerID = messages.BrokerID("b")
@@ -60,7 +62,7 @@ func (h *host) start() error {
 	}
 	h.trust = actors.NewTrustClock(clock, anchor)
 	h.sys, err = actors.New(actors.Config{
-		Log: tapped{h.n.store, h.n}, Views: h.views, Cloud: h, Clock: h.trust, Fail: h.n.fatal, Logger: h.n.log,
+		Log: tapped{h.n.store, h.n}, Views: h.views, Cloud: h, Clock: h.trust, Fail: h.n.fatal, Logger: h.n.log, Random: h.random,
 	})
 	if err != nil {
 		return err
@@ -80,6 +82,15 @@ func (h *host) close() error {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	return h.sys.Close(ctx)
+}
+
+// random implements actors.Config.Random, which each handler draws a nonce from: the place
+// where one that is to panic does.
+func (h *host) random(b []byte) {
+	if h.boom.CompareAndSwap(true, false) {
+		panic(panicMark)
+	}
+	_, _ = rand.Read(b) // never fails
 }
 
 // tapped is the log as the host sees it: appends pass the node's traps.
@@ -108,6 +119,20 @@ func (h *host) ask(c messages.Command, request string) (messages.Reply, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	return h.sys.Do(ctx, c, messages.Cause{Request: request, Broker: brokerID})
+}
+
+// askPanicking is ask where the reply panics once it is known.
+func (h *host) askPanicking(c messages.Command, request string) (messages.Reply, error) {
+	replies := make(chan messages.Reply, 1)
+	h.sys.Submit(context.Background(), c, messages.Cause{Request: request, Broker: brokerID}, func(r messages.Reply) {
+		replies <- r
+		panic(panicMark)
+	})
+	reply := <-replies
+	if refusal, ok := reply.(*messages.Refusal); ok {
+		return nil, refusal
+	}
+	return reply, nil
 }
 
 // do makes an event of a kind happen.
@@ -139,7 +164,17 @@ func (h *host) do(o order, arm func()) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	reply, err := h.ask(c, o.Request)
+	ask := h.ask
+	switch o.Panic {
+	case panicsBefore: // and not of the note that the link came or went, which goes to the same entity as this
+		if err := h.command(messages.RunRefresh{}, ""); err != nil {
+			return "", err
+		}
+		h.boom.Store(true)
+	case panicsAfter:
+		ask = h.askPanicking
+	}
+	reply, err := ask(c, o.Request)
 	if s, ok := reply.(messages.SessionReady); ok {
 		return sessionReply + string(s.Token), err
 	}
@@ -219,7 +254,7 @@ func (h *host) load(o order) {
 	var wg sync.WaitGroup
 	for w := range max(o.N, 1) {
 		wg.Go(func() {
-			rng := rand.New(rand.NewPCG(o.Seed, uint64(w)))
+			rng := random.New(random.NewPCG(o.Seed, uint64(w)))
 			for i := 0; o.Stop == 0 || i < o.Stop/max(o.N, 1); i++ {
 				who := who{h: h, n: int(o.Seed)<<24 | w<<20 | i}
 				if err := h.loadOne(loadKinds[rng.IntN(len(loadKinds))], who); err != nil {

@@ -250,7 +250,7 @@ func (c *campaign) killAtRandom(part int, host bool, kills int) error {
 	rng := c.chance(1000 + part)
 	var acks []ack
 	for kill := range kills {
-		if c.ctx.Err() != nil || c.bug != "" && c.found() {
+		if c.enough() {
 			return c.ctx.Err()
 		}
 		if kill%4 == 3 { // while it opens and recovers

@@ -39,15 +39,19 @@ type life struct {
 	failed string    // what a load said last; guarded by mu
 }
 
-// tail keeps the end of what a process says on standard error.
+// tail keeps the beginning and the end of what a process says on standard error.
 type tail struct {
-	mu sync.Mutex
-	b  bytes.Buffer
+	mu    sync.Mutex
+	begun []byte
+	b     bytes.Buffer
 }
 
 func (t *tail) Write(p []byte) (int, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if room := 400 - len(t.begun); room > 0 {
+		t.begun = append(t.begun, p[:min(len(p), room)]...)
+	}
 	if t.b.Len() > 64<<10 {
 		t.b.Next(t.b.Len() - 32<<10)
 	}
@@ -58,7 +62,10 @@ func (t *tail) String() string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	text := strings.TrimSpace(t.b.String())
-	return text[max(0, len(text)-1500):]
+	if len(text) <= 1500 {
+		return text
+	}
+	return string(t.begun) + " … " + text[len(text)-1000:]
 }
 
 // errRefused says that a node could not open its log.

@@ -211,6 +211,8 @@ func (n *node) obey(o order) {
 		n.say(said{Op: "against", Error: text(err)})
 	case "grant":
 		n.say(said{Op: "done", Error: text(n.grant())})
+	case "poison":
+		n.say(said{Op: "done", Error: text(n.poison(o))})
 	case "alien":
 		n.say(said{Op: "done", Error: text(n.alien(o))})
 	case "frames":

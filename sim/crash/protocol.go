@@ -26,6 +26,7 @@ type order struct {
 	N       int           `json:"n,omitempty"`       // do: to whom; load: workers
 	Request string        `json:"request,omitempty"` // do: the request's id
 	Die     string        `json:"die,omitempty"`     // do: the point at which to die of it
+	Panic   string        `json:"panic,omitempty"`   // do: where its handler is to panic
 	Again   bool          `json:"again,omitempty"`   // do: the request was made before: nothing is prepared
 	Bytes   int           `json:"bytes,omitempty"`
 	Stop    int           `json:"stop,omitempty"` // load: after so many acknowledgements; 0: never

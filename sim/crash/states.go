@@ -160,6 +160,9 @@ func fromNewer(c *campaign) error {
 	for range c.pick(1, 10) {
 		for _, im := range images {
 			for _, a := range list {
+				if c.enough() {
+					return c.ctx.Err()
+				}
 				if err := c.newer(im, a.do, a.refused); err != nil {
 					c.fail("%s, %s log: %v", a.name, im.name, err)
 				}

@@ -14,6 +14,8 @@ var trials = []trial{
 	{"A10", "written by a newer version", fromNewer},
 	{"A12", "two processes on one directory", twoProcesses},
 	{"A13", "old copies of parts, and of all, put back", restored},
+	{"E1", "panics in the handler of every command", panicEverywhere},
+	{"E2", "records that no fold can read", poison},
 }
 
 // trialOf finds one by its name.
