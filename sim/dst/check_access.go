@@ -118,9 +118,9 @@ func (o *observer) standsBy(a *Ask, session *sessionStanding, thing int, certKey
 
 // rests holds an admission against what is on record of its certificate or attachment.
 func (o *observer) rests(a *Ask, what string, g *grantStanding, s *said) {
+	o.hold("T5", !g.void || g.since >= a.Begun, "%q got in, and trust in its %s was voided at %v", a.Name, what, g.since)
 	switch {
 	case g.void:
-		o.hold("T5", g.since >= a.Begun, "%q got in, and trust in its %s was voided at %v", a.Name, what, g.since)
 	case g.since == 0:
 		o.hold("S3", false, "%q got in, and its %s was never confirmed on record", a.Name, what)
 	default:
@@ -140,8 +140,8 @@ func (o *observer) cloudStands(a *Ask, what string, s *said) {
 	}
 	age, bound := o.now()-s.yes, o.trustBound(s.yes, a.Begun)
 	o.hold("T1", age <= bound, "%q got in on a yes to its %s from %v, %v ago: %v at most", a.Name, what, s.yes, age, bound)
-	if !o.plan.Setup.Budget && o.core != nil && o.core.Certain != nil && !o.core.Certain() {
-		o.hold("S12", s.yes >= o.machine.booted, "%q got in although the time is not known, on a yes to its %s from before the machine started", a.Name, what)
+	if !o.plan.Setup.Budget && o.core != nil && o.core.Certain != nil {
+		o.hold("S12", o.core.Certain() || s.yes >= o.machine.booted, "%q got in although the time is not known, on a yes to its %s from before the machine started", a.Name, what)
 	}
 }
 

@@ -2,6 +2,7 @@ package dst
 
 import (
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/gatehouse-edge/gatehouse/messages"
@@ -179,6 +180,9 @@ func (o *observer) lost(c *clientView, why string) {
 	cert, ok := o.certOf(c.thing)
 	session := o.on.sessions[c.session]
 	ours := ok && session != nil && session.cert == keyOfCert(IDOf(cert)) && o.truth.associated(c.thing)
+	if strings.Contains(why, "operator: ") { // an order that waited for the machine to wake up
+		return
+	}
 	if ours && (session.why == messages.CloseReason_CLOSE_EVICTED || session.why == messages.CloseReason_CLOSE_BY_BROKER) {
 		return // there are more than may be, or it has another
 	}

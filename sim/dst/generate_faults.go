@@ -174,9 +174,10 @@ func (m *maker) cloudFault(r *rand.Rand, kind Faults, a *Action) {
 	a.Amount = logDuration(r, 10*time.Millisecond, 20*time.Second)
 	switch {
 	case a.How == "time":
-		a.Amount = logDuration(r, time.Second, 1000*time.Hour)
-		if r.IntN(2) == 0 {
-			a.Amount = -a.Amount
+		// Back by less than certificates are valid at the beginning: a clock that two answers set
+		// before that refuses all, and nobody asks the cloud again until trust is refreshed.
+		if a.Amount = logDuration(r, time.Second, 1000*time.Hour); r.IntN(2) == 0 {
+			a.Amount = -min(a.Amount, validBefore-4*time.Hour)
 		}
 	case r.IntN(2) == 0:
 		a.Rate = 0 // always

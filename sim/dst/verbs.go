@@ -9,6 +9,7 @@ import (
 // Do implements Stage.
 func (m *Sim) Do(a *Action) {
 	t := m.sched.trace
+	t.now = m.sched.now
 	t.number('!', uint64(a.ID)<<8|uint64(a.Kind))
 	if t.telling() {
 		t.say("action %d: %v %s", a.ID, a.Kind, a.How)
@@ -239,6 +240,7 @@ func (m *Sim) faultClock(a *Action) {
 
 // Heal implements Stage.
 func (m *Sim) Heal() {
+	m.sched.trace.now = m.sched.now
 	m.sched.trace.say("everything is healed")
 	m.sched.calm()
 	for _, name := range sorted(m.under) {
