@@ -157,9 +157,6 @@ func (k *cloudClient) ask(q messages.CloudQuestion) (asked time.Duration, a mess
 	if a = c.answer(q, d); a.Failure != messages.FailureNotService {
 		a.Date = c.date()
 	}
-	if c.hit(cloudStale, d) {
-		asked -= c.trouble[cloudStale].amount
-	}
 	if !s.sleep(min(trip, answerMax)-there) || trip > answerMax {
 		return s.now, unreachable
 	}

@@ -91,7 +91,7 @@ func (x *player) everybodyIn(released map[int]bool) bool {
 		missing = slices.DeleteFunc(missing, func(i int) bool {
 			c := o.clients[i]
 			_, may := o.certOf(i)
-			return !may || c != nil && c.in && c.since > o.healed
+			return !may || c != nil && c.in && c.thing == i && c.since > o.healed
 		})
 		for _, i := range missing {
 			if now < next[i] {
@@ -132,7 +132,7 @@ func (x *player) stay() bool {
 	} // else the way to the cloud is too narrow for so many
 	since := x.stage.Now()
 	for i := range x.plan.Devices {
-		if c := o.clients[i]; c != nil && c.in {
+		if c := o.clients[i]; c != nil && c.in && c.thing == i {
 			x.order(Action{Kind: Publish, Client: i, Name: ownTopic(i)})
 		}
 	}
@@ -148,7 +148,7 @@ func (x *player) revoke() bool {
 	o := x.obs
 	victims := []int{}
 	for i := range x.plan.Devices {
-		if c := o.clients[i]; c != nil && c.in && len(victims) < 2 {
+		if c := o.clients[i]; c != nil && c.in && c.thing == i && len(victims) < 2 {
 			victims = append(victims, i)
 		}
 	}

@@ -90,8 +90,8 @@ type Witness interface {
 	// Replied: the reply to an operator's order, or a document's, was seen; nil: it never will
 	// be, since the process died.
 	Replied(a *Action, begun time.Duration, r messages.Reply)
-	// CloudSaid: an answer of the cloud has reached the core's process. It is what the cloud
-	// knew at asked, with silence as the core takes it.
+	// CloudSaid: an answer of the cloud has reached the core's process. The cloud gave it at
+	// asked, perhaps by what it had known a while before; silence is as the core takes it.
 	CloudSaid(q *messages.CloudQuestion, asked time.Duration, a *messages.CloudAnswer)
 	// Listed: the outcome of a listing has reached it.
 	Listed(l *messages.AssociationList)
