@@ -4,11 +4,7 @@ import "strings"
 
 // Matches says whether pattern, in which '*' stands for any run of characters, matches
 // the whole text. A Set does the same for many patterns at once.
-func Matches(pattern, text string) bool {
-	root := newNode("")
-	root.insert(splitResource(pattern, false), 0)
-	return root.find(text, "") != none
-}
+func Matches(pattern, text string) bool { return matches(pattern, text) }
 
 // A segment is the text between two '*' of a resource. Most are plain; one that holds
 // the variable is kept in pieces, with the variable's value between each two, so that

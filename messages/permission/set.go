@@ -9,6 +9,7 @@ import (
 // A Set answers whether a list of permissions covers a request. It never changes, so any
 // number of goroutines may ask it. A nil Set allows nothing.
 type Set struct {
+	few        []few      // all of them, if they are few and no template: then the rest is empty
 	operations table      // by the operation's text
 	services   table      // "<service>:*", by the service
 	any        *resources // "*"
@@ -28,6 +29,9 @@ func compile(permissions []Permission, template bool) (*Set, error) {
 		return nil, fmt.Errorf("compile permissions: %w: %d of them, want at most %d", ErrTooLarge, len(permissions), MaxPermissions)
 	}
 	s := &Set{}
+	if !template && len(permissions) <= fewMax {
+		s.few = make([]few, 0, len(permissions))
+	}
 	for i, p := range permissions {
 		if len(p.Operation) > MaxOperationBytes || len(p.Resource) > MaxResourceBytes {
 			return nil, fmt.Errorf("compile permissions: number %d: %w: operation has %d bytes (at most %d), resource %d (at most %d)",
@@ -36,8 +40,11 @@ func compile(permissions []Permission, template bool) (*Set, error) {
 		if p.Operation == "" || p.Resource == "" {
 			continue
 		}
+		if s.size++; s.few != nil {
+			s.few = append(s.few, few{p.Operation, p.Resource, int32(i)})
+			continue
+		}
 		s.resourcesOf(p.Operation).add(p.Resource, int32(i), template)
-		s.size++
 	}
 	s.seal()
 	return s, nil
@@ -99,6 +106,9 @@ func (s *Set) AllowsBytes(operation, resource []byte) Decision {
 func (s *Set) Match(r Request, thing string) int {
 	if s == nil || r.operation == "" {
 		return -1
+	}
+	if s.few != nil {
+		return s.matchFew(r)
 	}
 	if rule := s.operations.get(r.operation).find(r.resource, thing); rule != none {
 		return int(rule)

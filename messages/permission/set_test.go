@@ -222,6 +222,40 @@ func TestSetAgreesWithNaiveGlob(t *testing.T) {
 	})
 }
 
+// TestFewAreAsMany: a few permissions that are compared one by one allow what they do
+// compiled among others.
+func TestFewAreAsMany(t *testing.T) {
+	operations := rapid.SampledFrom([]string{"a:x", "a:y", "a:*", "b:*", "*", "a:x*", ""})
+	rapid.Check(t, func(t *rapid.T) {
+		permissions := rapid.SliceOfN(rapid.Custom(func(t *rapid.T) Permission {
+			return Permission{operations.Draw(t, "operation"), drawResource("ab:/**V").Draw(t, "resource")}
+		}), 0, fewMax).Draw(t, "permissions")
+		several, err := Compile(permissions)
+		if err != nil {
+			t.Fatal(err)
+		}
+		list := permissions
+		for i := range fewMax + 1 {
+			list = append(list, Permission{"c:z", fmt.Sprint(i)})
+		}
+		many, err := Compile(list)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if several.few == nil || many.few != nil || several.Len()+fewMax+1 != many.Len() {
+			t.Fatalf("%d permissions: %+v, %+v", len(permissions), several, many)
+		}
+		for range 8 {
+			r := Request{operation: rapid.SampledFrom([]string{"a:x", "a:y"}).Draw(t, "op"), service: "a",
+				resource: "a:b:" + rapid.StringOfN(rapid.RuneFrom([]rune("ab:/*")), 1, 10, -1).Draw(t, "name")}
+			got, want := several.Match(r, "thing"), many.Match(r, "thing")
+			if (got >= 0) != (want >= 0) || got >= 0 && !naiveMatch(permissions[got], r.operation, r.resource, ThingNameVariable) {
+				t.Fatalf("%s %s: rule %d, compiled %d of %q", r.operation, r.resource, got, want, permissions)
+			}
+		}
+	})
+}
+
 // More keys in one text than a search remembers: every one of them is still found.
 func TestIndexSearchesOnWhenManyKeysOccur(t *testing.T) {
 	var permissions []Permission
@@ -262,23 +296,34 @@ func FuzzSet(f *testing.F) {
 		if want := naiveMatch(p, "a:x", resource, thing); got != want {
 			t.Fatalf("pattern %q on %q for %q: %v, want %v", pattern, resource, thing, got, want)
 		}
+		if pattern != "" && resource != "" {
+			if got, want := matches(pattern, resource), naiveGlob(pattern, resource); got != want {
+				t.Fatalf("%q on %q: %v, want %v", pattern, resource, got, want)
+			}
+		}
 	})
 }
 
 // The patterns that make a backtracking matcher run for years.
 func TestGlobIsLinear(t *testing.T) {
 	name := strings.Repeat("a", 60_000)
-	set := mustCompile(t,
-		Permission{"mqtt:publish", "mqtt:topic:" + strings.Repeat("a*", 2_000) + "b"},
-		Permission{"mqtt:publish", strings.Repeat("*a", 2_000) + "*b*"},
-		Permission{"mqtt:publish", "*" + strings.Repeat("a", 500) + "b*"},
-	)
-	start := time.Now()
-	if d := set.Allows("mqtt:publish", "mqtt:topic:"+name); d.Allowed {
-		t.Error("allowed without a b")
+	permissions := []Permission{
+		{"mqtt:publish", "mqtt:topic:" + strings.Repeat("a*", 2_000) + "b"},
+		{"mqtt:publish", strings.Repeat("*a", 2_000) + "*b*"},
+		{"mqtt:publish", "*" + strings.Repeat("a", 500) + "b*"},
 	}
-	if took := time.Since(start); took > 2*time.Second {
-		t.Errorf("took %v, want a few milliseconds: the matcher backtracks", took)
+	for len(permissions) <= 2*fewMax { // as few, then as many
+		set := mustCompile(t, permissions...)
+		start := time.Now()
+		if d := set.Allows("mqtt:publish", "mqtt:topic:"+name); d.Allowed {
+			t.Error("allowed without a b")
+		}
+		if took := time.Since(start); took > 2*time.Second {
+			t.Errorf("%d permissions took %v, want a few milliseconds: the matcher backtracks", len(permissions), took)
+		}
+		for range fewMax {
+			permissions = append(permissions, Permission{"mqtt:publish", fmt.Sprint("x", len(permissions))})
+		}
 	}
 }
 
@@ -291,11 +336,13 @@ func TestDecisionsDoNotAllocate(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	few := mustCompile(t, Permission{"mqtt:publish", "mqtt:topic:plain"}, Permission{"mqtt:publish", "mqtt:topic:*/x/*"}, Permission{"mqtt:*", "mqtt:topic:p/*"})
 	op := []byte("mqtt:publish")
 	for _, resource := range []string{"mqtt:topic:plain", "mqtt:topic:p/1", "mqtt:topic:a/xpumpx/b", "mqtt:topic:no", "bad", "http:a:b"} {
 		res := []byte(resource)
 		allocs := testing.AllocsPerRun(100, func() {
 			set.AllowsBytes(op, res)
+			few.AllowsBytes(op, res)
 			if r, err := ParseRequest("mqtt:publish", resource); err == nil {
 				set.Match(r, "pump")
 			}
