@@ -176,7 +176,7 @@ func ParseGrantReply(body []byte) (GrantReply, error) {
 	seen := false
 	each := func(r *reader) error {
 		var p permission.Permission
-		err := object(field{"operation", text(&p.Operation)}, field{"resource", text(&p.Resource)})(r)
+		err := object(field{"operation", operation(&p.Operation)}, field{"resource", text(&p.Resource)})(r)
 		if err == nil && (p.Operation == "" || p.Resource == "") {
 			err = errors.New("a permission needs operation and resource")
 		}
@@ -207,6 +207,26 @@ func ParseGrantReply(body []byte) (GrantReply, error) {
 	}
 	return a, nil
 }
+
+// operation is text, without a copy of its own of what most permissions name.
+func operation(p *string) sink {
+	return func(r *reader) error {
+		if r.null() {
+			return nil
+		}
+		b, err := r.string()
+		for _, known := range operations {
+			if string(b) == known {
+				*p = known
+				return err
+			}
+		}
+		*p = string(b)
+		return err
+	}
+}
+
+var operations = [...]string{"mqtt:publish", "mqtt:subscribe", "mqtt:connect", "mqtt:*", "*"}
 
 // CloseReply answers close.
 type CloseReply struct{}

@@ -2,6 +2,7 @@ package permission
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"unsafe"
 )
@@ -14,11 +15,40 @@ type Set struct {
 	services   table      // "<service>:*", by the service
 	any        *resources // "*"
 	size       int
+	from       []Permission // what Compile was given, if it is not few
 }
 
 // Compile builds the Set of permissions, whose texts are what they are: a variable in
-// them is plain text. Empty operations and resources are passed over.
-func Compile(permissions []Permission) (*Set, error) { return compile(permissions, false) }
+// them is plain text. Empty operations and resources are passed over. Nobody may change
+// the slice any more.
+func Compile(permissions []Permission) (*Set, error) {
+	s, err := compile(permissions, false)
+	if err == nil && s.few == nil {
+		s.from = permissions
+	}
+	return s, err
+}
+
+// CompiledFrom says that Compile would give this Set for permissions.
+func (s *Set) CompiledFrom(permissions []Permission) bool {
+	if s.few == nil {
+		return slices.Equal(s.from, permissions)
+	}
+	if len(permissions) > fewMax {
+		return false
+	}
+	at := 0
+	for i, p := range permissions {
+		if p.Operation == "" || p.Resource == "" {
+			continue
+		}
+		if at == len(s.few) || s.few[at] != (few{p.Operation, p.Resource, int32(i)}) {
+			return false
+		}
+		at++
+	}
+	return at == len(s.few)
+}
 
 // CompileTemplate builds a Set in whose resources ThingNameVariable stands for the value
 // that Match is given: one Set then serves all things.

@@ -3,6 +3,7 @@ package permission
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -244,6 +245,16 @@ func TestFewAreAsMany(t *testing.T) {
 		}
 		if several.few == nil || many.few != nil || several.Len()+fewMax+1 != many.Len() {
 			t.Fatalf("%d permissions: %+v, %+v", len(permissions), several, many)
+		}
+		if !several.CompiledFrom(slices.Clone(permissions)) || !many.CompiledFrom(slices.Clone(list)) || several.CompiledFrom(list) || many.CompiledFrom(permissions) {
+			t.Fatalf("%d permissions: not known as what they were compiled from", len(permissions))
+		}
+		if n := len(permissions); n > 0 && permissions[n-1].Operation != "" && permissions[n-1].Resource != "" {
+			other := slices.Clone(permissions)
+			other[n-1].Resource += "x"
+			if several.CompiledFrom(other) || several.CompiledFrom(permissions[:n-1]) {
+				t.Fatal("others are taken for what it was compiled from")
+			}
 		}
 		for range 8 {
 			r := Request{operation: rapid.SampledFrom([]string{"a:x", "a:y"}).Draw(t, "op"), service: "a",

@@ -19,8 +19,7 @@ const (
 
 // permits is what a grant allows. Without a set each action has to be asked.
 type permits struct {
-	set  *permission.Set
-	list []permission.Permission // what set was compiled from
+	set *permission.Set
 }
 
 // requestText is the operation and resource of one decision, kept for the next one.

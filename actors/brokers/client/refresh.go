@@ -249,7 +249,7 @@ func (s *Session) install(reply authapi.GrantReply, generation uint64) (accepted
 // s.accepting is held.
 func (s *Session) compile(g *grant, reply authapi.GrantReply) (changed bool) {
 	last := s.grant.Load()
-	if last != nil && last.permits.set != nil && !reply.PermissionsOmitted && slices.Equal(last.permits.list, reply.Permissions) {
+	if last != nil && last.permits.set != nil && !reply.PermissionsOmitted && last.permits.set.CompiledFrom(reply.Permissions) {
 		g.permits, g.version = last.permits, last.version
 		return false
 	}
@@ -258,7 +258,7 @@ func (s *Session) compile(g *grant, reply authapi.GrantReply) (changed bool) {
 		if err != nil {
 			s.client.cfg.Logger.Warn("each action is asked: the permissions cannot be held", "client", s.clientID, "err", err)
 		} else {
-			g.permits = permits{set: set, list: reply.Permissions}
+			g.permits = permits{set: set}
 		}
 	}
 	s.mu.Lock()
