@@ -70,9 +70,8 @@ func voidAs(ms *int64, as int64) {
 }
 
 func differentDevice(a, b *projections.Device) string {
-	byID := func(x, y projections.Attachment) int { return cmp.Compare(x.Certificate, y.Certificate) }
-	slices.SortFunc(a.Attachments, byID)
-	slices.SortFunc(b.Attachments, byID)
+	sortAttachments(a)
+	sortAttachments(b)
 	switch {
 	case a.Quarantined != b.Quarantined:
 		return fmt.Sprintf("quarantined %q in use, %q anew", a.Quarantined, b.Quarantined)
@@ -87,6 +86,10 @@ func differentDevice(a, b *projections.Device) string {
 		return fmt.Sprintf("%d sessions in use, %d anew, or others", len(x), len(y))
 	}
 	return ""
+}
+
+func sortAttachments(d *projections.Device) {
+	slices.SortFunc(d.Attachments, func(x, y projections.Attachment) int { return cmp.Compare(x.Certificate, y.Certificate) })
 }
 
 func digestsOf(d *projections.Device) []messages.TokenDigest {

@@ -52,7 +52,11 @@ func (x *player) demand() {
 		return
 	}
 	o.current()
-	o.folded()
+	if x.plan.Herd != nil && !o.everFull {
+		o.apart = o.digested() // there may be no room for two of everything
+	} else {
+		o.folded()
+	}
 }
 
 // order does something that is not in the plan.
@@ -60,6 +64,15 @@ func (x *player) order(a Action) {
 	x.extra++
 	a.ID, a.At = actionsMax+x.extra, x.stage.Now()
 	x.do(&a)
+}
+
+// stride is of how many devices one is asked to come in: of a herd so many that they come in
+// while one looks on, of others each.
+func (x *player) stride() int {
+	if x.plan.Herd == nil {
+		return 1
+	}
+	return 1 + x.plan.Devices/herdAbove
 }
 
 // certOf is a certificate with which a device may come in, if there is one.
@@ -76,8 +89,8 @@ func (o *observer) certOf(device int) (Cert, bool) {
 // is soon.
 func (x *player) everybodyIn(released map[int]bool) bool {
 	o := x.obs
-	missing := make([]int, 0, x.plan.Devices)
-	for i := range x.plan.Devices {
+	missing := make([]int, 0, x.plan.Devices/x.stride()+1)
+	for i := 0; i < x.plan.Devices; i += x.stride() {
 		if _, ok := o.certOf(i); ok {
 			missing = append(missing, i)
 		}
@@ -131,7 +144,7 @@ func (x *player) stay() bool {
 		o.staying = max(x.stage.Now(), 1)
 	} // else the way to the cloud is too narrow for so many
 	since := x.stage.Now()
-	for i := range x.plan.Devices {
+	for i := 0; i < x.plan.Devices; i += x.stride() {
 		if c := o.clients[i]; c != nil && c.in && c.thing == i {
 			x.order(Action{Kind: Publish, Client: i, Name: ownTopic(i)})
 		}

@@ -57,6 +57,7 @@ func PlanOf(c Config) *Plan {
 		m.attacks()
 	} else {
 		m.herd()
+		m.attacks()
 	}
 	m.operators()
 	m.registry()
@@ -126,7 +127,7 @@ func (m *maker) order() {
 // for all sessions, as many questions to the cloud at once as an arrival needs, and trust that
 // outlasts a run, since asking about everybody takes days.
 func (m *maker) herd() {
-	m.Herd = &Herd{Churn: .01, Revoked: .001, Publishes: 1, Storms: 2, Connected: .95, Arrival: min(2*time.Hour, m.Duration/10)}
+	m.Herd = &Herd{Churn: .01, Revoked: .001, Publishes: .25, Storms: 2, Connected: .95, Arrival: min(2*time.Hour, m.Duration/10)}
 	m.Setup.Newcomers, m.Setup.Offline = 0, false
 	m.Setup.Section = fmt.Sprintf(`{"security":{"clientDeviceTrustDurationMinutes":10080},`+
 		`"performance":{"maxActiveAuthTokens":%d,"maxConcurrentCloudRequests":64,"cloudRequestQueueSize":10000},`+

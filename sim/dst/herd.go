@@ -224,12 +224,12 @@ func (h *herd) connect(device int) {
 func (h *herd) publish(device int, d dice) {
 	a := &h.action
 	a.Kind, a.Client = Publish, device
-	switch n := d.key(6).below(20); {
-	case n < 16:
+	switch n := d.key(6).below(40); {
+	case n < 36:
 		a.Name = ownTopic(device)
-	case n < 18:
+	case n < 37:
 		a.Name = "all"
-	case n < 19:
+	case n < 38:
 		a.Name = ownTopic(d.key(7).below(h.p.Devices)) // another's
 	default:
 		a.Kind, a.Name = Subscribe, "own/"+string(ThingOf(device))+"/#"

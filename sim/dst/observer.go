@@ -1,6 +1,7 @@
 package dst
 
 import (
+	"crypto/sha256"
 	"fmt"
 	"maps"
 	"math"
@@ -42,6 +43,7 @@ type observer struct {
 	healed    time.Duration // when all was healed; 0: it is not yet
 	staying   time.Duration // since when everybody is to stay; 0: not now
 	violation *Violation
+	apart     *[sha256.Size]byte // of the read models in use in the end: see foldedApart
 }
 
 // clientView is a client as the observer knows it.

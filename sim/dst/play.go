@@ -36,9 +36,13 @@ func Play(ctx context.Context, p *Plan, o Options) (r *Result, err error) {
 		}
 	}()
 	play := func(keep int) (*Result, error) {
-		return playOn(ctx, p, o, func(w Witness) Stage { return NewSim(p, w, keep) })
+		return playOn(ctx, p, o, func(w Witness) Stage {
+			m := NewSim(p, w, keep)
+			m.store.far = o.Far
+			return m
+		})
 	}
-	if r, err = play(0); err != nil || r.Violation == nil {
+	if r, err = play(0); err != nil || r.Violation == nil || o.KeepTrace < 0 {
 		return r, err
 	}
 	// To tell every step in words takes as long as the steps do: only what went wrong is told,
@@ -65,6 +69,11 @@ func playOn(ctx context.Context, p *Plan, o Options, build func(Witness) Stage) 
 	}
 	x.play()
 	obs.stage = stage
+	if log := stage.Log(); obs.apart != nil && !x.stop {
+		stage.Close()
+		obs.core = nil
+		obs.foldedApart(log)
+	}
 	return x.result(), ctx.Err()
 }
 

@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"time"
+
+	"github.com/gatehouse-edge/gatehouse/eventlog"
 )
 
 // Result is what came of a plan.
@@ -87,8 +89,11 @@ type Sample struct {
 // Options are how a run is played; its zero value is good. They change nothing of it.
 type Options struct {
 	Progress  func(Progress) // called now and then; nil: not
-	KeepTrace int            // lines of the trace that a violation shows; default: 40
+	KeepTrace int            // lines of the trace that a violation shows; default: 40; negative: none
 	Samples   int            // points of Series; default: 240; negative: none
+	// Far is where the log's records are kept (eventlog.Options); nil: in memory. A day of a
+	// million devices is more than memory should hold.
+	Far func() (eventlog.Far, error)
 }
 
 // Progress is how far a run has come.

@@ -95,6 +95,7 @@ func (m *Sim) Close() {
 		b.kill()
 	}
 	m.sched.close()
+	m.brokers, m.clients, m.others = nil, nil, nil // somebody may still have the Sim
 }
 
 // Now implements Stage.

@@ -17,7 +17,8 @@ type standing struct {
 	policies []policyStanding  // in the order of the log; never empty
 	sections []sectionStanding // … nor this
 	live     int               // sessions that are open
-	closed   []key             // closed sessions, in order, to be dropped
+	brokers  map[string]messages.BrokerID
+	closed   []key // closed sessions, in order, to be dropped
 }
 
 // key is the beginning of a digest.
@@ -58,12 +59,13 @@ type certStanding struct {
 // thingStanding is what is known of a thing.
 type thingStanding struct {
 	quarantined bool
-	since       time.Duration // of quarantined
-	attached    map[key]*attachedStanding
+	since       time.Duration       // of quarantined
+	attached    []*attachedStanding // by their certificates; one, mostly
 	pending     grantStanding
 }
 
 type attachedStanding struct {
+	cert key
 	grantStanding
 	said said
 }
@@ -81,7 +83,6 @@ type sessionStanding struct {
 	thing   int // negative: no device's
 	cert    key
 	broker  messages.BrokerID
-	request string
 	pending bool
 	client  int // who has it, plus 1; 0: nobody was seen with it
 	opened  time.Duration
@@ -103,7 +104,7 @@ type sectionStanding struct {
 
 func newStanding() *standing {
 	return &standing{
-		certs: make(map[key]*certStanding), things: make(map[int]*thingStanding), sessions: make(map[key]*sessionStanding),
+		certs: make(map[key]*certStanding), things: make(map[int]*thingStanding), sessions: make(map[key]*sessionStanding), brokers: make(map[string]messages.BrokerID),
 		policies: []policyStanding{{}}, sections: []sectionStanding{{section: naiveSection{trust: time.Minute, closeOnRevoke: true, sessionsMax: 2500, guard: true}}},
 	}
 }
@@ -127,14 +128,13 @@ func (s *standing) thing(i int) *thingStanding {
 }
 
 func (t *thingStanding) attachment(k key) *attachedStanding {
-	a := t.attached[k]
-	if a == nil {
-		a = &attachedStanding{}
-		if t.attached == nil {
-			t.attached = make(map[key]*attachedStanding, 1)
+	for _, a := range t.attached {
+		if a.cert == k {
+			return a
 		}
-		t.attached[k] = a
 	}
+	a := &attachedStanding{cert: k}
+	t.attached = append(t.attached, a)
 	return a
 }
 
@@ -256,13 +256,23 @@ func (s *standing) void(now time.Duration, which func(*grantStanding) bool) {
 	}
 }
 
+// brokerID is the name of a broker, of which there are few.
+func (s *standing) brokerID(name string) messages.BrokerID {
+	id, ok := s.brokers[name]
+	if !ok {
+		id = messages.BrokerID(strings.Clone(name))
+		s.brokers[string(id)] = id
+	}
+	return id
+}
+
 func (s *standing) open(now time.Duration, rec *messages.Record, device int, digest []byte, cert, broker string, pending bool) {
 	if len(digest) < len(key{}) {
 		return
 	}
 	s.sessions[key(digest[:16])] = &sessionStanding{
-		thing: device, cert: keyOfCert(messages.CertificateID(cert)), broker: messages.BrokerID(strings.Clone(broker)),
-		request: strings.Clone(rec.Cause.Request), pending: pending, opened: now,
+		thing: device, cert: keyOfCert(messages.CertificateID(cert)), broker: s.brokerID(broker),
+		pending: pending, opened: now,
 	}
 	s.live++
 }
