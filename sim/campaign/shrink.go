@@ -57,6 +57,12 @@ func Shrink(ctx context.Context, failed *dst.Result, o ShrinkOptions) *Shrunk {
 		s.world()
 		whole = whole && s.size() == before
 	}
+	if s.best != failed { // once more, for its last steps
+		again, err := o.Play(context.WithoutCancel(ctx), s.best.Plan, dst.Options{KeepTrace: o.Lines, Samples: -1})
+		if err == nil && again.Violation != nil && again.Trace == s.best.Trace {
+			s.best = again
+		}
+	}
 	return &Shrunk{
 		Plan: s.best.Plan, Result: s.best, From: s.from, To: len(s.best.Plan.Actions), Tries: int(s.tries.Load()),
 		Complete: whole && ctx.Err() == nil,
@@ -101,7 +107,7 @@ func (s *shrinker) play(p *dst.Plan) (failed *dst.Result) {
 			failed = nil
 		}
 	}()
-	r, err := s.o.Play(s.ctx, p, dst.Options{KeepTrace: s.o.Lines, Samples: -1})
+	r, err := s.o.Play(s.ctx, p, dst.Options{KeepTrace: -1, Samples: -1})
 	if err == nil && r != nil && r.Violation != nil && r.Violation.Invariant == s.want {
 		return r
 	}
