@@ -15,10 +15,12 @@ const (
 	comeBack    = 60 * time.Second // until everybody is in; and a little for each device
 	perDevice   = 500 * time.Millisecond
 	feltWithin  = 2 * time.Second // a revocation, at a connected broker
-	stayMax     = 10 * time.Minute
+	stayMax     = 4 * time.Minute
 	askEvery    = time.Second
 	settle      = 20 * time.Second // until what was opened on trust about to end is renewed
 	answersEach = 8                // answers of the cloud in a second, for each question at a time
+	talkEvery   = 5 * time.Second  // while all are to stay …
+	talkersMax  = 5                // … so many say something
 	healSlack   = 5 * time.Second  // until the process has started
 )
 
@@ -144,13 +146,16 @@ func (x *player) stay() bool {
 		o.staying = max(x.stage.Now(), 1)
 	} // else the way to the cloud is too narrow for so many
 	since := x.stage.Now()
-	for i := 0; i < x.plan.Devices; i += x.stride() {
-		if c := o.clients[i]; c != nil && c.in && c.thing == i {
-			x.order(Action{Kind: Publish, Client: i, Name: ownTopic(i)})
+	for end := since + min(2*section.trust+time.Minute, stayMax); x.stage.Now() < end; {
+		for n := range min(x.plan.Devices, talkersMax) {
+			x.talker = (x.talker + 1) % x.plan.Devices
+			if c := o.clients[x.talker]; c != nil && c.in && c.thing == x.talker {
+				x.order(Action{Kind: Publish, Client: x.talker, Name: ownTopic(x.talker + n%2)}) // its own, or another's
+			}
 		}
-	}
-	if !x.to(since + min(2*section.trust+time.Minute, stayMax)) {
-		return false
+		if !x.to(min(x.stage.Now()+talkEvery, end)) {
+			return false
+		}
 	}
 	o.staying = 0
 	return true

@@ -108,6 +108,7 @@ type player struct {
 	stop   bool
 	series []Sample
 	extra  int // actions that are not the plan's
+	talker int // the device that said something last, while all are to stay
 }
 
 // lookEvery is how many steps there are between two looks at the context.
