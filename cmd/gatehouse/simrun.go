@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"runtime/debug"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -181,8 +182,18 @@ func (r *simRun) options(given func(flag string) bool, sim simulator) (campaign.
 	return o, nil
 }
 
+// A world of up to smallWorld devices takes a few megabytes and is over soon: it is collected
+// less often, which saves a quarter of the processor time. In big ones memory is what is short.
+const (
+	smallWorld        = 2000
+	smallWorldGarbage = 800 // per cent of what lives
+)
+
 // simulate plays, and says what came of it.
 func (a *app) simulate(ctx context.Context, r *simRun, o campaign.Options) error {
+	if o.Config.Devices <= smallWorld {
+		defer debug.SetGCPercent(debug.SetGCPercent(smallWorldGarbage))
+	}
 	c := campaign.New(o)
 	began := time.Now()
 	shown := a.watch(func(took time.Duration) string { return runLine(c.Status(), took) })

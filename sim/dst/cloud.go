@@ -196,7 +196,7 @@ type errorText string
 
 func (e errorText) Error() string { return string(e) }
 
-// Probe implements cloudsync.Verifier.
+// Probe implements cloudsync.Verifier. One that tells nothing new is nothing that happens.
 func (k *cloudClient) Probe(context.Context) error {
 	if k.onProbe != nil {
 		defer k.onProbe()
@@ -204,10 +204,10 @@ func (k *cloudClient) Probe(context.Context) error {
 	c := k.c
 	d := c.dice.key(uint64(c.s.now)).key(95)
 	if after, away := c.away(d); away {
-		c.s.sleep(after)
+		c.s.rest(after, aTick)
 		return errorText("the cloud is away")
 	}
-	if trip := c.roundTrip(d); !c.s.sleep(min(trip, answerMax)) || trip > answerMax {
+	if trip := c.roundTrip(d); !c.s.rest(min(trip, answerMax), aTick) || trip > answerMax {
 		return errorText("the cloud is away")
 	}
 	return nil // whatever it says

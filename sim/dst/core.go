@@ -171,7 +171,7 @@ func (c *core) open() (err error) {
 			Size: performance.CloudRequestQueueSize, Workers: performance.MaxConcurrentCloudRequests,
 			Now: c.clock.Monotonic, AfterFunc: c.clock.AfterFunc, Jitter: float, Spawn: c.clock.spawn,
 		},
-		Monitor: cloudsync.MonitorConfig{AfterFunc: c.ticks, Jitter: float, Spawn: c.clock.spawn},
+		Monitor: cloudsync.MonitorConfig{AfterFunc: c.ticks, Jitter: float, Spawn: c.clock.spawnTick},
 	})
 	if err != nil {
 		return fmt.Errorf("cloud: %w", err)
@@ -207,6 +207,7 @@ func (c *core) open() (err error) {
 func (c *core) ticks(d time.Duration, f func()) (stop func() bool) { return c.clock.timer(d, aTick, f) }
 
 func (c *core) network(up bool) {
+	c.sim.sched.busy = c.sim.sched.now
 	c.sim.sched.trace.number('N', uint64(len(strconv.FormatBool(up))))
 	c.sim.sched.trace.say("the core's link to the cloud is up: %v", up)
 	c.sys.SetNetwork(up)
@@ -251,7 +252,7 @@ func (c *core) keep() {
 
 const (
 	keeperTick = time.Second
-	// A run of less than shortRun has every tick.
+	// A run of less than shortRun has every tick until it is healed.
 	shortRun = 10 * time.Minute
 	// beforehand is how long before something happens all goes on as always.
 	beforehand = 2500 * time.Millisecond
@@ -264,7 +265,7 @@ const (
 func (c *core) calm() time.Duration {
 	m := c.sim
 	until, calm := m.sched.calmUntil()
-	if !calm || m.plan.Duration < shortRun || !c.ready {
+	if !calm || m.plan.Duration < shortRun && !m.healed || !c.ready {
 		return 0
 	}
 	until = min(until-beforehand, c.marked+markEvery)

@@ -120,6 +120,10 @@ func badPolicy(r *rand.Rand, p *Plan) string {
 	}
 }
 
+// rotationsMax is how often a broker's certificate is replaced in a run, about: each time takes
+// as long as a thousand steps.
+const rotationsMax = 20
+
 // sectionText makes up a clientDeviceAuth document.
 func sectionText(r *rand.Rand, p *Plan) string {
 	minutes := []int{1, 2, 5, 15, 60, 600, 1440, 43200}[r.IntN(8)]
@@ -127,7 +131,8 @@ func sectionText(r *rand.Rand, p *Plan) string {
 	if r.IntN(8) == 0 {
 		sessions = 1 + r.IntN(2*p.Devices+2)
 	}
-	validity := []int{60, 300, 3600, 86400, 604800}[r.IntN(5)]
+	validity := []int{60, 300, 3600, 86400, 604800}[pick(r, 1, 2, 3, 3, 3)]
+	validity = max(validity, int(p.Duration.Seconds())/rotationsMax)
 	return fmt.Sprintf(`{"security":{"clientDeviceTrustDurationMinutes":%d},"sessions":{"closeOnRevoke":%t},`+
 		`"performance":{"maxActiveAuthTokens":%d,"maxConcurrentCloudRequests":%d,"cloudRequestQueueSize":%d},`+
 		`"certificateAuthority":{"caType":"ECDSA_P256"},"certificates":{"serverCertificateValiditySeconds":%d},"refresh":{"massRemovalGuard":%t}}`,

@@ -70,8 +70,8 @@ func PlanOf(c Config) *Plan {
 // shape chooses what the configuration leaves open.
 func (m *maker) shape() {
 	r := planRand(m.Seed, planShape)
-	devices, brokers := int(logUniform(r, 1, 201, 1.4)), 1+pick(r, 6, 3, 1)
-	duration := time.Duration(logUniform(r, float64(time.Minute), float64(24*time.Hour), 2.4)).Round(time.Second)
+	devices, brokers := int(logUniform(r, 1, 201, 2)), 1+pick(r, 6, 3, 1)
+	duration := time.Duration(logUniform(r, float64(time.Minute), float64(24*time.Hour), 3.5)).Round(time.Second)
 	swarm := Faults(0)
 	if r.IntN(12) > 0 {
 		each := []float64{.1, .25, .6}[r.IntN(3)]

@@ -223,6 +223,9 @@ func (p *process) schedule(f func()) { p.s.soon(aTurn, p, f) }
 // spawn is actors.Config's Spawn.
 func (p *process) spawn(f func()) { p.s.spawn(p, f) }
 
+// spawnTick is spawn for what comes again and again.
+func (p *process) spawnTick(f func()) { p.s.soon(aTick, p, func() { p.s.begin(p, f) }) }
+
 func (p *process) add(t *task) {
 	t.older = p.tasks
 	if t.older != nil {

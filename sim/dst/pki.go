@@ -2,7 +2,6 @@ package dst
 
 import (
 	"bytes"
-	"encoding/asn1"
 	"encoding/binary"
 	"strconv"
 	"time"
@@ -59,11 +58,11 @@ func derName(cn string) []byte {
 }
 
 func derTime(t time.Time) []byte {
-	b, err := asn1.Marshal(t.UTC().Truncate(time.Second))
-	if err != nil {
-		panic(err) // a year past 9999
+	t = t.UTC()
+	if y := t.Year(); y < 1950 || y >= 2050 { // RFC 5280, 4.1.2.5
+		return tlv(0x18, t.AppendFormat(nil, "20060102150405Z"))
 	}
-	return b
+	return tlv(0x17, t.AppendFormat(nil, "060102150405Z"))
 }
 
 // derKey begins a certificate's public key; the device and what number of its certificates it

@@ -65,7 +65,7 @@ func playOn(ctx context.Context, p *Plan, o Options, build func(Witness) Stage) 
 		if n == 0 {
 			n = samplesDefault
 		}
-		x.every = max(p.Duration/time.Duration(n), time.Second)
+		x.every = max(x.whole/time.Duration(n), time.Second)
 	}
 	x.play()
 	obs.stage = stage

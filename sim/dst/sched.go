@@ -151,10 +151,13 @@ func (s *sched) first() (*heap, time.Duration) {
 	return &s.ticks, time.Duration(s.ticks[0].key)
 }
 
+// aftermath is how long something just has happened.
+const aftermath = time.Second
+
 // calmUntil is until when nothing is going to happen but ticks; false: something does, or
 // just has.
 func (s *sched) calmUntil() (time.Duration, bool) {
-	if len(s.ready) > 0 || s.now-s.busy < 2*time.Second {
+	if len(s.ready) > 0 || s.now-s.busy < aftermath {
 		return 0, false
 	}
 	s.first()
@@ -327,9 +330,12 @@ func (s *sched) afterFunc(d time.Duration, f func()) (stop func() bool) {
 }
 
 // sleep lets the task at hand wait for d of true time.
-func (s *sched) sleep(d time.Duration) bool {
+func (s *sched) sleep(d time.Duration) bool { return s.rest(d, aTask) }
+
+// rest is sleep as something of a sort.
+func (s *sched) rest(d time.Duration, w what) bool {
 	t := s.current
-	return s.await(func(func()) { s.after(d, aTask, t.of, t.goOn) })
+	return s.await(func(func()) { s.after(d, w, t.of, t.goOn) })
 }
 
 // goOn lets a task that waits go on: when its turn has come.

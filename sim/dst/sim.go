@@ -30,6 +30,7 @@ type Sim struct {
 	orders  map[*order]bool // of operators, that wait for their reply
 	under   map[string]*spell
 	off     bool // the machine has no power
+	healed  bool // all faults are over, for good
 	cuts    int  // of the power, and ends of them, so far
 	cutAt   time.Duration
 	wallOn  time.Duration // what the wall clock shows when there is power again

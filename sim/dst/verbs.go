@@ -242,6 +242,7 @@ func (m *Sim) faultClock(a *Action) {
 func (m *Sim) Heal() {
 	m.sched.trace.now = m.sched.now
 	m.sched.trace.say("everything is healed")
+	m.healed = true
 	m.sched.calm()
 	for _, name := range sorted(m.under) {
 		m.over(name)
