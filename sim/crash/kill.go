@@ -141,7 +141,7 @@ func (k *killing) once(n int, kind messages.Kind) error {
 		k.take(s, n)
 	}
 	if err := k.start(); err != nil {
-		k.c.judge(len(k.acks), len(k.acks))
+		k.c.missed(k.acks)
 		return fmt.Errorf("start again: %w", err)
 	}
 	before, err := k.c.lookAt(k.life, k.acks)

@@ -306,7 +306,7 @@ func (l *life) await(ctx context.Context, n int) {
 func (c *campaign) look(cfg nodeConfig, acks []ack) (records []record, err error) {
 	l, err := c.begin(cfg)
 	if err != nil {
-		c.judge(len(acks), len(acks))
+		c.missed(acks)
 		return nil, err
 	}
 	defer l.kill()
@@ -317,6 +317,13 @@ func (c *campaign) look(cfg nodeConfig, acks []ack) (records []record, err error
 	return records, l.end()
 }
 
+// missed counts what could not be looked at as lost, unless the campaign was interrupted.
+func (c *campaign) missed(acks []ack) {
+	if c.ctx.Err() == nil {
+		c.judge(len(acks), len(acks))
+	}
+}
+
 // lookAt is look at a node that runs.
 func (c *campaign) lookAt(l *life, acks []ack) ([]record, error) {
 	s, err := l.ask(order{Op: "dump"}, "dump")
@@ -324,7 +331,7 @@ func (c *campaign) lookAt(l *life, acks []ack) ([]record, error) {
 		err = errors.New(s.Error)
 	}
 	if err != nil {
-		c.judge(len(acks), len(acks))
+		c.missed(acks)
 		return nil, fmt.Errorf("read the log: %w", err)
 	}
 	lost, hole := judgeLog(s.Records, acks)
