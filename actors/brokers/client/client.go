@@ -41,6 +41,8 @@ type Client struct {
 	cancel    context.CancelFunc
 	closeOnce sync.Once
 
+	silent atomic.Bool // the last refresh or close got no answer
+
 	mu           sync.Mutex
 	closed       bool     // no new sessions; guarded by mu, as all below
 	sessions     sessions // open ones

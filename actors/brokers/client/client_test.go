@@ -63,6 +63,7 @@ var suite = map[string]func(network, *testing.T){
 	"SessionClosedPush":                    network.SessionClosedPush,
 	"PolicyChangeIsFeltAtOnce":             network.PolicyChangeIsFeltAtOnce,
 	"NothingIsCachedWhileRefreshing":       network.NothingIsCachedWhileRefreshing,
+	"OneAsksForAll":                        network.OneAsksForAll,
 	"ReplyOlderThanPush":                   network.ReplyOlderThanPush,
 	"ClosedWhileOpening":                   network.ClosedWhileOpening,
 	"ConnectWithdrawnEndsTheSession":       network.ConnectWithdrawnEndsTheSession,

@@ -184,6 +184,7 @@ func (s *Session) refresh() {
 			return
 		case err != nil:
 			s.failures.Add(1)
+			c.silent.Store(true)
 			c.retryLater(s)
 			return
 		case !reply.IsConnectAuthorized:
@@ -194,11 +195,21 @@ func (s *Session) refresh() {
 			c.retryLater(s)
 			return
 		}
+		c.answered()
 		if s.accept(reply, generation) {
 			return
 		}
 	}
 	c.retryLater(s)
+}
+
+// answered notes that Gatehouse answers. If it did not before, what waits for that is tried.
+func (c *Client) answered() {
+	if c.silent.CompareAndSwap(true, false) {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.again(len(c.failed), len(c.unclosed))
+	}
 }
 
 // accept makes reply the session's permissions, unless something that happened since it
@@ -283,8 +294,10 @@ func (c *Client) retryLater(s *Session) {
 func (c *Client) sendClose(token messages.Token) {
 	err := c.CloseToken(c.ctx, token)
 	if err == nil || isDenied(err) {
+		c.answered()
 		return
 	}
+	c.silent.Store(true)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if len(c.unclosed) >= maxUnclosed {
@@ -301,26 +314,45 @@ func (c *Client) retrySoon() {
 	}
 }
 
-// retry tries again what failed: refreshes and closes.
+// retry tries again what failed: refreshes and closes. While nobody answers, one of them
+// asks for all: a broker with very many sessions must not ask for each twice a second.
 func (c *Client) retry() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.retrying = nil
-	if !c.link.Connected() {
-		c.retrySoon()
-		return
+	refreshes, closes := len(c.failed), len(c.unclosed)
+	switch {
+	case !c.link.Connected():
+		refreshes, closes = 0, 0
+	case c.silent.Load():
+		for len(c.failed) > 0 && c.failed[0].ending.Load() != nil { // it would ask nothing
+			c.failed[0], c.failed = nil, c.failed[1:]
+		}
+		refreshes = len(c.failed)
+		refreshes = min(refreshes, 1)
+		closes = min(closes, 1-refreshes)
 	}
-	for _, s := range c.failed {
+	c.again(refreshes, closes)
+	if len(c.failed)+len(c.unclosed) > 0 {
+		c.retrySoon()
+	}
+}
+
+// again has so many of the refreshes and closes that failed done anew, the oldest first. c.mu
+// is held.
+func (c *Client) again(refreshes, closes int) {
+	for range refreshes {
+		s := c.failed[0]
+		c.failed[0], c.failed = nil, c.failed[1:]
 		s.failed = false
 		if s.queued.CompareAndSwap(false, true) {
 			c.add(task{session: s})
 		}
 	}
-	c.failed = nil
-	for _, token := range c.unclosed {
+	for _, token := range c.unclosed[:closes] {
 		c.add(task{token: token})
 	}
-	c.unclosed = nil
+	c.unclosed = c.unclosed[closes:]
 }
 
 // heard notes that a push arrived at now, and says so if it is the first after a silence.

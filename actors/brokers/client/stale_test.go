@@ -98,6 +98,39 @@ func (n network) NothingIsCachedWhileRefreshing(t *testing.T) {
 	f.locally(func() { want(t, "publish", s.Publish(mine), client.Denied) })
 }
 
+// While Gatehouse does not answer, one session asks for all; when it does, all get theirs.
+func (n network) OneAsksForAll(t *testing.T) {
+	f := n.start(t, nil)
+	const sessions = 40
+	all := make([]*client.Session, sessions)
+	for i := range all {
+		all[i] = f.session()
+	}
+	f.desk.Refuse(authapi.OpPermissions, messages.Refuse(messages.RefusedNotReady, "starting"))
+	before := f.desk.Asked(authapi.OpPermissions)
+	f.desk.SetPolicy(connect, publish)
+	f.desk.WaitAsked(authapi.OpPermissions, before+sessions) // each has tried
+	f.desk.WaitAsked(authapi.OpPermissions, before+sessions+3)
+	if status := f.c.Status(); status.Refreshing < sessions-1 {
+		t.Errorf("%d refreshes wait, want all", status.Refreshing)
+	}
+	time.Sleep(1200 * time.Millisecond) // what it does in a while is the point
+	if asked := f.desk.Asked(authapi.OpPermissions) - before - sessions; asked > 12 {
+		t.Errorf("asked %d times more while nobody answered, want one at a time", asked)
+	}
+	f.desk.Refuse(authapi.OpPermissions, nil)
+	for _, s := range all {
+		if _, err := s.Await(f.within()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	f.locally(func() {
+		for _, s := range all {
+			want(t, "publish", s.Publish(mine), client.Allowed)
+		}
+	})
+}
+
 // A reply that was decided before a push and arrives after it must not be used.
 func (n network) ReplyOlderThanPush(t *testing.T) {
 	f := n.start(t, nil)
