@@ -46,15 +46,19 @@ type simulator struct {
 
 // simulated is the simulator that there is.
 func simulated() simulator {
-	s := simulator{play: dst.Play, planOf: dst.PlanOf}
+	s := simulator{play: playAnySize, planOf: dst.PlanOf}
 	for _, i := range dst.Invariants() {
 		s.invariants = append(s.invariants, campaign.Invariant{Name: i.Name, Says: i.Sentence})
 	}
 	return s
 }
 
-// demoWorld is what is simulated if nothing is said.
-var demoWorld = dst.Config{Seed: 1, Devices: 100, Brokers: 2, Duration: 24 * time.Hour, Faults: dst.AllFaults, FaultsChosen: true}
+// demoWorld is what is simulated if nothing is said: a day of a fleet that goes about its
+// work, with some of what happens in a bad year.
+var demoWorld = dst.Config{
+	Seed: 8, Devices: 2500, Brokers: 3, Duration: 24 * time.Hour, FaultsChosen: true,
+	Faults: dst.CloudDown | dst.NetPartition | dst.Crash | dst.PowerCut | dst.BrokerCrash,
+}
 
 func (a *app) simRunCommand(sim simulator) *cobra.Command {
 	var r simRun
@@ -67,8 +71,11 @@ outside holds each answer against what was promised (nobody is let in who was re
 on record is lost ...), after every step; in the end all faults stop, and all must get well.
 
 All chance comes from the seed: the same seed gives the same run, on any machine. What the
-flags leave open (devices, brokers, time, which faults) each seed chooses for itself. Without
-flags it is ` + campaign.Command(demoWorld) + `.
+flags leave open (devices, brokers, time, which faults) each seed chooses for itself: mostly
+small worlds in which much goes wrong at once, where bugs are found. More than 2,000 devices go
+about their work as a fleet does. Without flags a day of such a fleet is simulated:
+
+    ` + campaign.Command(demoWorld) + `
 
 If something is broken, the plan of that run is made as small as it can be, told in plain
 words, and written to a file that replays it. Exit code 0: all held; 1: something was broken,

@@ -127,7 +127,7 @@ func TestSimRunClean(t *testing.T) {
 	if code != 0 || !strings.Contains(out, "4 seeds (1 to 4): ") || !strings.Contains(out, "Nothing was allowed wrongly") {
 		t.Errorf("exit %d\n%s", code, out)
 	}
-	if out, code = simRunOf(t, t.Context(), planted()); code != 0 || !strings.Contains(out, "seed 1: 100 devices at 2 brokers, 24h in ") {
+	if out, code = simRunOf(t, t.Context(), planted()); code != 0 || !strings.Contains(out, "seed 8: 2,500 devices at 3 brokers, 24h in ") {
 		t.Errorf("exit %d\n%s", code, out)
 	}
 }

@@ -50,7 +50,11 @@ func (s *source) next() *Action {
 		return nil
 	}
 	s.at++
-	return &s.p.Actions[s.at-1]
+	a := &s.p.Actions[s.at-1]
+	if s.herd != nil && a.Kind == FaultBroker {
+		s.herd.lost(a)
+	}
+	return a
 }
 
 // turn is when which device of a herd does something next.
@@ -116,6 +120,12 @@ func newHerd(p *Plan, connected func(int) bool) *herd {
 		h.storms = append(h.storms, storm{at: d.key(1).between(p.Herd.Arrival, p.Duration), within: d.key(2).between(time.Second, stormMax), broker: d.key(3).below(p.Brokers)})
 	}
 	return h
+}
+
+// lost has the clients of a broker that dies come back when it is there again.
+func (h *herd) lost(a *Action) {
+	d := h.dice.key(uint64(a.ID))
+	h.storms = append(h.storms, storm{at: a.At + a.Amount + time.Second, within: d.key(2).between(time.Second, stormMax), broker: a.Broker})
 }
 
 // broker is where a device connects.

@@ -98,6 +98,33 @@ func TestHerdBehaves(t *testing.T) {
 	}
 }
 
+// TestHerdComesBack: the clients of a broker that died come back when it is there again.
+func TestHerdComesBack(t *testing.T) {
+	p := PlanOf(Config{Seed: 5, Devices: 3000, Brokers: 3, Duration: 24 * time.Hour, FaultsChosen: true})
+	p.Herd = &Herd{Connected: 1, Arrival: time.Hour}
+	p.Actions = []Action{{ID: 1, At: 5 * time.Hour, Kind: FaultBroker, Broker: 1, Amount: time.Minute}}
+	back, last := 0, time.Duration(0)
+	in := map[int]bool{}
+	for s := newSource(p, func(i int) bool { return in[i] }); ; {
+		a := s.next()
+		if a == nil || a.At > 6*time.Hour {
+			break
+		}
+		if a.Kind == Connect {
+			in[a.Client] = true
+			if a.At >= 5*time.Hour {
+				back, last = back+1, a.At
+			}
+			if a.At >= 5*time.Hour && a.Broker != 1 {
+				t.Fatalf("%+v", a)
+			}
+		}
+	}
+	if back != 1000 || last > 5*time.Hour+time.Minute+time.Second+stormMax {
+		t.Errorf("%d came back, the last at %v", back, last)
+	}
+}
+
 // TestSourceOfAList: without a herd it is the list.
 func TestSourceOfAList(t *testing.T) {
 	p := PlanOf(Config{Seed: 3, Devices: 4})
