@@ -20,6 +20,7 @@ const (
 	planRegistry
 	planFaults
 	planAligned
+	planHerd
 )
 
 func planRand(seed, stream uint64) *rand.Rand { return rand.New(rand.NewPCG(seed, stream)) }
@@ -129,7 +130,25 @@ func (m *maker) order() {
 func (m *maker) herd() {
 	m.Herd = &Herd{Churn: .01, Revoked: .001, Publishes: .25, Storms: 2, Connected: .95, Arrival: min(2*time.Hour, m.Duration/10)}
 	m.Setup.Newcomers, m.Setup.Offline = 0, false
+	for r := planRand(m.Seed, planHerd); !m.sane(m.Setup.Policy); { // else a day shows nothing but refusals
+		m.Setup.Policy = policyText(r, m.Plan, 1)
+	}
 	m.Setup.Section = fmt.Sprintf(`{"security":{"clientDeviceTrustDurationMinutes":10080},`+
 		`"performance":{"maxActiveAuthTokens":%d,"maxConcurrentCloudRequests":64,"cloudRequestQueueSize":10000},`+
 		`"certificateAuthority":{"caType":"ECDSA_P256"}}`, m.Devices*5/4)
+}
+
+// sane says whether a policy lets devices of all classes connect and use their own topic.
+func (m *maker) sane(doc string) bool {
+	p, err := readNaive([]byte(doc))
+	if err != nil {
+		return false
+	}
+	for i := range classes {
+		thing := string(ThingOf(i))
+		if !p.allows(thing, "mqtt:connect", "mqtt:clientId:"+thing) || !p.allows(thing, "mqtt:publish", "mqtt:topic:"+ownTopic(i)) {
+			return false
+		}
+	}
+	return true
 }

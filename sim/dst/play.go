@@ -69,12 +69,14 @@ func playOn(ctx context.Context, p *Plan, o Options, build func(Witness) Stage) 
 	}
 	x.play()
 	obs.stage = stage
+	r := x.result()
 	if log := stage.Log(); obs.apart != nil && !x.stop {
 		stage.Close()
 		obs.core = nil
 		obs.foldedApart(log)
+		r.Violation, r.Counts = obs.violation, obs.counted()
 	}
-	return x.result(), ctx.Err()
+	return r, ctx.Err()
 }
 
 // prologue stands for the stage while that is being built, and things happen already.
