@@ -30,7 +30,7 @@ func TestMain(m *testing.M) {
 // tiny is a bench whose rounds are there to be right, not to be believed.
 func tiny(t *testing.T) *bench {
 	t.Helper()
-	return &bench{plan: plan{rounds: 2, round: 20 * time.Millisecond, warmup: 5 * time.Millisecond, records: 500, devices: 40, refreshRate: 1000, fleets: []fleet{{"few", 40, nil, nil}}, crowds: []fleet{{"few", 40, atMost(64), atMost(32)}}, storms: []fleet{{"few", 200, atMost(30), atMost(10)}}, rest: 200 * time.Millisecond}, scratch: t.TempDir()}
+	return &bench{plan: plan{rounds: 2, round: 20 * time.Millisecond, warmup: 5 * time.Millisecond, records: 500, devices: 40, refreshRate: 1000, fleets: []fleet{{"few", 40, nil, nil}}, crowds: []fleet{{"few", 40, atMost(64), atMost(32)}}, storms: []fleet{{"few", 200, atMost(30), atMost(10)}}, days: []fleet{{"few", 60, atMost(30), atMost(5)}}, rest: 200 * time.Millisecond}, scratch: t.TempDir()}
 }
 
 // Each comparison runs from end to end, checks its own answers, and says what section 13
@@ -45,6 +45,7 @@ func TestEveryComparisonGivesItsRows(t *testing.T) {
 		"start":        {"start/few/from-log - -", "start/few - -", "start/few/killed - -"},
 		"memory":       {"memory/few <= 64 <= 32"},
 		"storm":        {"storm/few <= 30 <= 10", "storm/few/p99 <= 1000 -", "storm/few/order-p99 <= 100 -", "storm/few/memory <= 1024 -"},
+		"simday":       {"simday/few <= 30 <= 5", "simday/few/memory <= 4096 -"},
 		"cache":        {"cache - -", "cache/allocations - -"},
 		"refresh":      {"refresh/authenticate-p99 <= 1.5 -", "refresh/rate - -"},
 	}

@@ -49,6 +49,8 @@
 //     TCP, with the cloud away; each device tries until it is in, and comes back after what it
 //     is told. One wrong answer fails the run. The daemon is a process of its own, the whole
 //     fleet is in this one; of one run.
+//   - simday: `gatehouse sim run` for a day of a fleet with three outages of the cloud, all
+//     checks on, in a process of its own; of one run.
 //   - cache: the decision of a broker's client from its copy of the permissions. For
 //     information, beside the policy engine asked directly.
 package main

@@ -30,6 +30,7 @@ var comparisons = []comparison{
 	{"start", start},
 	{"memory", memory},
 	{"storm", comeBack},
+	{"simday", simDay},
 	{"cache", cacheDecision},
 	{"refresh", refresh},
 }
@@ -146,6 +147,7 @@ var (
 		fleets: []fleet{{"100k", 100_000, atMost(2), nil}, {"1m", 1_000_000, atMost(15), atMost(3)}},
 		crowds: []fleet{{"2500", 2500, atMost(64), atMost(32)}, {"100k", 100_000, atMost(512), atMost(256)}, {"1m", 1_000_000, atMost(3072), atMost(1536)}},
 		storms: []fleet{{"100k", 100_000, atMost(30), atMost(10)}},
+		days:   []fleet{{"1m", 1_000_000, atMost(30), atMost(5)}},
 		rest:   10 * time.Second,
 	}
 	quickPlan = plan{
@@ -153,6 +155,7 @@ var (
 		fleets: []fleet{{"10k", 10_000, nil, nil}},
 		crowds: []fleet{{"2500", 2500, atMost(64), atMost(32)}},
 		storms: []fleet{{"10k", 10_000, nil, nil}},
+		days:   []fleet{{"2500", 2500, nil, nil}},
 		rest:   5 * time.Second,
 	}
 )

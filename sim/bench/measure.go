@@ -28,6 +28,7 @@ type plan struct {
 
 	fleets []fleet       // on record when the daemon starts
 	crowds []fleet       // the same, whose memory is measured
+	days   []fleet       // that are simulated for a day, and in how many minutes it must be over
 	storms []fleet       // that come back at once, and in how many seconds they must be in
 	rest   time.Duration // for which a daemon must have kept its size
 
