@@ -234,6 +234,8 @@ func (a *app) simulate(ctx context.Context, r *simRun, o campaign.Options) error
 		return err
 	case len(out.Failures) > 0:
 		return &exitError{exitFailed, errQuiet}
+	case out.Interrupted && out.Seeds == 1:
+		return &exitError{exitFailed, errors.New("interrupted before its end")}
 	case out.Interrupted:
 		return &exitError{exitFailed, fmt.Errorf("interrupted: %d of %d runs came to their end", out.Done, out.Seeds)}
 	}

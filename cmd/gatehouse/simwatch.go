@@ -49,8 +49,8 @@ func (a *app) watch(text func(took time.Duration) string) (stop func()) {
 				fmt.Fprintln(a.err, line)
 				continue
 			}
-			if width, _, err := term.GetSize(int(f.Fd())); err == nil && len(line) >= width {
-				line = line[:max(0, width-1)]
+			if width, _, err := term.GetSize(int(f.Fd())); err == nil && width > 0 && len(line) >= width {
+				line = line[:width-1]
 			}
 			fmt.Fprint(a.err, "\r\x1b[K", line)
 		}
