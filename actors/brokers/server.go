@@ -23,7 +23,10 @@ import (
 const (
 	maxPayload     = authapi.MaxMessageBytes + 4<<10 // a message and its headers
 	maxControlLine = 4 << 10
-	maxPending     = 8 << 20
+	// What waits for one connection, the daemon's included, before it is cut off: as much as
+	// brokers may ask at once. One that does not read at all ends after WriteDeadline.
+	maxPending     = 64 << 20
+	writeDeadline  = 10 * time.Second // the daemon's own reader may starve on a machine that is too busy
 	maxConnections = 512
 	maxSubs        = 1024 // of one connection
 	startTimeout   = 10 * time.Second
@@ -110,7 +113,7 @@ func (s *Server) options(cfg ServerConfig) (*server.Options, error) {
 	opts := &server.Options{
 		ServerName: cfg.Name, NoSigs: true, NoSystemAccount: true,
 		MaxPayload: maxPayload, MaxControlLine: maxControlLine, MaxPending: maxPending,
-		MaxConn: cfg.MaxConnections, MaxSubs: maxSubs, WriteDeadline: 2 * time.Second, AuthTimeout: 2,
+		MaxConn: cfg.MaxConnections, MaxSubs: maxSubs, WriteDeadline: writeDeadline, AuthTimeout: 2,
 		CustomClientAuthentication: s.users, AlwaysEnableNonce: true,
 	}
 	// A server without trusted keys throws away the JWT that stock clients send instead of
