@@ -9,7 +9,7 @@
 //     overload leaves nothing behind (E5, F6);
 //   - a fleet that comes back at once gets in, and nobody who was revoked does (F1 to F3).
 //
-// They run in seconds. With GATEHOUSE_NIGHT=1 they have the sizes of the specification:
+// They run in a minute, with -short in less. With GATEHOUSE_NIGHT=1 they have the sizes of the specification:
 //
 //	GATEHOUSE_NIGHT=1 go test -timeout 6h ./cmd/internal/concurrency
 //

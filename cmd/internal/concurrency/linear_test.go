@@ -54,7 +54,7 @@ type session struct {
 // have been told; no allow follows an acknowledged revocation.
 func TestHistoriesAreLinearizable(t *testing.T) {
 	s := open(t, []messages.BrokerID{"east", "west"}, nil)
-	histories, length := sized(6, 100), 2000
+	histories, length := sized(share(6), 100), 2000
 	asked, unsure := 0, 0
 	began := time.Now()
 	for n := range histories {

@@ -39,6 +39,15 @@ func sized[T any](ci, atNight T) T {
 	return ci
 }
 
+// share is a third of a size for CI where go test -short asks for less: under the race
+// detector everything takes many times as long.
+func share[T int | time.Duration](ci T) T {
+	if testing.Short() {
+		return ci / 3
+	}
+	return ci
+}
+
 // TestMain holds that whatever was started has ended.
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
@@ -124,7 +133,7 @@ func open(t *testing.T, brokers []messages.BrokerID, change func(*daemon.Config)
 	s.cfg = daemon.Config{
 		Dir: filepath.Join(dir, "data"), Mode: "test", Policy: file, Document: []byte(section), Settings: settings,
 		NATSListen: "127.0.0.1:0", Brokers: brokers, CAType: "ECDSA_P256",
-		Cloud:   &cloudsync.Config{Verifier: s.cloud},
+		Cloud:   &cloudsync.Config{Verifier: s.cloud, Monitor: cloudsync.MonitorConfig{UpInterval: time.Second}},
 		Recheck: time.Second,
 		Logger:  slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelError})),
 	}
@@ -175,6 +184,8 @@ func (s *site) dial(name messages.BrokerID) *nats.Conn {
 
 // operator orders op for a thing, and returns when it is acknowledged.
 func (s *site) operator(ctx context.Context, op string, thing messages.ThingName) error {
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second) // a lost order is an error, not a wait
+	defer cancel()
 	return s.ops.Ask(ctx, op, daemon.DeviceRequest{Thing: thing, Reason: "test"}, nil)
 }
 

@@ -91,7 +91,7 @@ func TestSoakLeavesNothingBehind(t *testing.T) {
 	for i := range fleet {
 		fleet[i] = newDevice(t)
 	}
-	began, atMost := time.Now(), sized(20*time.Second, 2*time.Hour)
+	began, atMost := time.Now(), sized(share(20*time.Second), 2*time.Hour)
 	if d, err := time.ParseDuration(os.Getenv("GATEHOUSE_NIGHT")); err == nil {
 		atMost = d
 	}
@@ -269,13 +269,13 @@ func (r resources) String() string {
 // rest waits until nothing is under way any more, and says what is held then.
 func (k *soak) rest() (r resources) {
 	k.s.await("the daemon to see the cloud", func(st daemon.Status) bool { return st.CloudReachable })
-	still := 0
-	for last := 0; still < 10; last = r.goroutines {
-		time.Sleep(50 * time.Millisecond) // polls: that a process has come to rest is announced by nobody
-		if r.goroutines = goroutines(); r.goroutines == last {
-			still++
-		} else {
-			still = 0
+	// That a process has come to rest is announced by nobody, and the keeper's questions go on
+	// each second: it has when a second and a half long there were never fewer goroutines.
+	r.goroutines = goroutines()
+	for still := 0; still < 30; still++ {
+		time.Sleep(50 * time.Millisecond)
+		if now := goroutines(); now < r.goroutines {
+			r.goroutines, still = now, 0
 		}
 	}
 	debug.FreeOSMemory()

@@ -24,7 +24,7 @@ const stormBrokers = 8
 // 2.3, F1 and F2). sim/bench measures the same with the daemon in a process of its own.
 func TestFleetComesBackAtOnce(t *testing.T) {
 	for name, away := range map[string]bool{"cloud there": false, "cloud away": true} {
-		t.Run(name, func(t *testing.T) { comeBack(t, sized(2000, 100_000), away) })
+		t.Run(name, func(t *testing.T) { comeBack(t, sized(share(2000), 100_000), away) })
 	}
 }
 
