@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -12,6 +13,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 )
@@ -22,11 +24,12 @@ func main() {
 	var h hunting
 	only := flag.String("only", "", "names, or beginnings of names, separated by commas; default: all")
 	asJSON := flag.Bool("json", false, "print the table as JSON")
-	flag.IntVar(&h.seeds, "seeds", 2000, "how many seeds to simulate for each, at most")
+	flag.IntVar(&h.seeds, "seeds", 2000, "how many seeds to simulate for each, at most; 0: play the plans that were kept alone")
 	flag.DurationVar(&h.simFor, "sim", 3*time.Minute, "for so long, at most; 0: tests alone")
-	flag.DurationVar(&h.testFor, "test", 5*time.Minute, "for so long to run tests, at most")
+	flag.DurationVar(&h.testFor, "test", 5*time.Minute, "for so long to run tests, at most; 0: simulate alone")
+	flag.IntVar(&h.jobs, "jobs", 1, "how many to hunt at a time")
 	flag.BoolVar(&h.both, "both", false, "run the tests even if the simulator has found it")
-	flag.BoolVar(&h.keep, "keep", false, "keep what the simulator finds as regression seeds")
+	flag.BoolVar(&h.keep, "keep", false, "keep what the simulator finds as regression seeds, in place of those that find their bug no more")
 	flag.Parse()
 	code, err := command(ctx, &h, *only, *asJSON, os.Stdout, os.Stderr)
 	if err != nil {
@@ -45,19 +48,48 @@ func command(ctx context.Context, h *hunting, only string, asJSON bool, out, dia
 	if err != nil {
 		return 2, err
 	}
-	var all []result
-	for i := range chosen {
-		r, err := h.hunt(ctx, &chosen[i])
-		if err != nil {
-			return 1, err
-		}
-		fmt.Fprintln(diagnostics, line(&r))
-		all = append(all, r)
+	if h.dir, err = os.MkdirTemp("", "gatehouse-planted-"); err != nil {
+		return 1, err
+	}
+	defer os.RemoveAll(h.dir)
+	h.tests = map[string]string{}
+	bad, err := h.build(ctx, mutations())
+	if err != nil {
+		return 1, err
+	}
+	all, err := h.each(ctx, chosen, bad, diagnostics)
+	if err != nil {
+		return 1, err
 	}
 	if err := report(out, all, asJSON); err != nil {
 		return 1, err
 	}
 	return verdict(all), nil
+}
+
+// each hunts the bugs, some at a time.
+func (h *hunting) each(ctx context.Context, chosen []mutation, bad map[string]string, diagnostics io.Writer) ([]result, error) {
+	all, errs := make([]result, len(chosen)), make([]error, len(chosen))
+	next := make(chan int)
+	var wait sync.WaitGroup
+	for range h.jobs {
+		wait.Go(func() {
+			for i := range next {
+				m := &chosen[i]
+				all[i] = result{Name: m.name, Breaks: m.breaks, Security: m.security, Compiler: bad[m.name]}
+				if all[i].Compiler == "" {
+					all[i], errs[i] = h.hunt(ctx, m)
+				}
+				fmt.Fprintln(diagnostics, line(&all[i]))
+			}
+		})
+	}
+	for i := range chosen {
+		next <- i
+	}
+	close(next)
+	wait.Wait()
+	return all, errors.Join(errs...)
 }
 
 func choose(only string) (chosen []mutation, err error) {
@@ -136,12 +168,15 @@ func (f *finding) String() string {
 		by = by[:min(len(by), 60)]
 	}
 	after := f.After.Round(100 * time.Millisecond)
+	if f.Stale {
+		by = "its plan finds it no more; " + by
+	}
 	switch f.By {
 	case "":
 		if f.Played == 0 {
-			return "–"
+			return by + "–"
 		}
-		return fmt.Sprintf("– (%d seeds, %v)", f.Played, after)
+		return fmt.Sprintf("%s– (%d seeds, %v)", by, f.Played, after)
 	case "regression":
 		return fmt.Sprintf("%s, %s, %v", by, f.Name, after)
 	}

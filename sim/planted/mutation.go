@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -29,23 +28,4 @@ func (m *mutation) plant(top string) ([]byte, error) {
 		return nil, fmt.Errorf("%s: its text is %d times in %s, not once: the code has changed, so change the mutation:\n%s", m.name, n, m.file, m.old)
 	}
 	return []byte(strings.Replace(string(source), m.old, m.new, 1)), nil
-}
-
-// overlay writes what the go command needs to build with the bug, the tree as it is: a file
-// for its flag -overlay, in dir.
-func (m *mutation) overlay(top, dir string) (string, error) {
-	planted, err := m.plant(top)
-	if err != nil {
-		return "", err
-	}
-	file := filepath.Join(dir, m.name+".go")
-	if err := os.WriteFile(file, planted, 0o600); err != nil {
-		return "", err
-	}
-	list, err := json.Marshal(map[string]any{"Replace": map[string]string{filepath.Join(top, m.file): file}})
-	if err != nil {
-		return "", err
-	}
-	at := filepath.Join(dir, m.name+".json")
-	return at, os.WriteFile(at, list, 0o600)
 }

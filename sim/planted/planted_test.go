@@ -1,8 +1,13 @@
 package main
 
 import (
+	"fmt"
 	"go/format"
+	"os"
+	"path/filepath"
 	"regexp"
+	"slices"
+	"strings"
 	"testing"
 )
 
@@ -56,13 +61,45 @@ func TestVerdict(t *testing.T) {
 	}
 }
 
-// TestFailed reads what `go test` says.
+// TestFailed reads what test programs say.
 func TestFailed(t *testing.T) {
-	out := []byte("=== RUN TestA\n--- FAIL: TestA (0.00s)\n    --- FAIL: TestA/x (0.00s)\nFAIL\nFAIL\tgithub.com/gatehouse-edge/gatehouse/actors\t0.1s\n")
-	if got := failed(out); len(got) != 3 || got[0] != "TestA" || got[1] != "TestA/x" {
+	out := []byte("=== RUN TestA\n--- FAIL: TestA (0.00s)\n    --- FAIL: TestA/x (0.00s)\npanic: no\nFAIL\n")
+	if got := failed(out); !slices.Equal(got, []string{"TestA", "TestA/x", "panic: no"}) {
 		t.Errorf("%q", got)
 	}
-	if got := failed([]byte("FAIL\tx [build failed]\n")); got != nil {
-		t.Errorf("a build that failed: %q", got)
+	if got := failed([]byte("PASS\n")); got != nil {
+		t.Errorf("tests that pass: %q", got)
+	}
+}
+
+// TestGraft: all bugs fit into the tree at once, each in a body of its own, and the compiler
+// names the one that it refuses.
+func TestGraft(t *testing.T) {
+	dir := t.TempDir()
+	if _, err := graft("../..", dir, mutations()); err != nil {
+		t.Fatal(err)
+	}
+	texts := ""
+	files, err := filepath.Glob(filepath.Join(dir, "graft*.go"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := format.Source(text); err != nil {
+			t.Errorf("%s: %v", file, err)
+		}
+		texts += string(text)
+	}
+	for _, m := range mutations() {
+		if n := strings.Count(texts, fmt.Sprintf("if gatehousePlanted == %q {", m.name)); n != 1 {
+			t.Errorf("%s is %d times in the tree", m.name, n)
+		}
+	}
+	if got := refusedBy([]byte("./planted-no-sync:3:2: undefined: x\n../planted-no-sync:4:2: y\n")); !slices.Equal(got, []string{"no-sync"}) {
+		t.Errorf("the compiler refuses %q", got)
 	}
 }

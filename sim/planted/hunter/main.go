@@ -1,10 +1,10 @@
 // Command hunter simulates the Gatehouse that it was built with until something breaks. It
 // is a program of its own so that package planted can build it with a bug in it.
 //
-//	hunter [-seeds N] [-for D] [-devices N …] FOLDER
+//	hunter [-own NAME] [-anew] [-seeds N] [-for D] FOLDER
 //
-// First it plays the plans in FOLDER that found bugs before. It prints one line of JSON: see
-// Finding.
+// First it plays the plans in FOLDER that found bugs before, NAME before all others: the one
+// that was kept of this bug. It prints one line of JSON: see Finding.
 package main
 
 import (
@@ -15,6 +15,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/gatehouse-edge/gatehouse/sim/campaign"
@@ -23,23 +24,31 @@ import (
 
 // Finding is what the hunter has found: nothing, if By is empty.
 type Finding struct {
-	By        string        `json:"by"` // "regression" or "seed"
+	By        string        `json:"by"`              // "regression" or "seed"
+	Stale     bool          `json:"stale,omitempty"` // its own plan finds it no more
 	Name      string        `json:"name"`
 	Seed      uint64        `json:"seed"`
 	Played    int           `json:"played"` // seeds
 	Invariant string        `json:"invariant"`
 	What      string        `json:"what"`
-	After     time.Duration `json:"afterNs"`
+	After     time.Duration `json:"afterNs"`        // it was found, or given up
 	Plan      *dst.Plan     `json:"plan,omitempty"` // made small
 }
 
 func main() {
-	seeds := flag.Int("seeds", 400, "how many seeds, at most")
+	own := flag.String("own", "", "the plan that is to find this bug")
+	anew := flag.Bool("anew", false, "if it does not, other plans come after the seeds, not before")
+	seeds := flag.Int("seeds", 400, "how many seeds, at most; 0: plans alone")
 	first := flag.Uint64("seed", 1, "the first")
 	limit := flag.Duration("for", 3*time.Minute, "for so long, at most")
 	small := flag.Duration("shrink-for", 20*time.Second, "how long to make small what was found")
 	flag.Parse()
-	f, err := hunt(flag.Arg(0), *first, *seeds, *limit, *small)
+	h := hunt{folder: flag.Arg(0), first: *first, seeds: *seeds, limit: *limit, small: *small}
+	err := h.all(*own, *anew)
+	if h.By == "" {
+		h.After = time.Since(h.began)
+	}
+	f := h.Finding
 	if err == nil {
 		err = json.NewEncoder(os.Stdout).Encode(f)
 	}
@@ -49,57 +58,93 @@ func main() {
 	}
 }
 
-func hunt(folder string, first uint64, seeds int, limit, small time.Duration) (Finding, error) {
-	began := time.Now()
-	f, err := replay(folder)
-	if err != nil || f.By != "" {
-		f.After = time.Since(began)
-		return f, err
+// hunt is a hunt under way.
+type hunt struct {
+	Finding
+	folder       string
+	first        uint64
+	seeds        int
+	limit, small time.Duration
+	began        time.Time
+}
+
+// all looks everywhere, in turn.
+func (h *hunt) all(own string, anew bool) error {
+	h.began = time.Now()
+	if own != "" {
+		file := filepath.Join(h.folder, own)
+		if _, err := os.Stat(file); err == nil {
+			if err := h.replay(file); err != nil || h.By != "" {
+				return err
+			}
+			h.Stale = true
+		}
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), limit)
+	plans, err := filepath.Glob(filepath.Join(h.folder, "*.json"))
+	if err != nil {
+		return err
+	}
+	looks := []func() error{func() error { return h.replay(plans...) }, h.simulate}
+	if anew {
+		slices.Reverse(looks)
+	}
+	for _, look := range looks {
+		if err := look(); err != nil || h.By != "" {
+			return err
+		}
+	}
+	return nil
+}
+
+// simulate plays seeds, and makes small what finds something.
+func (h *hunt) simulate() error {
+	if h.seeds == 0 {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), h.limit)
 	defer cancel()
-	out := campaign.New(campaign.Options{Config: dst.Config{Seed: first}, Seeds: seeds, Play: dst.Play, PlanOf: dst.PlanOf}).Run(ctx)
-	f.Played, f.After = out.Done, time.Since(began)
+	out := campaign.New(campaign.Options{Config: dst.Config{Seed: h.first}, Seeds: h.seeds, Play: dst.Play, PlanOf: dst.PlanOf}).Run(ctx)
+	h.Played = out.Done
 	if len(out.Failures) == 0 {
-		return f, nil
+		return nil
 	}
 	failure := out.Failures[0]
-	f.By, f.Seed, f.What = "seed", failure.Seed, failure.Error
+	h.By, h.Seed, h.What, h.After = "seed", failure.Seed, failure.Error, time.Since(h.began)
 	if failure.Result == nil || failure.Result.Violation == nil {
-		return f, nil // the product broke the simulator: a panic, or no rest
+		return nil // the product broke the simulator: a panic, or no rest
 	}
-	ctx, cancel = context.WithTimeout(context.Background(), small)
+	ctx, cancel = context.WithTimeout(context.Background(), h.small)
 	defer cancel()
 	shrunk := campaign.Shrink(ctx, failure.Result, campaign.ShrinkOptions{Play: dst.Play})
 	v := shrunk.Result.Violation
-	f.Invariant, f.What, f.Plan = v.Invariant, v.What, shrunk.Plan
-	return f, nil
+	h.Invariant, h.What, h.Plan = v.Invariant, v.What, shrunk.Plan
+	return nil
 }
 
-// replay plays the plans that found bugs before.
-func replay(folder string) (f Finding, err error) {
-	files, err := filepath.Glob(filepath.Join(folder, "*.json"))
-	if err != nil {
-		return f, err
-	}
+// replay plays plans that found bugs before.
+func (h *hunt) replay(files ...string) error {
 	for _, file := range files {
 		doc, err := os.ReadFile(file)
 		if err != nil {
-			return f, err
+			return err
 		}
 		var c struct {
 			Plan *dst.Plan `json:"plan"`
 		}
 		if err := json.Unmarshal(doc, &c); err != nil || c.Plan == nil {
-			return f, errors.Join(fmt.Errorf("%s: no plan", file), err)
+			return errors.Join(fmt.Errorf("%s: no plan", file), err)
 		}
 		r, err := dst.Play(context.Background(), c.Plan, dst.Options{})
 		switch {
 		case err != nil:
-			return Finding{By: "regression", Name: filepath.Base(file), What: err.Error()}, nil
+			h.By, h.What = "regression", err.Error()
 		case r.Violation != nil:
-			return Finding{By: "regression", Name: filepath.Base(file), Invariant: r.Violation.Invariant, What: r.Violation.What}, nil
+			h.By, h.Invariant, h.What = "regression", r.Violation.Invariant, r.Violation.What
+		default:
+			continue
 		}
+		h.Name, h.After = filepath.Base(file), time.Since(h.began)
+		return nil
 	}
-	return f, nil
+	return nil
 }
