@@ -122,7 +122,7 @@ func (h *hunting) simulate(ctx context.Context, m *mutation) (finding, error) {
 		}
 		control := []string{"-seeds", "0", "-own", f.Name, filepath.Join(h.top, regressions)}
 		if f.By == "seed" {
-			control = []string{"-seeds", "1", "-seed", fmt.Sprint(f.Seed), h.dir}
+			control = []string{"-seeds", "1", "-seed", fmt.Sprint(f.Seed), filepath.Join(h.dir, "none")}
 		}
 		c, err := h.hunted(ctx, "", control...)
 		if err != nil || c.By == "" {
