@@ -75,6 +75,9 @@ func (h *hunting) each(ctx context.Context, chosen []mutation, bad map[string]st
 	for range h.jobs {
 		wait.Go(func() {
 			for i := range next {
+				if errs[i] = ctx.Err(); errs[i] != nil {
+					continue
+				}
 				m := &chosen[i]
 				all[i] = result{Name: m.name, Breaks: m.breaks, Security: m.security, Compiler: bad[m.name]}
 				if all[i].Compiler == "" {
@@ -89,6 +92,9 @@ func (h *hunting) each(ctx context.Context, chosen []mutation, bad map[string]st
 	}
 	close(next)
 	wait.Wait()
+	if err := ctx.Err(); err != nil {
+		return all, err
+	}
 	return all, errors.Join(errs...)
 }
 
