@@ -21,6 +21,7 @@ const (
 	planFaults
 	planAligned
 	planHerd
+	planOutlast
 )
 
 func planRand(seed, stream uint64) *rand.Rand { return rand.New(rand.NewPCG(seed, stream)) }
@@ -64,6 +65,7 @@ func PlanOf(c Config) *Plan {
 	m.registry()
 	m.faults()
 	m.align()
+	m.outlast()
 	m.order()
 	return m.Plan
 }

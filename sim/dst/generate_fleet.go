@@ -132,6 +132,10 @@ func (m *maker) attack(r *rand.Rand) {
 		a.Cert = Cert{Of: victim, Gen: 1 + r.IntN(3)}
 	case 4:
 		a.Cert = Cert{Of: victim, Spoilt: []string{"expired", "future", "garbage"}[r.IntN(3)]}
+		if r.IntN(2) == 0 { // and the cloud knows no better
+			m.add(Action{At: a.At / 2, Kind: Activate, Cert: a.Cert})
+			m.add(Action{At: a.At / 2, Kind: Attach, Thing: victim, Cert: a.Cert})
+		}
 	case 5: // its key was stolen: a clone
 		a.Cert = Cert{Of: victim}
 	case 6: // a revoked one
