@@ -21,7 +21,7 @@ const (
 	planFaults
 	planAligned
 	planHerd
-	planOutlast
+	planDoubts
 )
 
 func planRand(seed, stream uint64) *rand.Rand { return rand.New(rand.NewPCG(seed, stream)) }
@@ -65,7 +65,7 @@ func PlanOf(c Config) *Plan {
 	m.registry()
 	m.faults()
 	m.align()
-	m.outlast()
+	m.doubts()
 	m.order()
 	return m.Plan
 }

@@ -233,25 +233,3 @@ func (m *maker) insideOutage(r *rand.Rand, at time.Duration) Action {
 	}
 	return Action{}
 }
-
-// outlast has devices come, and say something, about when trust ends in an outage that is
-// longer: the moment that decides.
-func (m *maker) outlast() {
-	section, err := readSection([]byte(m.Setup.Section))
-	if err != nil || m.Herd != nil {
-		return
-	}
-	r := planRand(m.Seed, planOutlast)
-	for i, n := 0, len(m.Actions); i < n; i++ {
-		a := &m.Actions[i]
-		if a.Kind != FaultCloud || cloudFault(a.How) != CloudDown && a.How != "silent" || a.Rate != 0 || a.For < section.trust {
-			continue
-		}
-		for range 1 + r.IntN(4) {
-			thing := r.IntN(m.Devices)
-			at := a.At + time.Duration((.6+.8*r.Float64())*float64(section.trust)) + logDuration(r, time.Millisecond, 5*time.Minute)
-			m.connect(at, thing, r.IntN(m.Brokers), 0)
-			m.talk(r, thing, at, a.At+a.For, r.IntN(3))
-		}
-	}
-}

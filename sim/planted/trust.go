@@ -39,8 +39,8 @@ var trustBugs = []mutation{
 		file: "actors/device/certificate.go", old: "	if f.Voided {\n		s.Trust.VerifiedMs = messages.VoidMs\n	}\n", new: "",
 		tests: "./actors/device ./actors",
 	}, {
-		name: "attachment-unchecked", breaks: "a certificate lets in only the thing that it belongs to", security: true,
-		file: "actors/device/device.go", old: "	case !held:\n		return messages.Decision{Reply: messages.Refuse(messages.RefusedInvalidCredential,\n			\"the certificate was never", new: "	case !held && s.WithdrawnMs != 0:\n		return messages.Decision{Reply: messages.Refuse(messages.RefusedInvalidCredential,\n			\"the certificate was never",
+		name: "attachment-of-another", breaks: "a certificate lets in only the thing that it belongs to", security: true,
+		file: "actors/device/held.go", old: "		if s.Attachments[i].Certificate == id {", new: "		if s.Attachments[i].Certificate != \"\" || s.Attachments[i].Certificate == id {",
 		tests: "./actors/device ./actors",
 	}, {
 		name: "attachment-lapse-ignored", breaks: "an attachment that was confirmed too long ago lets nobody in offline", security: true,
