@@ -107,7 +107,8 @@ type Authority struct {
 	stop        func() bool // the next look at the clock
 	closed      bool
 	issued      map[string]uint64 // certificates since the start, by ca.ReasonClass
-	work        sync.WaitGroup    // looks and uploads under way
+	work        int               // looks and uploads under way
+	idle        []func()          // who waits for there to be none
 
 	seen atomic.Pointer[sight] // as of the last pass, or of what it has done so far
 
@@ -416,9 +417,9 @@ func (a *Authority) Wake() {
 
 // beside runs f on its own. a.mu is held, and the authority not closed.
 func (a *Authority) beside(f func()) {
-	a.work.Add(1)
+	a.work++
 	a.cfg.System.spawn(func() {
-		defer a.work.Done()
+		defer a.worked()
 		f()
 	})
 }
@@ -430,14 +431,26 @@ func (a *Authority) look() {
 		a.mu.Unlock()
 		return
 	}
-	a.work.Add(1)
+	a.work++
 	a.mu.Unlock()
-	defer a.work.Done()
+	defer a.worked()
 	a.turn.Lock()
 	defer a.turn.Unlock()
 	ctx, cancel := a.cfg.System.within(a.ctx, authorityRetry, errPassTime)
 	defer cancel()
 	_ = a.pass(ctx) // what failed is logged, and tried again
+}
+
+// worked notes that a look or an upload has ended.
+func (a *Authority) worked() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.work--; a.work == 0 {
+		for _, wake := range a.idle {
+			wake()
+		}
+		a.idle = nil
+	}
 }
 
 // warn says, once a day, that the end of an authority comes near and no successor does.
@@ -479,9 +492,16 @@ func (a *Authority) Close() {
 	if a.stop != nil {
 		a.stop()
 	}
+	wait, wake := a.cfg.System.park()
+	busy := a.work > 0
+	if busy {
+		a.idle = append(a.idle, wake)
+	}
 	a.mu.Unlock()
 	a.end()
-	a.work.Wait()
+	if busy {
+		wait(context.Background())
+	}
 }
 
 // all lists the subscribers in the order of their names.
