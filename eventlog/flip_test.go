@@ -245,6 +245,27 @@ func TestOldCopyOfAPartIsRepairedOrRefused(t *testing.T) {
 	}
 }
 
+// HEAD knows better than an old copy of all the rest, also where no journal has wrapped.
+func TestOldCopyOfAllButHeadIsRefused(t *testing.T) {
+	for name, o := range map[string]eventlog.Options{"tiny": tiny, "not wrapped": {}} {
+		live, old := filepath.Join(memoryDir(t), "live"), filepath.Join(memoryDir(t), "old")
+		l := open(t, live, o)
+		fill(t, l, 100)
+		copyDir(t, live, old)
+		fill(t, l, 100)
+		closeLog(t, l)
+		if err := copyFile(filepath.Join(live, "HEAD"), filepath.Join(old, "HEAD")); err != nil {
+			t.Fatal(err)
+		}
+		if l, err := eventlog.Open(old, small(o)); !errors.Is(err, eventlog.ErrCorrupt) {
+			if err == nil {
+				closeLog(t, l)
+			}
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
 // The reason for all this: Badger alone opens such a log without an error and has lost
 // half of it. The journal brings it back.
 func TestBadgerAloneLosesWhatOneFlippedBitHides(t *testing.T) {
