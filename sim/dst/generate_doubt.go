@@ -6,8 +6,8 @@ import (
 )
 
 // doubts puts devices where it is decided by a hair whether they may come in: about the end of
-// trust in an outage, in an outage right after the cloud said no, and while a yes and a no are
-// both on their way.
+// trust in an outage, in an outage right after the cloud said no, while a yes and a no are both
+// on their way, and at a broker that does not hear that they are shut out.
 func (m *maker) doubts() {
 	if m.Herd != nil {
 		return
@@ -17,6 +17,10 @@ func (m *maker) doubts() {
 		switch a := m.Actions[i]; a.Kind {
 		case FaultCloud:
 			m.outlast(r, &a)
+		case FaultCut, FaultNet, FaultBus, FaultCrash:
+			if (a.Kind != FaultNet || a.How == "drop") && r.IntN(2) == 0 {
+				m.unheard(r, &a)
+			}
 		case Deactivate, Detach:
 			switch {
 			case m.Faults.Has(CloudDown) && r.IntN(2) == 0:
@@ -73,4 +77,23 @@ func (m *maker) overtaken(r *rand.Rand, a *Action) {
 	}
 	at := a.At + logDuration(r, time.Second, 8*time.Second)
 	m.add(Action{At: at, Kind: Publish, Client: m.clients, Name: ownTopic(max(a.Cert.Of, 0))})
+}
+
+// unheard has a device shut out while its broker cannot hear of it, and go on talking.
+func (m *maker) unheard(r *rand.Rand, a *Action) {
+	thing, broker := r.IntN(m.Devices), a.Broker
+	if a.Kind == FaultBus || a.Kind == FaultCrash {
+		broker = r.IntN(m.Brokers)
+	}
+	m.connect(a.At-5*time.Second, thing, broker, 0)
+	m.add(Action{At: a.At - 2*time.Second, Kind: Publish, Client: thing, Name: ownTopic(thing)}) // its broker knows what it may
+	at := a.At + logDuration(r, time.Millisecond, 2*time.Second)
+	if a.Kind == FaultCrash {
+		at = a.At - logDuration(r, 100*time.Microsecond, 20*time.Millisecond)
+	}
+	m.add(Action{At: at, Kind: Quarantine, Thing: thing})
+	for range 4 {
+		m.add(Action{At: at + 6600*time.Millisecond + logDuration(r, time.Millisecond, 50*time.Second), Kind: Publish, Client: thing, Name: ownTopic(thing)})
+	}
+	m.add(Action{At: at + 90*time.Second, Kind: Release, Thing: thing})
 }

@@ -57,11 +57,8 @@ func command(ctx context.Context, h *hunting, only string, asJSON bool, out, dia
 	if err != nil {
 		return 1, err
 	}
-	all, err := h.each(ctx, chosen, bad, diagnostics)
-	if err != nil {
-		return 1, err
-	}
-	if err := report(out, all, asJSON); err != nil {
+	all, wrong := h.each(ctx, chosen, bad, diagnostics)
+	if err := errors.Join(report(out, all, asJSON), wrong); err != nil {
 		return 1, err
 	}
 	return verdict(all), nil
