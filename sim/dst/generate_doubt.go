@@ -56,7 +56,7 @@ func (m *maker) denied(r *rand.Rand, a *Action) {
 	heard := a.At + logDuration(r, time.Second, 10*time.Second)
 	m.connect(heard, thing, r.IntN(m.Brokers), a.Cert.Gen)
 	away := heard + logDuration(r, time.Second, 10*time.Second)
-	m.add(Action{At: away, Kind: FaultCloud, How: []string{"down", "unreachable", "silent"}[r.IntN(3)], For: logDuration(r, 10*time.Second, 10*time.Minute)})
+	m.add(Action{At: away, Kind: FaultCloud, How: []string{"down", "unreachable"}[r.IntN(2)], For: logDuration(r, 10*time.Second, 10*time.Minute)})
 	for range 1 + r.IntN(3) {
 		m.connect(away+logDuration(r, 10*time.Millisecond, 10*time.Second), thing, r.IntN(m.Brokers), a.Cert.Gen)
 	}
