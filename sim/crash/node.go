@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"sync"
 	"syscall"
+	"time"
 
 	"golang.org/x/mod/sumdb/note"
 
@@ -209,6 +210,11 @@ func (n *node) obey(o order) {
 	case "against":
 		_, err := eventlog.Extends(n.store, []byte(o.Request), n.verifier)
 		n.say(said{Op: "against", Error: text(err)})
+	case "fed": // until Badger has everything, which is soon after the last append
+		for n.store.Stat().Stored < n.store.Head().Seq {
+			time.Sleep(5 * time.Millisecond)
+		}
+		n.say(said{Op: "fed"})
 	case "grant":
 		n.say(said{Op: "done", Error: text(n.grant())})
 	case "poison":
