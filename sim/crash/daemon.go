@@ -119,14 +119,14 @@ func (d *daemon) code() int {
 	return exit.ExitCode()
 }
 
-// broker connects as the demo's broker.
-func (d *daemon) broker(ctx context.Context) (*client.Client, error) {
+// broker connects as the demo's broker, which waits so long for each answer.
+func (d *daemon) broker(ctx context.Context, timeout time.Duration) (*client.Client, error) {
 	creds, err := os.ReadFile(filepath.Join(d.dir, "brokers", "demo.creds"))
 	if err != nil {
 		return nil, err
 	}
 	return client.Connect(ctx, client.Config{
-		Broker: "demo", URL: "nats://" + d.nats, Credentials: creds, Timeout: 2 * time.Second, Logger: slog.New(slog.DiscardHandler),
+		Broker: "demo", URL: "nats://" + d.nats, Credentials: creds, Timeout: timeout, Logger: slog.New(slog.DiscardHandler),
 	})
 }
 
@@ -232,7 +232,7 @@ func (d *daemon) work(ctx context.Context, w *worldly, seed uint64) {
 			if err != nil {
 				return
 			}
-			c, err := d.broker(ctx)
+			c, err := d.broker(ctx, client.DefaultTimeout)
 			if err != nil {
 				return
 			}
@@ -289,7 +289,7 @@ func (w *worldly) order(ctx context.Context, op *admin.Client, thing string, qua
 // holds asks a daemon that has been started again about all that its clients know. It
 // returns how much that is, and how much of it is lost.
 func (w *worldly) holds(ctx context.Context, d *daemon) (acked, lost int, err error) {
-	c, err := d.broker(ctx)
+	c, err := d.broker(ctx, client.DefaultTimeout)
 	if err != nil {
 		return 0, 0, err
 	}

@@ -201,6 +201,9 @@ func (c *campaign) outcome(im image, cfg nodeConfig, damaged string) error {
 		c.count(func(r *Row) { r.Seen++; c.whole++ })
 		return nil
 	}
+	if c.ctx.Err() != nil {
+		return c.ctx.Err()
+	}
 	c.count(func(r *Row) { r.Runs++ })
 	if !errors.Is(err, errRefused) || l.code() != exitCorrupt {
 		c.count(func(r *Row) { r.Unseen++ })

@@ -270,6 +270,9 @@ func (l *life) died(within time.Duration, signal syscall.Signal) error {
 
 // code is the exit code; 128 and more: a signal's number added.
 func (l *life) code() int {
+	if l == nil { // it did not even begin
+		return -1
+	}
 	<-l.ended
 	var exit *exec.ExitError
 	switch {

@@ -31,6 +31,9 @@ func slowDisk(c *campaign) error {
 const (
 	slowRounds   = 9
 	slowRequests = 150
+	// slowPatience is how long a client waits for what has to be on disk first: two syncs of 2 s
+	// are more than brokers wait, who say Busy then.
+	slowPatience = 10 * time.Second
 	// slowSlack is what a p99 may differ by for other reasons on a busy machine.
 	slowSlack = 5 * time.Millisecond
 )
@@ -91,7 +94,7 @@ func (c *campaign) slowBy(delay time.Duration) error {
 // decisions asks for n decisions, one after the other, while devices come and go, whose
 // sessions have to be on disk first.
 func (d *daemon) decisions(ctx context.Context, n int) ([]time.Duration, error) {
-	c, err := d.broker(ctx)
+	c, err := d.broker(ctx, slowPatience)
 	if err != nil {
 		return nil, err
 	}
@@ -135,7 +138,7 @@ func (c *campaign) revokeSlowly(d *daemon, delay time.Duration) error {
 		return err
 	}
 	defer op.Close()
-	b, err := d.broker(c.ctx)
+	b, err := d.broker(c.ctx, slowPatience)
 	if err != nil {
 		return err
 	}
