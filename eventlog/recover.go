@@ -232,7 +232,7 @@ func (r *recovery) openBadger() error {
 		if err := removeAll(r.candidate); err != nil {
 			return err
 		}
-		if errors.Is(err, ErrNewer) || errors.Is(err, errWorkingCopy) {
+		if errors.Is(err, ErrNewer) || errors.Is(err, errWorkingCopy) || errors.Is(err, errAhead) {
 			return err
 		}
 		if first == nil {

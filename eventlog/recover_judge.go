@@ -2,6 +2,7 @@ package eventlog
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 
 	"golang.org/x/mod/sumdb/tlog"
@@ -15,12 +16,17 @@ const (
 	tailFrames  = 64
 )
 
+// errAhead marks that Badger has records beyond the journal's end. They were acknowledged, so
+// the journal has lost its end: a Badger without its write-ahead logs, which may know nothing
+// of them, must not be tried after that.
+var errAhead = errors.New("the journal has lost its end")
+
 // judge compares a complete Badger with the journal and HEAD, and on success sets the
 // store's view: Badger's records and, in memory, those that only the journal has.
 func (r *recovery) judge(l *lsm, in inspection) error {
 	stored := l.state.head
 	if stored.Seq > r.last {
-		return corrupt(r.last+1, nil, "Badger has %d records, the journal ends at %d", stored.Seq, r.last)
+		return corrupt(r.last+1, errAhead, "Badger has %d records, the journal ends at %d", stored.Seq, r.last)
 	}
 	for k := range l.state.kinds {
 		if err := r.known(k.kind, k.schema, k.critical); err != nil {
