@@ -139,7 +139,7 @@ func (h *hunting) simulate(ctx context.Context, m *mutation) (finding, error) {
 // hunted runs the hunter with a bug awake. One that dies has been brought down by it.
 func (h *hunting) hunted(ctx context.Context, bug string, args ...string) (f finding, err error) {
 	began := time.Now()
-	ctx, cancel := context.WithTimeout(ctx, 2*h.simFor+10*time.Minute)
+	ctx, cancel := context.WithTimeout(ctx, 2*h.simFor+2*time.Minute)
 	defer cancel()
 	out, err := h.run(ctx, h.top, bug, h.hunter(), args...)
 	switch {

@@ -68,6 +68,7 @@ var suite = map[string]func(network, *testing.T){
 	"ClosedWhileOpening":                   network.ClosedWhileOpening,
 	"ConnectWithdrawnEndsTheSession":       network.ConnectWithdrawnEndsTheSession,
 	"MissedPushes":                         network.MissedPushes,
+	"AnswerOvertakenByAGap":                network.AnswerOvertakenByAGap,
 	"Silence":                              network.Silence,
 	"SilenceBound":                         network.SilenceBound,
 	"NATSDown":                             network.NATSDown,

@@ -2,6 +2,8 @@ package client_test
 
 import (
 	"errors"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -206,6 +208,29 @@ func (n network) MissedPushes(t *testing.T) {
 		}
 		want(t, "publish", s.Publish(mine), client.Closed)
 	})
+}
+
+// AnswerOvertakenByAGap: permissions that were on their way when it showed that a push was
+// missed are not used, also if they are the last to arrive.
+func (n network) AnswerOvertakenByAGap(t *testing.T) {
+	f := n.start(t, nil)
+	s := f.session()
+	asked := f.desk.Asked(authapi.OpPermissions)
+	gate, held := make(chan struct{}), atomic.Bool{}
+	f.desk.After(authapi.OpPermissions, func() {
+		if held.CompareAndSwap(false, true) {
+			<-gate
+		}
+	})
+	release := sync.OnceFunc(func() { close(gate) })
+	t.Cleanup(release)
+	f.desk.SetPolicyUnheard(connect, publish, subscribe)
+	f.desk.WaitAsked(authapi.OpPermissions, asked+1) // it may publish; this answer is held
+	f.desk.SetPolicyUnheard(connect, subscribe)
+	f.desk.WaitAsked(authapi.OpPermissions, asked+2) // the gap has shown
+	release()
+	f.desk.WaitAsked(authapi.OpPermissions, asked+3) // the held answer was not good enough
+	until(t, "publish", func() client.Decision { return s.Publish(mine) }, client.Denied)
 }
 
 func (n network) Silence(t *testing.T) {
