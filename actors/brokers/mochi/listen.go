@@ -69,8 +69,8 @@ func (b *Broker) accept() {
 		pause = acceptPauseMin
 		from := addressOf(raw)
 		if !b.arrivals.enter(from, (cap(b.handshakes)*3+3)/4) {
+			b.shed.Add(1) // before anybody can see it
 			_ = raw.Close()
-			b.shed.Add(1)
 			continue
 		}
 		select {
@@ -78,8 +78,8 @@ func (b *Broker) accept() {
 			b.serving.Go(func() { b.serve(raw, from) })
 		default: // each place is held for ConnectTimeout at most
 			b.arrivals.leave(from)
+			b.shed.Add(1) // before anybody can see it
 			_ = raw.Close()
-			b.shed.Add(1)
 		}
 	}
 }
