@@ -27,6 +27,7 @@ type machine struct {
 	rate    float64       // of the machine's clocks; 1: true
 	asleep  time.Duration // of boot time: in suspend
 	resumes time.Duration // true time: until then the machine sleeps
+	slept   []item        // what became ready meanwhile
 	astray  time.Duration // wall clock less boot time and the true time of the boot
 	synced  bool
 	procs   int // so far
@@ -96,6 +97,19 @@ func (m *machine) suspend(d time.Duration) {
 	from := max(m.s.now, m.resumes)
 	m.resumes = from + d
 	m.asleep += time.Duration(float64(d) * m.rate)
+	m.s.after(m.resumes-m.s.now, anAction, nil, m.rouse)
+}
+
+// rouse has what became ready during a suspend run, if that is over.
+func (m *machine) rouse() {
+	if m.s.now < m.resumes {
+		return
+	}
+	slept := m.slept
+	m.slept = nil
+	for _, i := range slept {
+		m.s.turn(i)
+	}
 }
 
 // wake ends a suspend.
@@ -104,6 +118,7 @@ func (m *machine) wake() {
 		m.resumes = m.s.now
 		m.asleep -= time.Duration(float64(left) * m.rate)
 	}
+	m.rouse()
 }
 
 // off starts the machine again. Its wall clock shows wall since the beginning, or what the
@@ -116,6 +131,7 @@ func (m *machine) off(wall time.Duration) {
 		wall = m.s.now
 	}
 	m.setWall(wall)
+	m.rouse()
 }
 
 // process is one process on a machine: its timers and tasks end with it. It implements

@@ -120,6 +120,13 @@ func (s *sched) enqueue(i item, d dice) {
 	s.ready.push(node{rank, s.seq, s.put(i)})
 }
 
+// turn makes an item ready whose time has come.
+func (s *sched) turn(i item) {
+	d := s.dice.key(uint64(s.now)).key(s.nth)
+	s.nth++
+	s.enqueue(i, d)
+}
+
 // wait has an item become ready at a moment.
 func (s *sched) wait(at time.Duration, i item) {
 	s.seq++
@@ -179,10 +186,7 @@ func (s *sched) step(end time.Duration) bool {
 			}
 			s.pass(at)
 			for h != nil && at <= s.now {
-				i := s.take(h.pop())
-				d := s.dice.key(uint64(s.now)).key(s.nth)
-				s.nth++
-				s.enqueue(i, d)
+				s.turn(s.take(h.pop()))
 				h, at = s.first()
 			}
 		}
@@ -191,7 +195,7 @@ func (s *sched) step(end time.Duration) bool {
 			continue
 		}
 		if i.of != nil && i.of.resumes > s.now { // its machine sleeps
-			s.wait(i.of.resumes, i)
+			i.of.slept = append(i.of.slept, i)
 			continue
 		}
 		s.steps++
