@@ -152,17 +152,21 @@ const (
 	turnMs = int64(10 * time.Second / time.Millisecond)
 )
 
+// wordMaxMs is how long the cloud's word about the time is what its certificate is judged by.
+const wordMaxMs = int64(10 * time.Minute / time.Millisecond)
+
 // TLSTime is the time by which the cloud's certificate is judged (reliability spec 2.4):
 // the later of wall clock and trust clock, and never before released, when this program
 // was made, nor before the last time that the cloud itself gave. Once the cloud has told
-// the time, it is that. Before, while the two clocks contradict each other, both get
-// their turn: one of them may show a year in which no certificate is valid, and without
-// the cloud it would never be set right.
+// the time, it is that. Before, and when nothing was heard for wordMaxMs, while the two clocks
+// contradict each other both get their turn: one of them may show a year in which no
+// certificate is valid, perhaps since the cloud itself was wrong, and without the cloud it
+// would never be set right.
 func (t *TrustClock) TLSTime(released time.Time) time.Time {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	bootMs := t.bootMs()
-	if t.heard != nil {
+	if t.heard != nil && bootMs-t.heard.gotMs <= wordMaxMs {
 		return time.UnixMilli(t.heard.lowMs + bootMs)
 	}
 	floorMs, nowMs, wallMs := max(released.UnixMilli(), t.agreedMs), t.NowMs(), t.clock.Wall().UnixMilli()

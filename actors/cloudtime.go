@@ -43,6 +43,21 @@ func (s *System) askAt(q messages.CloudQuestion, done func(messages.CloudAnswer,
 	})
 }
 
+// Probing is for who asks the cloud for a sign of life: called before, it returns what to tell
+// the time of the answer to. A core that followed a cloud whose clock was wrong may take every
+// certificate for one of the future, and ask about none: it hears better only so. again: the
+// clock and the cloud differ, and a second word is needed.
+func (s *System) Probing() (heard func(date time.Time) (again bool)) {
+	asked := s.clock.clock.Boot()
+	return func(date time.Time) bool {
+		h, offsetMs := s.clock.Hear(date, asked)
+		if h == HeardAhead {
+			s.reanchor(offsetMs, func(error) {})
+		}
+		return h == HeardDispute
+	}
+}
+
 // settleTime hands on an answer once the clock is right by it.
 func (s *System) settleTime(a messages.CloudAnswer, h Hearing, offsetMs int64, done func(messages.CloudAnswer)) {
 	switch {

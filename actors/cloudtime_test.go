@@ -232,6 +232,16 @@ func TestTLSTime(t *testing.T) {
 		}
 		clock.Advance(10 * time.Second)
 	}
+	// The cloud that told it may have been wrong, and its certificate be of the future by it.
+	clock.Advance(10 * time.Minute)
+	turns := map[bool]int{}
+	for range 4 {
+		turns[tc.TLSTime(released).After(noon.Add(absurd-time.Hour))]++
+		clock.Advance(10 * time.Second)
+	}
+	if turns[true] != 2 || turns[false] != 2 {
+		t.Errorf("for ten minutes the cloud has not told the time: the wall clock has %d turns of 4", turns[true])
+	}
 }
 
 // timed is a rig whose cloud tells the time, with a trust duration of ten hours and three
@@ -280,6 +290,44 @@ func newTimed(t *testing.T) *timed {
 
 // off is how far trust time is from true time.
 func (r *timed) off() time.Duration { return time.UnixMilli(r.trust.NowMs()).Sub(r.truly()) }
+
+// TestProbesTellTheTime: a core that followed a cloud which was wrong refuses every certificate
+// before it asks, so nobody's question brings better word. Two probes of the link do.
+func TestProbesTellTheTime(t *testing.T) {
+	r := newTimed(t)
+	ago := -30 * 365 * 24 * time.Hour
+	right := r.truly
+	r.cloud.SetTime(func() time.Time { return right().Add(ago) })
+	if got := code(r.do(verifyOf(r.gate))); got == "valid" || r.off() > ago/2 {
+		t.Fatalf("gate: %s, and the clock is off by %v", got, r.off())
+	}
+	probe := func(date time.Time) (again bool) {
+		heard := r.sys.Probing()
+		r.clock.Advance(100 * time.Millisecond)
+		return heard(date)
+	}
+	r.cloud.SetTime(right)
+	asked := len(r.cloud.Asked())
+	if got := code(r.do(verifyOf(r.gate))); got == "valid" || len(r.cloud.Asked()) != asked {
+		t.Fatalf("gate: %s after %d questions: what a probe is to mend is not broken", got, len(r.cloud.Asked())-asked)
+	}
+	if again := probe(right()); !again || r.off() > ago/2 {
+		t.Errorf("one probe: again %v, the clock is off by %v", again, r.off())
+	}
+	if again := probe(right()); again || r.off().Abs() > time.Second {
+		t.Errorf("two probes: again %v, the clock is off by %v", again, r.off())
+	}
+	if got := code(r.do(verifyOf(r.gate))); got != "valid" {
+		t.Errorf("gate: %s", got)
+	}
+	if again := probe(right().Add(-time.Hour)); !again || r.off() < -time.Second {
+		t.Errorf("one probe that is wrong: again %v, the clock is off by %v", again, r.off())
+	}
+	probe(right().Add(-time.Hour))
+	if r.do(messages.MarkClock{Mark: r.trust.Mark()}); r.off() > -time.Hour+2*time.Second { // it waits for what was ordered before
+		t.Errorf("two that agree: the clock is off by %v", r.off())
+	}
+}
 
 // another device, which the cloud knows.
 func (r *timed) another(name messages.ThingName) identity {

@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/gatehouse-edge/gatehouse/messages"
 )
@@ -14,8 +15,9 @@ type Verifier interface {
 	// Ask puts one question and returns within a few seconds, or when ctx ends. It is
 	// called from many goroutines at once.
 	Ask(ctx context.Context, question messages.CloudQuestion) messages.CloudAnswer
-	// Probe returns nil if the service answers, whatever it says.
-	Probe(ctx context.Context) error
+	// Probe returns no error if the service answers, whatever it says, and its own time; zero:
+	// it did not tell.
+	Probe(ctx context.Context) (date time.Time, err error)
 	// Close drops what is idle.
 	Close()
 }
@@ -38,7 +40,8 @@ type Cloud struct {
 	monitor  *Monitor
 
 	mu        sync.Mutex
-	listeners []func(up bool) // guarded by mu
+	listeners []func(up bool) // guarded by mu, as the next
+	probing   func() (heard func(date time.Time) (again bool))
 }
 
 // New starts a Cloud. Close it.
@@ -85,9 +88,25 @@ func (c *Cloud) ask(ctx context.Context, question messages.CloudQuestion) messag
 	return answer
 }
 
+// probe is what the monitor does.
+func (c *Cloud) probe(ctx context.Context) error {
+	c.mu.Lock()
+	probing := c.probing
+	c.mu.Unlock()
+	heard := func(time.Time) bool { return false }
+	if probing != nil {
+		heard = probing()
+	}
+	date, err := c.verifier.Probe(ctx)
+	if err == nil && !date.IsZero() && heard(date) {
+		c.monitor.Hasten()
+	}
+	return err
+}
+
 func (c *Cloud) monitorConfig(cfg MonitorConfig) MonitorConfig {
 	if cfg.Probe == nil {
-		cfg.Probe = c.verifier.Probe
+		cfg.Probe = c.probe
 	}
 	if cfg.AfterFunc == nil {
 		cfg.AfterFunc = afterFunc
@@ -125,6 +144,14 @@ func (c *Cloud) OnNetworkChange(f func(up bool)) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.listeners = append(c.listeners, f)
+}
+
+// OnProbe has f called before each probe from now on, and what it returns after it, with the
+// cloud's own time, if that was told; again: there is to be another soon.
+func (c *Cloud) OnProbe(f func() (heard func(date time.Time) (again bool))) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.probing = f
 }
 
 // NetworkUp says whether the cloud could be reached when it was last tried.

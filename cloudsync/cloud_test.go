@@ -84,12 +84,13 @@ func TestNewCloudRefusesABadConfiguration(t *testing.T) {
 type oracle struct {
 	answer messages.CloudAnswer
 	probe  error
+	date   time.Time // that a probe tells
 	probes int
 	closed bool
 }
 
 func (o *oracle) Ask(context.Context, messages.CloudQuestion) messages.CloudAnswer { return o.answer }
-func (o *oracle) Probe(context.Context) error                                      { o.probes++; return o.probe }
+func (o *oracle) Probe(context.Context) (time.Time, error)                         { o.probes++; return o.date, o.probe }
 func (o *oracle) Close()                                                           { o.closed = true }
 
 // Any word of the service shows that the network is up; want of one calls for a probe,
@@ -156,5 +157,45 @@ func TestNewsOfTheNetworkFromElsewhere(t *testing.T) {
 				t.Errorf("after %v: up %v with %d probes", up, c.NetworkUp(), o.probes)
 			}
 		}
+	})
+}
+
+// TestProbesTellTheTime: who listens hears the cloud's time with each probe that tells it, and
+// has another soon if that is not enough.
+func TestProbesTellTheTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o := &oracle{}
+		c, err := New(Config{Verifier: o, Monitor: MonitorConfig{Jitter: func() float64 { return .999999 }}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		synctest.Wait()
+		begun, again := 0, true
+		var heard []time.Time
+		c.OnProbe(func() func(time.Time) bool {
+			begun++
+			return func(date time.Time) bool {
+				heard = append(heard, date)
+				return again
+			}
+		})
+		want := func(what string, after time.Duration, probes, dates int) {
+			t.Helper()
+			time.Sleep(after)
+			synctest.Wait()
+			if o.probes != probes || begun != probes-1 || len(heard) != dates {
+				t.Errorf("%s: %d probes, %d begun, heard %v; want %d probes, %d dates", what, o.probes, begun, heard, probes, dates)
+			}
+		}
+		want("it does not tell", 30*time.Second, 2, 0)
+		o.date = time.Unix(1, 0)
+		want("it tells", 30*time.Second, 3, 1)
+		want("and is asked again", 5*time.Second, 4, 2)
+		again = false
+		want("once more", 5*time.Second, 5, 3)
+		want("that was enough", 25*time.Second, 5, 3)
+		o.probe = errors.New("down")
+		want("what fails tells nothing", 5*time.Second, 6, 3)
 	})
 }

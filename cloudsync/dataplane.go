@@ -198,14 +198,14 @@ func (d *DataPlane) exchange(ctx context.Context, route Route, body []byte) (*re
 
 // Probe asks the endpoint for nothing in particular, and returns nil if the service
 // answers, whatever it says. It is what a Monitor calls.
-func (d *DataPlane) Probe(ctx context.Context) error {
+func (d *DataPlane) Probe(ctx context.Context) (date time.Time, err error) {
 	response, err := d.exchange(ctx, Route{Method: http.MethodGet, Path: "/"}, nil)
 	if err != nil {
 		_, advice := wire.Explain(err, d.base.Host, d.timeout)
-		return errors.New(advice)
+		return date, errors.New(advice)
 	}
 	if !wire.FromService(response.status, response.header) {
-		return fmt.Errorf("HTTP %d from %s is not the service: check the endpoint, and for a proxy or captive portal", response.status, d.base.Host)
+		return date, fmt.Errorf("HTTP %d from %s is not the service: check the endpoint, and for a proxy or captive portal", response.status, d.base.Host)
 	}
-	return nil
+	return wire.Date(response.header), nil
 }

@@ -451,7 +451,7 @@ func TestProbeTellsWhetherTheCloudIsThere(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			e := newEndpoint(t, test.handler, nil)
-			if err := e.client(t).Probe(t.Context()); (err == nil) != test.want {
+			if _, err := e.client(t).Probe(t.Context()); (err == nil) != test.want {
 				t.Errorf("probe: %v, want reached %v", err, test.want)
 			}
 		})

@@ -12,6 +12,8 @@ const (
 	defaultUpInterval      = 30 * time.Second
 	defaultDownIntervalMin = time.Second
 	defaultDownIntervalMax = 30 * time.Second
+
+	hastyInterval = 5 * time.Second // at most until the next probe, after Hasten
 )
 
 // MonitorConfig shapes a Monitor.
@@ -61,6 +63,7 @@ type Monitor struct {
 	changed  bool // something for work to look at
 	up       bool
 	due      bool          // a probe is to be made now
+	hasty    bool          // the next one is to be made soon
 	interval time.Duration // last wait while down; zero while up
 	stop     func() bool   // of the running wait; nil if none
 }
@@ -120,6 +123,13 @@ func (m *Monitor) Observe(reached bool) {
 	}
 	m.mu.Unlock()
 	m.nudge()
+}
+
+// Hasten has the next wait for a probe be a few seconds at most. Call it from Probe.
+func (m *Monitor) Hasten() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.hasty = true
 }
 
 // nudge has work look at what has changed.
@@ -198,6 +208,9 @@ func (m *Monitor) wait() {
 	if !m.up {
 		m.interval = min(max(2*m.interval, m.cfg.DownIntervalMin), m.cfg.DownIntervalMax)
 		interval = m.interval
+	}
+	if m.hasty {
+		m.hasty, interval = false, min(interval, hastyInterval)
 	}
 	half := interval / 2
 	m.stop = m.cfg.AfterFunc(half+time.Duration(m.cfg.Jitter()*float64(interval-half)), m.waitOver)

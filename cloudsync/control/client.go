@@ -166,18 +166,18 @@ func (c *Client) Do(request *http.Request) (*http.Response, error) {
 
 // Probe asks url for nothing in particular, unsigned, and returns nil if the service
 // answers, whatever it says.
-func (c *Client) Probe(ctx context.Context, url string) error {
+func (c *Client) Probe(ctx context.Context, url string) (date time.Time, err error) {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
-		return err
+		return date, err
 	}
 	answer, err := c.wire.Do(request)
 	if err != nil {
 		_, advice := wire.Explain(err, request.URL.Host, c.Timeout)
-		return errors.New(advice)
+		return date, errors.New(advice)
 	}
 	if !wire.FromService(answer.StatusCode, answer.Header) {
-		return fmt.Errorf("HTTP %d from %s is not the service: check the endpoint, and for a proxy or captive portal", answer.StatusCode, request.URL.Host)
+		return date, fmt.Errorf("HTTP %d from %s is not the service: check the endpoint, and for a proxy or captive portal", answer.StatusCode, request.URL.Host)
 	}
-	return nil
+	return wire.Date(answer.Header), nil
 }

@@ -47,11 +47,11 @@ func TestProbeTellsWhetherTheServiceIsThere(t *testing.T) {
 			w.Header().Set(test.header, test.value)
 			w.WriteHeader(test.status)
 		}, nil)
-		if err := newClient(t, server.URL, ca).Probe(t.Context(), server.URL); (err == nil) != test.want {
+		if _, err := newClient(t, server.URL, ca).Probe(t.Context(), server.URL); (err == nil) != test.want {
 			t.Errorf("%s: %v, want reached %v", name, err, test.want)
 		}
 		server.Close()
-		if err := newClient(t, server.URL, ca).Probe(t.Context(), server.URL); err == nil || !strings.Contains(err.Error(), "refused") {
+		if _, err := newClient(t, server.URL, ca).Probe(t.Context(), server.URL); err == nil || !strings.Contains(err.Error(), "refused") {
 			t.Errorf("%s, closed: %v", name, err)
 		}
 	}

@@ -38,7 +38,7 @@ func TestTheEmulatedCloudIsAsked(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer v.Close()
-	if err := v.Probe(t.Context()); err != nil {
+	if _, err := v.Probe(t.Context()); err != nil {
 		t.Errorf("probe: %v", err)
 	}
 	want := func(when string, i *awsemu.Identity, thing string, verdict messages.CloudVerdict, why messages.CloudFailure) {

@@ -73,7 +73,9 @@ func (v *Verifier) Close() { v.control.Close() }
 
 // Probe asks the endpoint for nothing in particular, and returns nil if the service
 // answers, whatever it says.
-func (v *Verifier) Probe(ctx context.Context) error { return v.control.Probe(ctx, v.endpoint+"/") }
+func (v *Verifier) Probe(ctx context.Context) (date time.Time, err error) {
+	return v.control.Probe(ctx, v.endpoint+"/")
+}
 
 // Ask puts one question: an identity question if it names no thing, else one about an
 // association. It returns within the configured timeout, or when ctx ends.

@@ -354,7 +354,7 @@ func TestQuestionsAreAskedAsAWSExpects(t *testing.T) {
 	if !slices.Equal(s.asked, want) {
 		t.Errorf("asked %q, want %q", s.asked, want)
 	}
-	if err := v.Probe(t.Context()); err != nil {
+	if _, err := v.Probe(t.Context()); err != nil {
 		t.Errorf("probe: %v", err)
 	}
 }

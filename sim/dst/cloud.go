@@ -197,7 +197,7 @@ type errorText string
 func (e errorText) Error() string { return string(e) }
 
 // Probe implements cloudsync.Verifier. One that tells nothing new is nothing that happens.
-func (k *cloudClient) Probe(context.Context) error {
+func (k *cloudClient) Probe(context.Context) (date time.Time, err error) {
 	if k.onProbe != nil {
 		defer k.onProbe()
 	}
@@ -205,12 +205,15 @@ func (k *cloudClient) Probe(context.Context) error {
 	d := c.dice.key(uint64(c.s.now)).key(95)
 	if after, away := c.away(d); away {
 		c.s.rest(after, aTick)
-		return errorText("the cloud is away")
+		return date, errorText("the cloud is away")
 	}
 	if trip := c.roundTrip(d); !c.s.rest(min(trip, answerMax), aTick) || trip > answerMax {
-		return errorText("the cloud is away")
+		return date, errorText("the cloud is away")
 	}
-	return nil // whatever it says
+	if !c.hit(cloudNonsense, d) {
+		date = c.date()
+	}
+	return date, nil // whatever it says
 }
 
 // Close implements cloudsync.Verifier.

@@ -58,8 +58,12 @@ func cloudSuite(t *testing.T, r cloudRig) {
 		r.trouble(way)
 		want(way, identity(mine), silence, f)
 		want(way, belongs(mine), silence, f)
-		if err := r.Probe(t.Context()); (err != nil) != (f == messages.FailureUnreachable) {
+		date, err := r.Probe(t.Context())
+		if (err != nil) != (f == messages.FailureUnreachable) {
 			t.Errorf("%s: probe: %v", way, err)
+		}
+		if told := !date.IsZero(); told != (err == nil && f != messages.FailureNotService) || told && Beginning.Sub(date).Abs() > time.Minute {
+			t.Errorf("%s: a probe tells %v", way, date)
 		}
 		r.trouble("")
 	}
@@ -92,9 +96,9 @@ func (f *fakeCloud) Ask(ctx context.Context, q messages.CloudQuestion) (a messag
 }
 
 // Probe implements cloudsync.Verifier.
-func (f *fakeCloud) Probe(ctx context.Context) (err error) {
-	f.run(func() { err = f.cloudClient.Probe(ctx) })
-	return err
+func (f *fakeCloud) Probe(ctx context.Context) (date time.Time, err error) {
+	f.run(func() { date, err = f.cloudClient.Probe(ctx) })
+	return date, err
 }
 
 func (f *fakeCloud) activate(c Cert, active bool) { f.c.registry.setCertificate(0, IDOf(c), active) }

@@ -194,6 +194,7 @@ func (c *core) open() (err error) {
 	}
 	m.witness.Began(&c.seen)
 	c.cloud.OnNetworkChange(c.network)
+	c.cloud.OnProbe(c.sys.Probing)
 	c.settle(way)
 	c.sys.SetNetwork(c.cloud.NetworkUp())
 	c.keeper = actors.NewKeeper(c.sys, c.views, c.clock, 0, nil)

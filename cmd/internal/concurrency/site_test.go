@@ -81,11 +81,11 @@ func (c *cloud) Ask(_ context.Context, q messages.CloudQuestion) messages.CloudA
 }
 
 // Probe implements cloudsync.Verifier.
-func (c *cloud) Probe(context.Context) error {
+func (c *cloud) Probe(context.Context) (date time.Time, err error) {
 	if c.away.Load() {
-		return fmt.Errorf("the cloud is away")
+		return date, fmt.Errorf("the cloud is away")
 	}
-	return nil
+	return date, nil
 }
 
 // Close implements cloudsync.Verifier.

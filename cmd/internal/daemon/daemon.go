@@ -218,6 +218,7 @@ func (d *Daemon) openCore(ctx context.Context) (err error) {
 	d.views.Live(d.hooks())
 	if c, ok := d.cloud.(*cloudsync.Cloud); ok {
 		c.OnNetworkChange(d.sys.SetNetwork)
+		c.OnProbe(d.sys.Probing)
 		settling, cancel := context.WithTimeout(ctx, settleTimeout)
 		_ = c.Settle(settling) // a cloud that has not answered by then counts as away
 		cancel()
