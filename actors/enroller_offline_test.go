@@ -66,6 +66,37 @@ func TestOfflineAdmission(t *testing.T) {
 	}
 }
 
+// TestOfflineAdmissionWithAHangingCloud: a link that swallows what is sent keeps out nobody who
+// may be admitted without the cloud; while the link is thought up it is waited for.
+func TestOfflineAdmissionWithAHangingCloud(t *testing.T) {
+	f := newFleet(t)
+	f.cloud.Hold()
+	c := f.ca.issue(t, string(pump))
+	up := f.authenticate(pump, c)
+	f.until("it is asked", func() bool { return f.cloud.Waiting() == 1 })
+	f.clock.Advance(cloudPatience)
+	select {
+	case got := <-up:
+		t.Errorf("with the link up: %s before the cloud spoke", got)
+	default:
+	}
+	f.sys.SetNetwork(false)
+	timers := f.clock.Timers()
+	down := f.authenticate(pump, c)
+	f.until("it is asked", func() bool { return f.cloud.Waiting() == 2 && f.clock.Timers() > timers })
+	f.clock.Advance(cloudPatience)
+	if got := f.answer(down); got != "ok" {
+		t.Errorf("with the link down: %s, want ok", got)
+	}
+	f.cloud.Release() // a late no does nothing: when the link is back the registrar decides
+	if got := f.answer(up); got == "ok" {
+		t.Error("the one that waited for the cloud got in on its no")
+	}
+	if kinds := f.kinds(messages.DeviceStream(pump)); countKind(kinds, messages.KindDevicePending) != 1 || countKind(kinds, messages.KindPendingWithdrawn) != 0 {
+		t.Errorf("on record: %v", kinds)
+	}
+}
+
 // TestOfflineAdmissionEnds: whatever ends it ends the session at once, and the device is not
 // admitted again.
 func TestOfflineAdmissionEnds(t *testing.T) {

@@ -10,8 +10,8 @@ import (
 	"github.com/gatehouse-edge/gatehouse/messages"
 )
 
-// cloudPatience is how long a device whose stored trust counts waits for one answer of
-// the cloud. It may need two, and is to have its answer within two seconds (reliability
+// cloudPatience is how long a device whose stored trust counts, or that may be admitted as
+// pending, waits for one answer of the cloud. It may need two, and is to have its answer within two seconds (reliability
 // spec 2.3, D1c): a cloud that hangs must not keep out who may come in without it.
 const cloudPatience = 800 * time.Millisecond
 
@@ -40,7 +40,7 @@ func (e *entity) askCloud(c actor.Context, f *flight, ask messages.AskCloud) {
 				(*stop)()
 			}
 			bring(a)
-		case a.Verdict == messages.CloudDenied && state.CompareAndSwap(questionGivenUp, questionAnswered):
+		case a.Verdict == messages.CloudDenied && ask.Late != nil && state.CompareAndSwap(questionGivenUp, questionAnswered):
 			e.sys.tell(ask.Late, env.cause)
 		}
 	}
@@ -63,7 +63,7 @@ func (e *entity) askCloud(c actor.Context, f *flight, ask messages.AskCloud) {
 		return
 	}
 	e.asking++
-	if ask.Late == nil || state.Load() != questionOut {
+	if ask.Late == nil && !e.sys.pendingWaits(ask.Question) || state.Load() != questionOut {
 		return
 	}
 	stop := e.sys.clock.clock.AfterFunc(cloudPatience, func() {
@@ -74,6 +74,13 @@ func (e *entity) askCloud(c actor.Context, f *flight, ask messages.AskCloud) {
 	if timer.Store(&stop); state.Load() != questionOut { // it was answered meanwhile
 		stop()
 	}
+}
+
+// pendingWaits reports whether it may be a device to be admitted as pending that waits for the
+// answer: a link that swallows everything must not keep out those either.
+func (s *System) pendingWaits(q messages.CloudQuestion) bool {
+	e := s.enroller.Load()
+	return e != nil && e.cfg.Offline.Enabled && q.Stranger && !s.NetworkUp()
 }
 
 // isRecheck reports whether nobody waits for what c finds out but who sees to it that trust
