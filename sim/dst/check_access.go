@@ -118,7 +118,9 @@ func (o *observer) standsBy(a *Ask, session *sessionStanding, thing int, certKey
 
 // rests holds an admission against what is on record of its certificate or attachment.
 func (o *observer) rests(a *Ask, what string, g *grantStanding, s *said) {
-	o.hold("T5", !g.void || g.since >= a.Begun, "%q got in, and trust in its %s was voided at %v", a.Name, what, g.since)
+	if g.voided != 0 {
+		o.hold("T5", g.voided >= a.Begun || !g.void && s.yes+answerMaxOf >= g.voided, "%q got in, and trust in its %s was voided at %v; the cloud's last yes is of %v", a.Name, what, g.voided, s.yes)
+	}
 	switch {
 	case g.void:
 	case g.since == 0:
@@ -185,7 +187,35 @@ func (o *observer) trustTime() int64 {
 func (o *observer) pendingAllowed(a *Ask, thing int) {
 	t := o.on.thing(thing)
 	o.hold("S10", o.plan.Setup.Offline && !o.truth.registered(thing), "%q got in as pending", a.Name)
+	o.hold("S10", o.plan.signed(thing, a.Cert), "%q got in as pending, with a certificate that was not signed for it: %+v", a.Name, a.Cert)
 	o.hold("S10", t.pending.counted(a.Begun), "%q got in as pending, and is not, since %v", a.Name, t.pending.since)
+	age, bound := o.now()-t.pending.since, o.trustBound(t.pending.since, a.Begun)
+	o.hold("S10", age <= bound, "%q got in as pending, admitted %v ago: %v at most", a.Name, age, bound)
+	operation, resource := resourceOf(Connect, a.Name)
+	o.hold("S4", o.on.policyIn(a.Begun, func(p *naivePolicy) bool { return p.allowsPending(a.Name, operation, resource) }),
+		"%q got in as pending, and no policy in force then lets the pending connect", a.Name)
+}
+
+// signed reports whether the fleet's authority has signed a certificate for a device.
+func (p *Plan) signed(thing int, c Cert) bool {
+	return c.By == byFleet && c.Of == thing && c.Spoilt == "" && p.newcomer(thing)
+}
+
+// pendingRecord judges that a device is admitted as pending.
+func (o *observer) pendingRecord(rec *messages.Record, e *messages.DevicePending) {
+	name, _ := rec.Stream.Device()
+	i, ok := DeviceOf(name)
+	o.hold("S10", o.plan.Setup.Offline && ok && !o.truth.registered(i), "record %d: %s is admitted as pending", rec.Seq, name)
+	c, ok := certIn(e.Der)
+	o.hold("S10", ok && o.plan.signed(i, c) && e.CertificateId == string(IDOf(c)), "record %d: %s is admitted as pending with a certificate that was not signed for it: %+v", rec.Seq, name, c)
+	o.hold("S10", !o.well(o.now()), "record %d: %s is admitted as pending, and the cloud can be asked since %v", rec.Seq, name, o.calm.since)
+	pending := 0
+	for other, t := range o.on.things {
+		if t.pending.granted && other != i {
+			pending++
+		}
+	}
+	o.hold("S10", pending < pendingMax, "record %d: %s is admitted as pending, and %d others are", rec.Seq, name, pending)
 }
 
 // permitted judges that a broker let a client do something.
@@ -206,11 +236,20 @@ func (o *observer) permitted(c *clientView, a *Ask) {
 	operation, resource := resourceOf(a.Op, a.Name)
 	thing := string(ThingOf(session.thing))
 	if session.pending {
+		o.pendingPermitted(a, session, func(p *naivePolicy) bool { return p.allowsPending(thing, operation, resource) })
 		return
 	}
 	o.hold("S4", o.policyAt(a, func(p *naivePolicy) bool { return p.allows(thing, operation, resource) }),
 		"%s may %s %s at %s, and no policy in force then lets it", thing, a.Op, clipped(a.Name), BrokerOf(a.Broker))
 	o.stillTrusted(a, session)
+}
+
+// pendingPermitted judges that a broker let a pending device do something.
+func (o *observer) pendingPermitted(a *Ask, session *sessionStanding, allows func(*naivePolicy) bool) {
+	o.hold("S4", o.policyAt(a, allows), "%s may %s %s at %s, and no policy in force then lets the pending", ThingOf(session.thing), a.Op, clipped(a.Name), BrokerOf(a.Broker))
+	from := a.Begun - cacheTTL - authapi.MaxStale - pipeline
+	age, bound := o.now()-session.opened, o.trustBound(session.opened, from)+cacheTTL+authapi.MaxStale+o.transit(a.Broker)
+	o.hold("S10", age <= bound, "%s may still %s at %s, on a session as pending from %v ago: %v at most", ThingOf(session.thing), a.Op, BrokerOf(a.Broker), age, bound)
 }
 
 // policyAt reports whether a policy lets it that the broker may still know of.

@@ -85,9 +85,7 @@ func (o *observer) heeds(rec *messages.Record) {
 			o.clock.recorded = true
 		}
 	case *messages.DevicePending:
-		name, _ := rec.Stream.Device()
-		i, ok := DeviceOf(name)
-		o.hold("S10", o.plan.Setup.Offline && ok && !o.truth.registered(i), "record %d: %s is admitted as pending", rec.Seq, name)
+		o.pendingRecord(rec, e)
 	case *messages.CertificateOrdered, *messages.CertificateIssued:
 		o.issuance(rec, e)
 	}

@@ -62,7 +62,7 @@ func cloudSuite(t *testing.T, r cloudRig) {
 		if (err != nil) != (f == messages.FailureUnreachable) {
 			t.Errorf("%s: probe: %v", way, err)
 		}
-		if told := !date.IsZero(); told != (err == nil && f != messages.FailureNotService) || told && Beginning.Sub(date).Abs() > time.Minute {
+		if told := !date.IsZero(); told != (err == nil) && f != messages.FailureNotService || told && Beginning.Sub(date).Abs() > time.Minute {
 			t.Errorf("%s: a probe tells %v", way, date)
 		}
 		r.trouble("")

@@ -34,6 +34,7 @@ type core struct {
 	gate      *gate.Gate
 	keeper    *actors.Keeper
 	refresh   *actors.Refresher
+	enroller  *actors.Enroller  // nil: nobody is registered
 	authority *actors.Authority // nil: it has none
 	courier   *brokers.Courier
 	pusher    *brokers.Pusher
@@ -201,6 +202,7 @@ func (c *core) open() (err error) {
 	c.keep()
 	c.refresh = actors.NewRefresher(c.sys, way, c.views, c.clock, nil)
 	c.refresh.Start()
+	c.startEnroller()
 	return nil
 }
 

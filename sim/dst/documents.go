@@ -92,7 +92,7 @@ func policyText(r *rand.Rand, p *Plan, generous float64) string {
 		add("few", naiveRule+" "+string(ThingOf(r.IntN(p.Devices)))+" OR "+naiveRule+" *-1", rights(r, r.IntN(2) == 0))
 	}
 	if p.Setup.Offline {
-		add("pending", naiveRule+" *", rights(r, true))
+		add(naivePending, naiveRule+" "+[]string{"*", "*", classes[r.IntN(len(classes))] + "-*"}[r.IntN(3)], rights(r, r.Float64() < generous))
 	}
 	text, err := json.Marshal(m{"formatVersion": naiveVersion, "definitions": definitions, "policies": policies})
 	if err != nil {

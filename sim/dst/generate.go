@@ -22,6 +22,7 @@ const (
 	planAligned
 	planHerd
 	planDoubts
+	planNewcomers
 )
 
 func planRand(seed, stream uint64) *rand.Rand { return rand.New(rand.NewPCG(seed, stream)) }
@@ -42,7 +43,8 @@ const herdAbove = 2000
 // maker makes up a plan.
 type maker struct {
 	*Plan
-	clients int // so far: those beyond the devices
+	clients int  // so far: those beyond the devices
+	swarm   bool // the seed chooses which faults may happen
 }
 
 // PlanOf makes up what will happen, all of it by the seed.
@@ -64,6 +66,7 @@ func PlanOf(c Config) *Plan {
 	m.operators()
 	m.registry()
 	m.faults()
+	m.newcomers()
 	m.align()
 	m.doubts()
 	m.order()
@@ -90,7 +93,7 @@ func (m *maker) shape() {
 	case m.Mode == Liveness:
 		m.Faults = 0
 	case !m.FaultsChosen && m.Faults == 0:
-		m.Faults = swarm
+		m.Faults, m.swarm = swarm, true
 	}
 	m.FaultsChosen = true
 }
@@ -99,8 +102,11 @@ func (m *maker) setup() {
 	r := planRand(m.Seed, planSetup)
 	m.Setup = Setup{Battery: r.IntN(2) == 0, Budget: r.IntN(3) == 0, Certified: r.IntN(3) == 0}
 	if r.IntN(3) == 0 {
-		m.Setup.Newcomers = r.IntN(1 + m.Devices/3)
-		m.Setup.Offline = r.IntN(2) == 0
+		m.Setup.Newcomers = min(1+r.IntN(1+m.Devices/3), m.Devices)
+		m.Setup.Offline = r.IntN(3) > 0
+	}
+	if m.Setup.Offline && m.swarm && r.IntN(4) > 0 { // else nobody is admitted as pending
+		m.Faults |= CloudDown
 	}
 	m.Setup.Policy = policyText(r, m.Plan, .9)
 	m.Setup.Section = sectionText(r, m.Plan)

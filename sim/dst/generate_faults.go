@@ -58,7 +58,7 @@ func (m *maker) registry() {
 	r := planRand(m.Seed, planRegistry)
 	for range int(logUniform(r, 1, 16, 1)) - 1 {
 		at, thing := m.at(r), r.IntN(m.Devices)
-		cert := Cert{Of: thing}
+		cert := m.certOf(thing, 0)
 		back := at + logDuration(r, time.Millisecond, m.Duration/2)
 		undo := r.IntN(2) == 0
 		switch pick(r, 4, 4, 2, 1, 1) {
@@ -97,8 +97,8 @@ func (m *maker) registry() {
 	for i := m.Devices - m.Setup.Newcomers; i < m.Devices; i++ { // somebody registers them by hand
 		if m.Devices <= herdAbove && r.IntN(2) == 0 {
 			at := m.at(r)
-			m.add(Action{At: at, Kind: Activate, Cert: Cert{Of: i}})
-			m.add(Action{At: at + time.Second, Kind: Attach, Thing: i, Cert: Cert{Of: i}})
+			m.add(Action{At: at, Kind: Activate, Cert: m.certOf(i, 0)})
+			m.add(Action{At: at + time.Second, Kind: Attach, Thing: i, Cert: m.certOf(i, 0)})
 			m.connect(at+2*time.Second, i, r.IntN(m.Brokers), 0)
 		}
 	}

@@ -42,7 +42,7 @@ func (m *maker) device(i int) {
 }
 
 func (m *maker) connect(at time.Duration, i, broker, gen int) {
-	m.add(Action{At: at, Kind: Connect, Client: i, Broker: broker, Thing: i, Cert: Cert{Of: i, Gen: gen}})
+	m.add(Action{At: at, Kind: Connect, Client: i, Broker: broker, Thing: i, Cert: m.certOf(i, gen)})
 }
 
 // talk has a client publish and subscribe so many times.
@@ -69,7 +69,7 @@ func (m *maker) swapper(r *rand.Rand, i, broker int, first time.Duration) {
 	for gen := 1; gen <= 1+r.IntN(3) && t < m.Duration; gen++ {
 		t += logDuration(r, time.Second, m.Duration/2)
 		step := logDuration(r, time.Millisecond, max(time.Second, m.Duration/20))
-		now, old := Cert{Of: i, Gen: gen}, Cert{Of: i, Gen: gen - 1}
+		now, old := m.certOf(i, gen), m.certOf(i, gen-1)
 		m.add(Action{At: t, Kind: Activate, Cert: now})
 		m.add(Action{At: t + step, Kind: Attach, Thing: i, Cert: now})
 		m.connect(t+2*step, i, broker, gen)
@@ -137,9 +137,9 @@ func (m *maker) attack(r *rand.Rand) {
 			m.add(Action{At: a.At / 2, Kind: Attach, Thing: victim, Cert: a.Cert})
 		}
 	case 5: // its key was stolen: a clone
-		a.Cert = Cert{Of: victim}
+		a.Cert = m.certOf(victim, 0)
 	case 6: // a revoked one
-		a.Cert = Cert{Of: victim}
+		a.Cert = m.certOf(victim, 0)
 		at := a.At
 		m.add(Action{At: at - logDuration(r, time.Millisecond, 10*time.Second), Kind: Deactivate, Cert: a.Cert})
 		if r.IntN(2) == 0 {

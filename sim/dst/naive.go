@@ -37,6 +37,7 @@ const (
 	naiveVersion  = "2021-03-05"
 	naiveVariable = "${iot:Connection.Thing.ThingName}"
 	naiveRule     = "thingName:"
+	naivePending  = "pending" // the group of those that nobody registered
 )
 
 // readNaive reads a document. An error: it must not be taken (client-device-auth spec 1.3).
@@ -104,15 +105,32 @@ func (p *naivePolicy) judge(thing, operation, resource string) bool {
 		if !inGroup(g.SelectionRule, thing) {
 			continue
 		}
-		for _, s := range p.Policies[g.PolicyName] {
-			for _, op := range s.Operations {
-				if op != operation && op != "mqtt:*" && op != "*" {
-					continue
-				}
-				for _, r := range s.Resources {
-					if like(strings.ReplaceAll(r, naiveVariable, thing), resource) {
-						return true
-					}
+		if p.grants(g, thing, operation, resource) {
+			return true
+		}
+	}
+	return false
+}
+
+// allowsPending says whether the group of pending devices, alone, lets thing do it.
+func (p *naivePolicy) allowsPending(thing, operation, resource string) bool {
+	if p == nil {
+		return false
+	}
+	g, ok := p.Definitions[naivePending]
+	return ok && inGroup(g.SelectionRule, thing) && p.grants(g, thing, operation, resource)
+}
+
+// grants says whether a group's statements let thing do it.
+func (p *naivePolicy) grants(g naiveGroup, thing, operation, resource string) bool {
+	for _, s := range p.Policies[g.PolicyName] {
+		for _, op := range s.Operations {
+			if op != operation && op != "mqtt:*" && op != "*" {
+				continue
+			}
+			for _, r := range s.Resources {
+				if like(strings.ReplaceAll(r, naiveVariable, thing), resource) {
+					return true
 				}
 			}
 		}

@@ -227,6 +227,14 @@ func (o *observer) CloudSaid(q *messages.CloudQuestion, asked time.Duration, a *
 // Listed implements Witness.
 func (o *observer) Listed(l *messages.AssociationList) { o.truth.listed(l, o.life) }
 
+// Registered implements Witness.
+func (o *observer) Registered(c Cert) {
+	for _, kind := range []Kind{Activate, Attach, Associate} {
+		o.truth.act(&Action{Kind: kind, Thing: c.Of, Cert: c}, o.now())
+	}
+	o.calm.disturb(o.now())
+}
+
 // Dropped implements Witness.
 func (o *observer) Dropped(client, broker int, session messages.TokenDigest, why string) {
 	if s := o.on.sessions[keyOfDigest(session)]; s != nil {

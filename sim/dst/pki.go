@@ -2,6 +2,7 @@ package dst
 
 import (
 	"bytes"
+	"crypto/ed25519"
 	"encoding/binary"
 	"strconv"
 	"time"
@@ -9,8 +10,8 @@ import (
 	"github.com/gatehouse-edge/gatehouse/messages"
 )
 
-// Certificates cost almost nothing: they are put together from their parts, with a key and a
-// signature that are nobody's. The product's parser reads them like any other; whether a
+// Certificates cost almost nothing: they are put together from their parts, with a key and, but
+// for those of newcomers, a signature that are nobody's. The product's parser reads them like any other; whether a
 // certificate is good the cloud says.
 
 // The validity of certificates. They are older than any clock of the simulated cloud is wrong: a core that has
@@ -70,14 +71,50 @@ func derTime(t time.Time) []byte {
 var derKey = []byte("a key that is none ")
 
 // certificate makes one for a common name, valid as said. Device and number tell it from
-// others, and can be read from its key.
-func certificate(device int, number uint32, cn string, from, to time.Time) []byte {
+// others, and can be read from its key. A nil signer: the signature is nobody's.
+func certificate(device int, number uint32, cn string, from, to time.Time, signer ed25519.PrivateKey) []byte {
 	serial := binary.BigEndian.AppendUint32(binary.BigEndian.AppendUint64([]byte{1}, uint64(device)), number)
 	key := append(append([]byte{0}, derKey...), serial[1:]...)
 	key = append(key, make([]byte, 1+32-len(key))...)
 	tbs := tlv(0x30, derVersion, tlv(0x02, serial), derEd25519, derIssuer, tlv(0x30, derTime(from), derTime(to)), derName(cn),
 		tlv(0x30, derEd25519, tlv(0x03, key)), derUsage)
-	return tlv(0x30, tbs, derEd25519, derSigned)
+	signed := derSigned
+	if signer != nil {
+		signed = tlv(0x03, []byte{0}, ed25519.Sign(signer, tbs))
+	}
+	return tlv(0x30, tbs, derEd25519, signed)
+}
+
+// What a certificate's number says beside its generation.
+const (
+	numberExpired uint32 = 1
+	numberFuture  uint32 = 2
+	numberFleet   uint32 = 1 << 30
+	numberRogue   uint32 = 1 << 31
+)
+
+// certIn reads what DER has made; false: it is a stranger's, or nothing of DER's.
+func certIn(der []byte) (c Cert, ok bool) {
+	of, ok := deviceIn(der)
+	_, rest, _ := bytes.Cut(der, derKey)
+	if !ok || len(rest) < 12 {
+		return c, false
+	}
+	number := binary.BigEndian.Uint32(rest[8:])
+	c = Cert{Of: of, Gen: int(number &^ (numberFleet | numberRogue) >> 2)}
+	switch {
+	case number&numberExpired != 0:
+		c.Spoilt = "expired"
+	case number&numberFuture != 0:
+		c.Spoilt = "future"
+	}
+	switch {
+	case number&numberFleet != 0:
+		c.By = byFleet
+	case number&numberRogue != 0:
+		c.By = byRogue
+	}
+	return c, true
 }
 
 // deviceIn reads which device a certificate was made for.
@@ -99,15 +136,21 @@ func DER(c Cert) []byte {
 	number := uint32(c.Gen) << 2
 	switch c.Spoilt {
 	case "expired":
-		number |= 1
+		number |= numberExpired
 	case "future":
-		number |= 2
+		number |= numberFuture
+	}
+	switch c.By {
+	case byFleet:
+		number |= numberFleet
+	case byRogue:
+		number |= numberRogue
 	}
 	cn := "stranger" + strconv.Itoa(-c.Of)
 	if c.Of >= 0 {
 		cn = string(ThingOf(c.Of))
 	}
-	return certificate(c.Of, number, cn, from, to)
+	return certificate(c.Of, number, cn, from, to, keyBy(c.By))
 }
 
 // validityOf is when the certificate that c names is valid.

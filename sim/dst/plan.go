@@ -30,7 +30,8 @@ type Setup struct {
 	Budget  bool   // trust.unknownOffTime: budget
 	// Newcomers are the last so many devices, which nobody registered.
 	Newcomers int
-	// Offline lets newcomers be admitted as pending while the cloud is away.
+	// Offline lets newcomers that the fleet's authority signed for be registered, and be admitted
+	// as pending while the cloud is away.
 	Offline bool
 	// Certified: brokers have certificates of the core's authority, which rotate.
 	Certified bool
@@ -54,6 +55,9 @@ type Cert struct {
 	Gen int `json:",omitempty"`
 	// Spoilt: "" a good one; "expired", "future", "garbage" (no certificate at all).
 	Spoilt string `json:",omitempty"`
+	// By is who signed it: "" nobody that the core knows; "fleet", the authority of devices that
+	// may register; "rogue", one of the same name.
+	By string `json:",omitempty"`
 }
 
 // Action is one thing that happens to the system. What a kind does not use is zero.

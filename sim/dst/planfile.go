@@ -135,7 +135,7 @@ func (a *Action) check(p *Plan) error {
 		return fmt.Errorf("thing %d of %d", a.Thing, p.Devices)
 	case a.Count < 0 || a.Thing+a.Count > p.Devices:
 		return fmt.Errorf("%d things from %d on, of %d", a.Count, a.Thing, p.Devices)
-	case a.Cert.Of < -clientsExtra || a.Cert.Of >= p.Devices || !in(a.Cert.Gen, generationsMax) || !slices.Contains(spoilt, a.Cert.Spoilt):
+	case a.Cert.Of < -clientsExtra || a.Cert.Of >= p.Devices || !in(a.Cert.Gen, generationsMax) || !slices.Contains(spoilt, a.Cert.Spoilt) || !slices.Contains(signers, a.Cert.By):
 		return fmt.Errorf("certificate %+v", a.Cert)
 	case len(a.Text) > textBytesMax || len(a.Name) > nameBytesMax:
 		return fmt.Errorf("a text of more than %d bytes, or a name of more than %d", textBytesMax, nameBytesMax)
@@ -149,7 +149,10 @@ func (a *Action) check(p *Plan) error {
 	return nil
 }
 
-var spoilt = []string{"", "expired", "future", "garbage"}
+var (
+	spoilt  = []string{"", "expired", "future", "garbage"}
+	signers = []string{byNobody, byFleet, byRogue}
+)
 
 // span is a duration as people write it.
 type span time.Duration

@@ -66,6 +66,11 @@ func (r *registry) began(a attachment, der []byte) bool {
 	return of >= 0 && of < r.registered && IDOf(Cert{Of: of}) == a.cert
 }
 
+// knows reports whether anybody has said something of a certificate.
+func (r *registry) knows(id messages.CertificateID) bool {
+	return len(r.changed[attachment{cert: id}]) > 0
+}
+
 func (r *registry) set(now time.Duration, a attachment, yes bool) {
 	r.changed[a] = append(r.changed[a], change{now, yes})
 }

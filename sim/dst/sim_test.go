@@ -53,6 +53,7 @@ func (h *seen) CloudSaid(_ *messages.CloudQuestion, _ time.Duration, a *messages
 	h.cloud[a.Verdict.String()]++
 }
 func (h *seen) Listed(l *messages.AssociationList) { h.listed = append(h.listed, l.Complete) }
+func (h *seen) Registered(Cert)                    {}
 func (h *seen) Durable(recs []messages.Record) {
 	for i := range recs {
 		if h.records++; recs[i].Seq != h.records {

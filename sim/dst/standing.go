@@ -47,7 +47,8 @@ type grantStanding struct {
 	granted bool
 	void    bool // it was granted, and counts no more: trust was voided
 	since   time.Duration
-	trustMs int64 // the stamp of the last grant
+	trustMs int64         // the stamp of the last grant
+	voided  time.Duration // when trust was voided last; 0: it never was
 }
 
 // certStanding is what is known of a certificate.
@@ -242,7 +243,7 @@ func (s *standing) foldDevice(now time.Duration, rec *messages.Record, t *thingS
 func (s *standing) void(now time.Duration, which func(*grantStanding) bool) {
 	strike := func(g *grantStanding) {
 		if g.granted && !g.void && which(g) {
-			g.void, g.since = true, now
+			g.void, g.since, g.voided = true, now, now
 		}
 	}
 	for _, c := range s.certs {

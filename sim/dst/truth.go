@@ -41,7 +41,7 @@ func (t *truth) active(c Cert) bool {
 	if inactive, changed := t.inactive[c]; changed {
 		return !inactive
 	}
-	return c.Of >= 0 && c.Gen == 0 && c.Spoilt == "" && t.registered(c.Of)
+	return c.Of >= 0 && c.Gen == 0 && c.Spoilt == "" && c.By == byNobody && t.registered(c.Of)
 }
 
 // attached is whether a certificate belongs to a thing.
@@ -49,7 +49,7 @@ func (t *truth) attached(thing int, c Cert) bool {
 	if is, changed := t.moved[attachedTo{thing, c}]; changed {
 		return is
 	}
-	return c.Of == thing && c.Gen == 0 && c.Spoilt == "" && t.registered(thing)
+	return c.Of == thing && c.Gen == 0 && c.Spoilt == "" && c.By == byNobody && t.registered(thing)
 }
 
 // associated is whether a thing is a client device of this core.

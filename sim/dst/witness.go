@@ -95,6 +95,8 @@ type Witness interface {
 	CloudSaid(q *messages.CloudQuestion, asked time.Duration, a *messages.CloudAnswer)
 	// Listed: the outcome of a listing has reached it.
 	Listed(l *messages.AssociationList)
+	// Registered: the cloud knows a newcomer from now on, by this certificate.
+	Registered(c Cert)
 	// Durable: these records are on disk from now on, and nobody was told before.
 	Durable(records []messages.Record)
 	// Began: the process runs, all was folded from the log. Died: it does not any more.
