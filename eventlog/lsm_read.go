@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
+	"sync"
 
 	"github.com/dgraph-io/badger/v4"
 
@@ -174,37 +175,74 @@ func readIndex(seqs []uint64, item *badger.Item) ([]uint64, error) {
 
 // blockReader finds records by their numbers, and keeps the last block at hand.
 type blockReader struct {
-	it *badger.Iterator
-	block
+	it    *badger.Iterator
+	value *[]byte // of the block, from values
+	first uint64
+	count int
+	rest  []byte // of value: the entries from number next on
+	next  uint64
 }
+
+// values are what blocks are read into: an entity's recovery needs one record of each.
+var values = sync.Pool{New: func() any { return new([]byte) }}
 
 func newBlockReader(txn *badger.Txn) *blockReader {
 	o := badger.DefaultIteratorOptions
 	o.PrefetchValues = false
 	o.Reverse = true
 	o.Prefix = []byte{prefixBlock}
-	return &blockReader{it: txn.NewIterator(o)}
+	return &blockReader{it: txn.NewIterator(o), value: values.Get().(*[]byte)}
 }
 
-func (r *blockReader) close() { r.it.Close() }
+func (r *blockReader) close() {
+	r.it.Close()
+	values.Put(r.value)
+	r.value, r.rest = nil, nil
+}
 
-// record returns record seq, which is stored.
+// record returns record seq, which is stored. It shares nothing with the block.
 func (r *blockReader) record(seq uint64) (messages.Record, error) {
-	if seq < r.first || seq-r.first >= uint64(len(r.entries)) {
-		r.it.Seek(numberKey(prefixBlock, seq))
-		if !r.it.Valid() {
-			return messages.Record{}, corrupt(seq, nil, "no block holds it")
-		}
-		item := r.it.Item()
-		b, err := readBlock(binary.BigEndian.Uint64(item.Key()[1:]), item)
-		if err != nil {
+	if seq < r.next || seq-r.first >= uint64(r.count) {
+		if err := r.seek(seq); err != nil {
 			return messages.Record{}, err
 		}
-		if r.block = b; seq-r.first >= uint64(len(r.entries)) {
-			return messages.Record{}, corrupt(seq, nil, "no block holds it")
+	}
+	for {
+		entry, rest, err := nextEntry(r.rest)
+		if err != nil {
+			return messages.Record{}, corrupt(r.first, err, "block of %d records", r.count)
+		}
+		at := r.next
+		r.rest = rest
+		r.next++
+		if at == seq {
+			return parseEntry(bytes.Clone(entry), seq)
 		}
 	}
-	return parseEntry(r.entries[seq-r.first], seq)
+}
+
+// seek reads the block that holds record seq, all of which is under its checksum.
+func (r *blockReader) seek(seq uint64) error {
+	r.count = 0
+	r.it.Seek(numberKey(prefixBlock, seq))
+	if !r.it.Valid() {
+		return corrupt(seq, nil, "no block holds it")
+	}
+	item := r.it.Item()
+	first, count := binary.BigEndian.Uint64(item.Key()[1:]), int(item.UserMeta())+1
+	value, err := item.ValueCopy(*r.value)
+	if err == nil {
+		*r.value = value
+		value, err = unseal(value)
+	}
+	if err != nil {
+		return corrupt(first, err, "block of %d records", count)
+	}
+	if seq-first >= uint64(count) {
+		return corrupt(seq, nil, "no block holds it")
+	}
+	r.first, r.count, r.rest, r.next = first, count, value, first
+	return nil
 }
 
 // hashReader reads stored hashes in a transaction.
