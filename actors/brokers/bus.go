@@ -28,7 +28,7 @@ func OnNATS(nc *Conn) Bus { return natsBus{nc} }
 type natsBus struct{ *nats.Conn }
 
 // pendingBytesMax bounds the bytes of messages that wait for one of the desk's callbacks.
-const pendingBytesMax = 256 << 20
+const pendingBytesMax = 128 << 20
 
 // Subscribe implements Bus.
 func (b natsBus) Subscribe(subject, group string, room int, hear nats.MsgHandler) (stop func() error, err error) {

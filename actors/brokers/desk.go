@@ -48,6 +48,10 @@ type DeskConfig struct {
 	SessionLimit, CloseLimit, ReadLimit, CertificateLimit int
 	// Deadline is when a request that is still unanswered is answered Busy; default 5 s.
 	Deadline time.Duration
+	// Patience is how long a verify, token or authenticate request may wait for a worker:
+	// then it is answered Busy and not begun, which would be for nothing if its broker gave
+	// up meanwhile (client: after 2 s). Default 500 ms.
+	Patience time.Duration
 	// RetryAfter is what a Busy answer advises at least; default 100 ms.
 	RetryAfter time.Duration
 	Clock      Clock // default SystemClock
@@ -76,6 +80,9 @@ func (c *DeskConfig) complete() error {
 	}
 	if c.Deadline <= 0 {
 		c.Deadline = 5 * time.Second
+	}
+	if c.Patience <= 0 {
+		c.Patience = 500 * time.Millisecond
 	}
 	if c.RetryAfter <= 0 {
 		c.RetryAfter = 100 * time.Millisecond
@@ -151,9 +158,9 @@ func (d *Desk) subscribe() error {
 		authapi.OpAuthenticate: d.queued(authapi.OpAuthenticate, d.sessions, d.authenticate),
 		authapi.OpCertificates: d.queued(authapi.OpCertificates, d.couriers, d.certificates),
 	}
-	// Twice what may wait, so that the desk sees the excess and answers Busy rather than have
-	// the library drop it (reliability spec C5).
-	room := 2 * max(d.cfg.ReadLimit, d.cfg.SessionLimit, d.cfg.CloseLimit)
+	// Far more than may wait, so that the desk sees the excess and answers Busy rather than
+	// have the library drop it (reliability spec C5).
+	room := 8 * max(d.cfg.ReadLimit, d.cfg.SessionLimit, d.cfg.CloseLimit)
 	for _, op := range authapi.Ops() {
 		stop, err := d.cfg.Conn.Subscribe(authapi.AllBrokers(op), queueGroup, room, handlers[op])
 		if err != nil {

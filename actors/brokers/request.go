@@ -88,9 +88,14 @@ func (d *Desk) handle(q *request) {
 			q.refuse(d.recovered(q.counters, p))
 		}
 	}()
-	left := d.cfg.Deadline - d.cfg.Clock.Now().Sub(q.arrived)
+	waited := d.cfg.Clock.Now().Sub(q.arrived)
+	left := d.cfg.Deadline - waited
 	if left <= 0 {
 		q.late()
+		return
+	}
+	if q.lane == d.sessions && waited > d.cfg.Patience {
+		q.refuse(d.busy("too many %s requests are waiting", q.counters.op))
 		return
 	}
 	if q.lane != nil { // an inline request is answered before this returns
