@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime/debug"
+	"time"
 
 	"github.com/asynkron/protoactor-go/actor"
 
@@ -50,6 +51,7 @@ type entity struct {
 	state   any
 	version uint64
 	snapped uint64 // version of the last snapshot
+	awake   bool   // the stream was folded, or poisoned it; until then nothing is decided
 
 	current *envelope   // what is in hand
 	flight  *flight     // the decision whose events are being appended; nil when idle
@@ -84,9 +86,10 @@ func (e *entity) Receive(c actor.Context) {
 	switch m := c.Message().(type) {
 	case *assign:
 		e.stream, e.slot = m.stream, m.slot
-		e.recover()
 	case *envelope:
-		e.take(c, m)
+		if e.awake || e.wake(m) {
+			e.take(c, m)
+		}
 	case *appended:
 		e.settle(c, m)
 	case *cloudAnswer:
@@ -122,12 +125,46 @@ func (e *entity) broke(c actor.Context, p any) {
 	c.Send(c.Self(), resume{})
 }
 
+// coldPatience is how long a device's request may wait for its entity to be read from the
+// log. When a fleet comes back at once more wait than can be read; who was told Busy comes
+// again, who was let in after the broker gave up was for nothing, and comes again too.
+const coldPatience = 400 * time.Millisecond
+
+// wake recovers the entity for the first envelope that is worth it. The others are told
+// Busy, which costs little: what restricts is never among them.
+func (e *entity) wake(env *envelope) bool {
+	restricts := env.lane == messages.LaneRestrict
+	release := e.permit(restricts)
+	defer release()
+	if !restricts && e.sys.clock.Boot()-env.since > coldPatience {
+		env.answer(&messages.Refusal{Code: messages.RefusedBusy, Reason: "too many wait to be read from the log", RetryAfter: e.sys.retryAfter})
+		return false
+	}
+	e.recoverNow()
+	return true
+}
+
+// permit waits until this entity may read the log. What restricts has permits of its own:
+// an order of an operator does not wait for a fleet that comes back.
+func (e *entity) permit(restricts bool) (release func()) {
+	permits := e.sys.permits
+	if restricts {
+		permits = e.sys.urgentPermits
+	}
+	permits <- struct{}{}
+	return func() { <-permits }
+}
+
 // recover folds the entity's stream. A log that cannot be read, or an event that its
 // fold cannot take, poisons this entity alone: it answers nothing but refusals.
 func (e *entity) recover() {
-	e.sys.permits <- struct{}{}
-	defer func() { <-e.sys.permits }()
-	e.poisoned = nil
+	release := e.permit(true) // it was read before, and others wait for it
+	defer release()
+	e.recoverNow()
+}
+
+func (e *entity) recoverNow() {
+	e.awake, e.poisoned = true, nil
 	if err := e.fold(); err != nil {
 		e.poison(fmt.Errorf("recover %s: %w", e.stream, err))
 	}

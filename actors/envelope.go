@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"runtime/debug"
 	"sync/atomic"
+	"time"
 
 	"github.com/gatehouse-edge/gatehouse/messages"
 )
@@ -13,6 +14,7 @@ import (
 type envelope struct {
 	sys      *System
 	ctx      context.Context
+	since    time.Duration    // of the machine's boot: when it came
 	command  messages.Command // becomes CloudAnswered when the cloud was asked; owned by whoever holds the envelope
 	cause    messages.Cause
 	question uint64        // the entity's number of the question that command answers; 0: none

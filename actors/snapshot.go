@@ -48,6 +48,9 @@ func (e *entity) restore() {
 	if e.family.decode == nil {
 		return
 	}
+	if n, err := e.sys.log.Version(e.stream); err == nil && n < snapshotEvery {
+		return // there is none yet, and looking for one costs as much as the records
+	}
 	s, found, err := e.sys.log.Snapshot(snapshotKey(e.stream))
 	if err != nil || !found || s.Version != snapshotVersion {
 		return

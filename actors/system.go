@@ -79,9 +79,11 @@ type Config struct {
 	// then on.
 	Fail func(error)
 	// LiveMax is how many entities stay resident before idle ones are passivated.
-	// Default 20,000 (about 1 KiB each; a device that connects online takes two).
+	// Default 50,000 (1.2 KiB each and its state, of a certificate about 1 KiB; a device takes
+	// two): 100 MiB at most.
 	LiveMax int
-	// RecoveriesMax is how many entities may read the log at the same time. Default 8.
+	// RecoveriesMax is how many entities may read the log at the same time, and as many for
+	// what restricts. Default 8.
 	RecoveriesMax int
 	// LaneMax bounds the commands under way per lane; beyond it the answer is Busy.
 	// Default {16384, 8192, 1024}. What restricts has a lane of its own and can only be
@@ -121,11 +123,13 @@ type System struct {
 	actors  *actor.ActorSystem
 	router  *router
 	permits chan struct{}
-	laneMax [messages.Lanes]int64
-	inLane  [messages.Lanes]atomic.Int64
-	network atomic.Bool
-	issuer  atomic.Pointer[Authority] // whose client certificates are internal components'; nil: nobody's
-	failed  atomic.Bool
+	// urgentPermits are as many for what restricts.
+	urgentPermits chan struct{}
+	laneMax       [messages.Lanes]int64
+	inLane        [messages.Lanes]atomic.Int64
+	network       atomic.Bool
+	issuer        atomic.Pointer[Authority] // whose client certificates are internal components'; nil: nobody's
+	failed        atomic.Bool
 	// stamps is held for reading from the moment a decision is stamped until its events
 	// are in the log's queue, and for writing while the clock is set back: so the log has
 	// every stamp of the wrong clock before the ClockReanchored that voids it.
@@ -179,6 +183,7 @@ func New(cfg Config) (*System, error) {
 		permits:    make(chan struct{}, orDefault(cfg.RecoveriesMax, 8)),
 		run:        cfg.Schedule, idle: make(chan struct{}),
 	}
+	s.urgentPermits = make(chan struct{}, cap(s.permits))
 	if s.random == nil {
 		s.random = func(b []byte) { _, _ = rand.Read(b) } // never fails: it ends the program instead
 	}
@@ -206,7 +211,7 @@ func New(cfg Config) (*System, error) {
 	}
 	props := actor.PropsFromProducer(func() actor.Actor { return &entity{sys: s} },
 		actor.WithDispatcher(scheduler{s.run}))
-	s.router = newRouter(s, orDefault(cfg.LiveMax, 20_000), props)
+	s.router = newRouter(s, orDefault(cfg.LiveMax, 50_000), props)
 	return s, nil
 }
 
@@ -221,7 +226,7 @@ func orDefault(n, fallback int) int {
 // goroutine or before Submit returns, and must not block. A context that is done before
 // the entity takes the command up makes it Busy; what restricts is carried out anyway.
 func (s *System) Submit(ctx context.Context, c messages.Command, cause messages.Cause, reply func(messages.Reply)) {
-	env := &envelope{sys: s, ctx: ctx, command: c, cause: cause, lane: c.Lane(), reply: reply}
+	env := &envelope{sys: s, ctx: ctx, since: s.clock.Boot(), command: c, cause: cause, lane: c.Lane(), reply: reply}
 	s.under.Add(1)
 	waiting := s.inLane[env.lane].Add(1)
 	switch {
