@@ -76,7 +76,7 @@ func stormOf(ctx context.Context, b *bench, program string, f fleet) (rows []Row
 			}
 		}
 	}
-	before := p.processorTime()
+	before, fleetBefore := p.processorTime(), processorTime()
 	orders, stop := orderOn(ctx, ops)
 	r := storm.Run(ctx, brokers, devices)
 	took, err := stop()
@@ -89,7 +89,7 @@ func stormOf(ctx context.Context, b *bench, program string, f fleet) (rows []Row
 	of := func(d time.Duration) []sample { return []sample{{ops: 1, took: d}} }
 	seconds, millis := func(s sample) float64 { return s.took.Seconds() }, func(s sample) float64 { return micros(s.took) / 1000 }
 	all := alone("storm/"+f.name, "s", of(r.Took), seconds, f.hold, f.aim)
-	all.Note = fmt.Sprintf("%.0f/s; processor time of the daemon %.1f s; %d tries, %d times busy, %d silent", float64(r.In)/r.Took.Seconds(), (p.processorTime() - before).Seconds(), r.Tries, r.Busy, r.Silent)
+	all.Note = fmt.Sprintf("%.0f/s; processor time of the daemon %.1f s, of the fleet %.1f s; %d tries, %d times busy, %d silent", float64(r.In)/r.Took.Seconds(), (p.processorTime() - before).Seconds(), (processorTime() - fleetBefore).Seconds(), r.Tries, r.Busy, r.Silent)
 	mib := alone("storm/"+f.name+"/memory", " MiB", []sample{{ops: int(p.peakBytes() >> 10)}}, func(s sample) float64 { return float64(s.ops) / 1024 }, atMost(1024), nil)
 	order := alone("storm/"+f.name+"/order-p99", "ms", of(took), millis, atMost(100), nil)
 	order.Note = fmt.Sprintf("what an operator orders meanwhile (%d)", orders())
