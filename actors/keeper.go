@@ -35,7 +35,7 @@ type Keeper struct {
 
 	outMu  sync.Mutex
 	out    map[messages.StreamID]struct{} // rechecks under way, by what they are about; guarded by outMu, as the next
-	noRoom []messages.Command             // rechecks that nobody put to the cloud: there was no room
+	noRoom []messages.Command             // rechecks that nobody put to the cloud: there was no room, or it was not their turn in time
 }
 
 // Limits of the keeper's work.
@@ -137,7 +137,7 @@ func (k *Keeper) ask(c messages.Command) {
 		k.outMu.Lock()
 		defer k.outMu.Unlock()
 		delete(k.out, key)
-		if answer.Wait > 0 && len(k.noRoom) < rechecksMax {
+		if notAsked := answer.Wait > 0 || answer.Failure == messages.FailureNotAsked; notAsked && len(k.noRoom) < rechecksMax {
 			k.noRoom = append(k.noRoom, c)
 		}
 	})

@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/gatehouse-edge/gatehouse/actors/actorstest"
 	"github.com/gatehouse-edge/gatehouse/messages"
 )
 
@@ -232,21 +233,30 @@ func TestKeeperRenewsBeforeTrustEnds(t *testing.T) {
 	}
 }
 
-// TestKeeperAsksAgainForLackOfRoom: a recheck that the queue to the cloud has no room for is
-// put again at once when there is some, however little is left of the trust.
+// TestKeeperAsksAgainForLackOfRoom: a recheck that the queue to the cloud has no room for, or
+// that waited in it for too long, is put again at once when there is some, however little is left of the trust.
 func TestKeeperAsksAgainForLackOfRoom(t *testing.T) {
-	r := newRig(t)
-	r.policy()
-	_, token := r.join(pump)
-	r.keeper(0)
-	r.cloud.SetBusy(true)
-	r.pass(54 * time.Second) // of the minute for which trust counts
-	r.cloud.SetBusy(false)
-	for i := range 10 {
-		r.pass(time.Second)
-		if !r.allowed(token) {
-			t.Fatalf("trust lapsed %d seconds after there was room to ask", i+1)
-		}
+	for name, crowd := range map[string]func(c *actorstest.Cloud, full bool){
+		"no room": (*actorstest.Cloud).SetBusy,
+		"never its turn": func(c *actorstest.Cloud, full bool) {
+			c.SetFailure(map[bool]messages.CloudFailure{true: messages.FailureNotAsked}[full])
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t)
+			r.policy()
+			_, token := r.join(pump)
+			r.keeper(0)
+			crowd(r.cloud, true)
+			r.pass(54 * time.Second) // of the minute for which trust counts
+			crowd(r.cloud, false)
+			for i := range 10 {
+				r.pass(time.Second)
+				if !r.allowed(token) {
+					t.Fatalf("trust lapsed %d seconds after there was room to ask", i+1)
+				}
+			}
+		})
 	}
 }
 
