@@ -204,8 +204,17 @@ func (m *Sim) crash(after time.Duration, why string) {
 // restart stops the core's process in order; it starts again after a while.
 func (m *Sim) restart(after time.Duration) {
 	if m.core != nil {
-		m.core.stop(func() { m.crash(after, "asked to stop") })
+		m.core.stop(func() { m.crash(m.awayFor(after), "asked to stop") })
 	}
+}
+
+// awayFor is how long something is away that was to be for so long: once all is healed, what was
+// under way comes to its end at once.
+func (m *Sim) awayFor(d time.Duration) time.Duration {
+	if m.healed {
+		return 0
+	}
+	return d
 }
 
 // powerCut takes the machine's power away for a while. After it its wall clock is not

@@ -163,7 +163,7 @@ func (m *Sim) doFault(a *Action) {
 		m.powerCut(a.Amount, a.How == "unset", m.strike(a))
 	case FaultReboot:
 		over := m.strike(a)
-		reboot := func() { m.powerCut(a.Amount, a.How == "unset", over) }
+		reboot := func() { m.powerCut(m.awayFor(a.Amount), a.How == "unset", over) }
 		if m.core == nil {
 			reboot()
 			return
