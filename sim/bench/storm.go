@@ -187,8 +187,13 @@ func (s *site) operator(context.Context) (*admin.Client, error) {
 	return admin.Dial(url, authapi.OperatorAdmin, creds, nil)
 }
 
+// orderPatience is how long an operator waits; longer than the daemon tries.
+const orderPatience = 30 * time.Second
+
 // quarantine orders what restricts.
 func quarantine(ctx context.Context, ops *admin.Client, thing messages.ThingName) error {
+	ctx, cancel := context.WithTimeout(ctx, orderPatience) // an answer that is lost is not waited for
+	defer cancel()
 	return ops.Ask(ctx, "quarantine", map[string]string{"thing": string(thing), "reason": "bench"}, nil)
 }
 
