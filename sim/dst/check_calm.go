@@ -35,8 +35,22 @@ func (o *observer) entitled(device int, c Cert) bool {
 // notConnected judges that a client did not get in.
 func (o *observer) notConnected(a *Ask) {
 	device, ok := DeviceOf(messages.ThingName(a.Name))
-	if !ok || a.Outcome != Denied || !o.well(a.Begun) {
+	if !ok || a.Outcome != Denied || !o.well(a.Begun) || o.lapsed(device, a) {
 		return
 	}
 	o.hold("L2", !o.entitled(device, a.Cert), "all has been well since %v, and %q was refused at %s", o.calm.since, a.Name, BrokerOf(a.Broker))
+}
+
+// lapsed reports whether the trust that a device asked on ended while it was asking: where many
+// ask at once, nobody waits for the cloud until its turn comes whose stored trust counts as he comes (D1c), and
+// he is refused if it ends meanwhile.
+func (o *observer) lapsed(device int, a *Ask) bool {
+	trust := o.on.sections[len(o.on.sections)-1].section.trust
+	k := keyOfCert(a.CertID)
+	for _, s := range []*said{&o.on.cert(k).said, &o.on.thing(device).attachment(k).said} {
+		if end := s.yes + trust; s.yes > 0 && end >= a.Begun && end <= o.now() {
+			return true
+		}
+	}
+	return false
 }
