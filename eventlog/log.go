@@ -142,8 +142,8 @@ type Snapshot struct {
 	Seq     uint64 // the last record folded in
 	Data    []byte // at most SnapshotBytesMax
 
-	// Root is that of the tree of the first Seq records, in a large snapshot that was read;
-	// zero in others. What is put need not have it.
+	// Root is that of the tree of the first Seq records, in a snapshot that was read from
+	// disk; zero in others. What is put need not have it.
 	Root tlog.Hash
 }
 

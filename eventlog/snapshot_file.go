@@ -23,7 +23,8 @@ import (
 )
 
 // A large snapshot is a file in the folder "snapshots", whose name is made of the
-// snapshot's key. It is written beside the former one, made durable, and renamed.
+// snapshot's key. It is written beside the former one, made durable, and renamed. Each
+// snapshot, large or small, is
 //
 //	magic 8 | format 4 | bytes of the note 4 | CRC32C of the note 4 | note | data
 //
@@ -72,34 +73,39 @@ func snapshotNote(key string, s *Snapshot) string {
 		base64.StdEncoding.EncodeToString(s.Root[:]), len(s.Data), base64.StdEncoding.EncodeToString(digest[:]))
 }
 
-// writeSnapshot keeps a large snapshot in the place of the former one.
-func (s *Store) writeSnapshot(key string, snap Snapshot) error {
-	if err := s.roomForSnapshot(); err != nil {
-		return err
-	}
-	if err := s.space.roomBeside(uint64(len(snap.Data))); err != nil {
-		return err
-	}
-	t, err := treeAt(snap.Seq, tlog.HashReaderFunc(s.readHashes))
+// sealSnapshot returns what stands before the data of a snapshot. Badger is kept open.
+func (s *Store) sealSnapshot(key string, snap Snapshot) ([]byte, error) {
+	t, err := treeAt(snap.Seq, tlog.HashReaderFunc(s.hashes))
 	if err != nil {
-		return err
+		return nil, err
 	}
 	snap.Root = t.root()
 	text := []byte(snapshotNote(key, &snap))
 	if s.o.Signer != nil {
 		if text, err = note.Sign(&note.Note{Text: string(text)}, s.o.Signer); err != nil {
-			return fmt.Errorf("sign: %w", err)
+			return nil, fmt.Errorf("sign: %w", err)
 		}
 	}
 	if len(text) > snapshotNoteMax {
-		return fmt.Errorf("note of %d bytes, want at most %d", len(text), snapshotNoteMax)
+		return nil, fmt.Errorf("note of %d bytes, want at most %d", len(text), snapshotNoteMax)
 	}
 	head := make([]byte, 0, snapshotFixedBytes+len(text))
 	head = append(head, magicSnapshot...)
 	head = binary.BigEndian.AppendUint32(head, snapshotFormat)
 	head = binary.BigEndian.AppendUint32(head, uint32(len(text)))
 	head = binary.BigEndian.AppendUint32(head, crc32.Checksum(text, castagnoli))
-	return replaceFile(snapshotPath(s.dir, key), func() { s.o.Step(StepSnapshot, nil) }, append(head, text...), snap.Data)
+	return append(head, text...), nil
+}
+
+// writeSnapshot keeps a large snapshot in the place of the former one.
+func (s *Store) writeSnapshot(key string, head, data []byte) error {
+	if err := s.roomForSnapshot(); err != nil {
+		return err
+	}
+	if err := s.space.roomBeside(uint64(len(data))); err != nil {
+		return err
+	}
+	return replaceFile(snapshotPath(s.dir, key), func() { s.o.Step(StepSnapshot, nil) }, head, data)
 }
 
 // replaceFile puts a file with the content of parts in the place of path. It calls step when
@@ -167,7 +173,7 @@ func ReadSnapshot(dir, key string, verifier note.Verifier) (Snapshot, error) {
 	return s, nil
 }
 
-// parseSnapshot reads the file of a large snapshot. Its Data is a part of b.
+// parseSnapshot reads a snapshot. Its Data is a part of b.
 func parseSnapshot(b []byte, key string, verifier note.Verifier) (Snapshot, error) {
 	if len(b) < snapshotFixedBytes || !bytes.Equal(b[:8], []byte(magicSnapshot)) {
 		return Snapshot{}, errors.New("not the right magic bytes")
@@ -224,13 +230,20 @@ func parseSnapshotNote(text, key string, data []byte) (Snapshot, error) {
 
 // Stands reports why s, of ReadSnapshot, is none of this log's records: nil if it is.
 func (s *Store) Stands(snap Snapshot) error {
+	release, err := s.reading()
+	if err != nil {
+		return err
+	}
+	defer release()
+	return s.stands(snap)
+}
+
+// stands is Stands while Badger is kept open.
+func (s *Store) stands(snap Snapshot) error {
 	if head := s.Head().Seq; snap.Seq > head {
 		return fmt.Errorf("it is of record %d, the log has %d", snap.Seq, head)
 	}
-	if snap.Root == (tlog.Hash{}) { // a small one: in Badger beside the records
-		return nil
-	}
-	t, err := treeAt(snap.Seq, tlog.HashReaderFunc(s.readHashes))
+	t, err := treeAt(snap.Seq, tlog.HashReaderFunc(s.hashes))
 	if err != nil {
 		return err
 	}

@@ -6,9 +6,13 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"testing"
 
+	"github.com/dgraph-io/badger/v4"
 	"golang.org/x/mod/sumdb/note"
+
+	"github.com/gatehouse-edge/gatehouse/messages"
 )
 
 // signed are options with a new key of a log of that name.
@@ -29,25 +33,57 @@ func signed(t *testing.T, o Options) Options {
 
 func large(n byte) []byte { return bytes.Repeat([]byte{n}, 3<<20+9) }
 
-// TestLargeSnapshotThatIsNotWholeIsIgnored (reliability spec, A9): damaged, cut short, of
-// another key, of another log or another signer, ahead of the log: it is as if it were
-// not there. One of an earlier record is there.
-func TestLargeSnapshotThatIsNotWholeIsIgnored(t *testing.T) {
+// TestSnapshotThatIsNotWholeIsIgnored (reliability spec, A9), a large and a small one:
+// damaged, cut short, of another key, of another log or another signer, ahead of the log: it
+// is as if it were not there. One of an earlier record is there.
+func TestSnapshotThatIsNotWholeIsIgnored(t *testing.T) {
+	t.Run("large", func(t *testing.T) {
+		testSpoiltSnapshots(t, large(1), func(s *Store, key string) ([]byte, error) { return os.ReadFile(snapshotPath(s.dir, key)) },
+			func(s *Store, key string, b []byte) error {
+				if err := os.MkdirAll(filepath.Join(s.dir, snapshotsName), directoryMode); err != nil {
+					return err
+				}
+				return os.WriteFile(snapshotPath(s.dir, key), b, fileMode)
+			})
+	})
+	t.Run("small", func(t *testing.T) {
+		testSpoiltSnapshots(t, bytes.Repeat([]byte{1}, 9999), func(s *Store, key string) ([]byte, error) { return s.lsm.get(snapshotKey(key)) },
+			func(s *Store, key string, b []byte) error {
+				return s.lsm.commit([]*badger.Entry{badger.NewEntry(snapshotKey(key), b)}, func() error { return nil })
+			})
+	})
+}
+
+func testSpoiltSnapshots(t *testing.T, data []byte, get func(*Store, string) ([]byte, error), set func(*Store, string, []byte) error) {
 	dir, o := filepath.Join(t.TempDir(), "log"), signed(t, Options{})
-	s := openTest(t, dir, o)
-	appendTo(t, s, "device/a", 20)
-	early := Snapshot{Version: 7, Seq: 12, Data: large(1)}
-	if err := s.PutSnapshot("views", early); err != nil {
-		t.Fatal(err)
-	}
-	path := snapshotPath(dir, "views")
-	good, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	found := func(l *Store) bool {
+	early := Snapshot{Version: 7, Seq: 12, Data: data}
+	open := func(name string, stream messages.StreamID, records int, o Options) *Store {
 		t.Helper()
-		got, ok, err := l.Snapshot("views")
+		s := openTest(t, filepath.Join(t.TempDir(), name), o)
+		t.Cleanup(func() { closeTest(t, s) })
+		appendTo(t, s, stream, records)
+		return s
+	}
+	kept := func(s *Store, key string) []byte {
+		t.Helper()
+		if err := s.PutSnapshot(key, early); err != nil {
+			t.Fatal(err)
+		}
+		b, err := get(s, key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return bytes.Clone(b)
+	}
+	put := func(s *Store, b []byte) {
+		t.Helper()
+		if err := set(s, "views", b); err != nil {
+			t.Fatal(err)
+		}
+	}
+	found := func(s *Store) bool {
+		t.Helper()
+		got, ok, err := s.Snapshot("views")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -56,64 +92,36 @@ func TestLargeSnapshotThatIsNotWholeIsIgnored(t *testing.T) {
 		}
 		return ok
 	}
+	s := openTest(t, dir, o)
+	appendTo(t, s, "device/a", 20)
+	good := kept(s, "views")
 	if !found(s) {
 		t.Fatal("a whole snapshot is ignored")
 	}
 	spoilt := map[string][]byte{"empty": nil, "cut short": good[:len(good)-1], "longer": append(bytes.Clone(good), 0)}
-	for _, at := range []int{0, 9, 12, 17, 20, 60, 100, 200, 300, 400, 5000, 2 << 20, len(good) - 1} {
+	for _, at := range []int{0, 9, 12, 17, 20, 60, 100, 200, 300, 400, 5000, len(good) * 2 / 3, len(good) - 1} {
 		b := bytes.Clone(good)
 		b[at] ^= 4
 		spoilt[fmt.Sprintf("byte %d", at)] = b
 	}
-	other := openTest(t, filepath.Join(t.TempDir(), "other"), o) // signed with the same key
-	defer closeTest(t, other)
-	appendTo(t, other, "device/b", 20)
-	if err := other.PutSnapshot("views", early); err != nil {
-		t.Fatal(err)
-	}
-	forger := openTest(t, filepath.Join(t.TempDir(), "forger"), signed(t, Options{}))
-	defer closeTest(t, forger)
-	appendTo(t, forger, "device/a", 20)
-	unsigned := openTest(t, filepath.Join(t.TempDir(), "unsigned"), Options{})
-	defer closeTest(t, unsigned)
-	appendTo(t, unsigned, "device/a", 20)
-	for name, l := range map[string]*Store{"forged": forger, "unsigned": unsigned} {
-		if err := l.PutSnapshot("views", early); err != nil {
-			t.Fatal(err)
-		}
+	for name, o := range map[string]Options{"forged": signed(t, Options{}), "unsigned": {}} {
+		l := open(name, "device/a", 20, o)
 		if l.Head() != s.Head() {
 			t.Fatal("the logs differ")
 		}
-		if spoilt[name], err = os.ReadFile(snapshotPath(l.dir, "views")); err != nil {
-			t.Fatal(err)
-		}
+		spoilt[name] = kept(l, "views")
 	}
-	if spoilt["another log's"], err = os.ReadFile(snapshotPath(other.dir, "views")); err != nil {
-		t.Fatal(err)
-	}
-	if err := s.PutSnapshot("views/2", early); err != nil {
-		t.Fatal(err)
-	}
-	if spoilt["another key's"], err = os.ReadFile(snapshotPath(dir, "views/2")); err != nil {
-		t.Fatal(err)
-	}
+	spoilt["another log's"] = kept(open("other", "device/b", 20, o), "views") // signed with the same key
+	spoilt["another key's"] = kept(s, "views/2")
 	for name, b := range spoilt {
-		if err := os.WriteFile(path, b, fileMode); err != nil {
-			t.Fatal(err)
-		}
+		put(s, b)
 		if found(s) {
 			t.Errorf("%s: it is taken", name)
 		}
 	}
-	if err := os.WriteFile(path, good, fileMode); err != nil {
-		t.Fatal(err)
-	}
-	young := openTest(t, filepath.Join(t.TempDir(), "young"), o)
-	defer closeTest(t, young)
-	appendTo(t, young, "device/a", 11)
-	if err := os.CopyFS(filepath.Join(young.dir, snapshotsName), os.DirFS(filepath.Join(dir, snapshotsName))); err != nil {
-		t.Fatal(err)
-	}
+	put(s, good)
+	young := open("young", "device/a", 11, o)
+	put(young, good)
 	if found(young) {
 		t.Error("one ahead of the log is taken")
 	}
@@ -123,6 +131,42 @@ func TestLargeSnapshotThatIsNotWholeIsIgnored(t *testing.T) {
 	if !found(s) {
 		t.Error("after another open it is not there")
 	}
+}
+
+// TestSnapshotsDoNotWaitForWhoWaitsForThem: closing, and opening anew when there is space,
+// wait for who reads, and let no second reader in meanwhile; whoever keeps or takes up a
+// snapshot must not be one.
+func TestSnapshotsDoNotWaitForWhoWaitsForThem(t *testing.T) {
+	s := openTest(t, t.TempDir(), Options{})
+	defer closeTest(t, s)
+	appendTo(t, s, "device/a", 20)
+	release, err := s.reading()
+	if err != nil {
+		t.Fatal(err)
+	}
+	closing := make(chan struct{})
+	go func() {
+		defer close(closing)
+		s.readers.Lock() // as a close does
+		defer s.readers.Unlock()
+	}()
+	for s.readers.TryRLock() { // until the other waits
+		s.readers.RUnlock()
+		runtime.Gosched()
+	}
+	snap := Snapshot{Version: 1, Seq: 12, Data: large(1)}
+	head, err := s.sealSnapshot("k", snap)
+	if err == nil {
+		snap, err = parseSnapshot(append(head, snap.Data...), "k", nil)
+	}
+	if err == nil {
+		err = s.stands(snap)
+	}
+	if err != nil {
+		t.Error(err)
+	}
+	release()
+	<-closing
 }
 
 // TestSnapshotChangesItsSize: of a large and a small one of the same key the later counts.

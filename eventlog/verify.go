@@ -37,12 +37,18 @@ func (s *Store) ConsistencyProof(old, size uint64) (tlog.TreeProof, error) {
 
 // readHashes is a tlog.HashReader over Badger and memory.
 func (s *Store) readHashes(indexes []int64) ([]tlog.Hash, error) {
-	v := s.look()
 	release, err := s.reading()
 	if err != nil {
 		return nil, err
 	}
 	defer release()
+	return s.hashes(indexes)
+}
+
+// hashes is readHashes while Badger is kept open: who waits to close it lets no second
+// reader in.
+func (s *Store) hashes(indexes []int64) ([]tlog.Hash, error) {
+	v := s.look()
 	txn := s.lsm.db.NewTransaction(false)
 	defer txn.Discard()
 	out := make([]tlog.Hash, len(indexes))
