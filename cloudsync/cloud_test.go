@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -83,6 +84,8 @@ func TestNewCloudRefusesABadConfiguration(t *testing.T) {
 // oracle is a verifier that a test tells what to say.
 type oracle struct {
 	answer messages.CloudAnswer
+
+	mu     sync.Mutex // what follows is the monitor's goroutine's too
 	probe  error
 	date   time.Time // that a probe tells
 	probes int
@@ -90,8 +93,20 @@ type oracle struct {
 }
 
 func (o *oracle) Ask(context.Context, messages.CloudQuestion) messages.CloudAnswer { return o.answer }
-func (o *oracle) Probe(context.Context) (time.Time, error)                         { o.probes++; return o.date, o.probe }
 func (o *oracle) Close()                                                           { o.closed = true }
+func (o *oracle) Probe(context.Context) (time.Time, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.probes++
+	return o.date, o.probe
+}
+
+// with changes the oracle between two probes.
+func (o *oracle) with(change func()) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	change()
+}
 
 // Any word of the service shows that the network is up; want of one calls for a probe,
 // and what was not asked shows nothing.
@@ -174,28 +189,30 @@ func TestProbesTellTheTime(t *testing.T) {
 		begun, again := 0, true
 		var heard []time.Time
 		c.OnProbe(func() func(time.Time) bool {
-			begun++
-			return func(date time.Time) bool {
-				heard = append(heard, date)
-				return again
+			o.with(func() { begun++ })
+			return func(date time.Time) (more bool) {
+				o.with(func() { heard, more = append(heard, date), again })
+				return more
 			}
 		})
 		want := func(what string, after time.Duration, probes, dates int) {
 			t.Helper()
 			time.Sleep(after)
 			synctest.Wait()
+			o.mu.Lock()
+			defer o.mu.Unlock()
 			if o.probes != probes || begun != probes-1 || len(heard) != dates {
 				t.Errorf("%s: %d probes, %d begun, heard %v; want %d probes, %d dates", what, o.probes, begun, heard, probes, dates)
 			}
 		}
 		want("it does not tell", 30*time.Second, 2, 0)
-		o.date = time.Unix(1, 0)
+		o.with(func() { o.date = time.Unix(1, 0) })
 		want("it tells", 30*time.Second, 3, 1)
 		want("and is asked again", 5*time.Second, 4, 2)
-		again = false
+		o.with(func() { again = false })
 		want("once more", 5*time.Second, 5, 3)
 		want("that was enough", 25*time.Second, 5, 3)
-		o.probe = errors.New("down")
+		o.with(func() { o.probe = errors.New("down") })
 		want("what fails tells nothing", 5*time.Second, 6, 3)
 	})
 }
