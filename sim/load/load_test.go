@@ -151,14 +151,14 @@ func TestWrongAnswersAreFound(t *testing.T) {
 	}{
 		"an allow too many": {gate: gateWith{authorize: func(next func() (brokers.Verdict, error), resource string) (brokers.Verdict, error) {
 			v, err := next()
-			v.Allowed = v.Allowed || strings.HasPrefix(resource, "mqtt:topic:load/sensor-0007/")
+			v.Allowed = v.Allowed || strings.HasPrefix(resource, "mqtt:topic:load/sensor-000")
 			return v, err
-		}}, allows: true, example: "publishing to load/sensor-0007/denied was allowed"},
+		}}, allows: true, example: "/denied was allowed"},
 		"a deny too many": {gate: gateWith{authorize: func(next func() (brokers.Verdict, error), resource string) (brokers.Verdict, error) {
 			v, err := next()
-			v.Allowed = v.Allowed && !strings.HasPrefix(resource, "mqtt:topic:sensors/sensor-0007/")
+			v.Allowed = v.Allowed && !strings.HasPrefix(resource, "mqtt:topic:sensors/sensor-000")
 			return v, err
-		}}, denies: true, example: "publishing to sensors/sensor-0007/load was denied"},
+		}}, denies: true, example: "/load was denied"},
 		"an imposter is let in": {gate: gateWith{authenticate: func(next func(func(brokers.Grant, error)), clientID string, reply func(brokers.Grant, error)) {
 			next(func(g brokers.Grant, err error) {
 				if err != nil {
