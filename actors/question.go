@@ -41,7 +41,8 @@ func (e *entity) askCloud(c actor.Context, f *flight, ask messages.AskCloud) {
 			}
 			bring(a)
 		case a.Verdict == messages.CloudDenied && ask.Late != nil && state.CompareAndSwap(questionGivenUp, questionAnswered):
-			e.sys.tell(ask.Late, env.cause)
+			// Nobody waits for it any more, and a second question may get no answer.
+			e.sys.tell(messages.CloudAnswered{Answer: a, AskedMs: f.at.TrustMs, Then: ask.Late}, env.cause)
 		}
 	}
 	if err := e.sys.ask(ask.Question, back); err != nil && state.CompareAndSwap(questionOut, questionAnswered) {

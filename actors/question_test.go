@@ -113,7 +113,8 @@ func TestFullQueue(t *testing.T) {
 	}
 }
 
-// TestLateNo: a no that came too late for the device's answer is not lost.
+// TestLateNo: a no that came too late for the device's answer counts, without another
+// question, which may get no answer.
 func TestLateNo(t *testing.T) {
 	for _, what := range []string{"certificate", "attachment"} {
 		t.Run(what, func(t *testing.T) {
@@ -136,6 +137,7 @@ func TestLateNo(t *testing.T) {
 			if got := r.answer(answers); got != "ok" {
 				t.Fatalf("while the cloud hangs: %s", got)
 			}
+			asked := len(r.cloud.Asked())
 			r.cloud.Release()
 			for range 2 { // both sessions of the device
 				if got := r.heard(); got != want {
@@ -144,6 +146,9 @@ func TestLateNo(t *testing.T) {
 			}
 			if r.allowed(before) {
 				t.Error("allowed after the no")
+			}
+			if n := len(r.cloud.Asked()); n != asked {
+				t.Errorf("%d questions, want %d", n, asked)
 			}
 		})
 	}

@@ -69,8 +69,8 @@ type AskCloud struct {
 	Question CloudQuestion
 	Then     Command
 	// Late says that what is stored will do: then a device waits for the cloud only a
-	// moment, after which its silence is the answer. A no that comes after that is looked
-	// into by this command. Nil: the answer is waited for.
+	// moment, after which its silence is the answer. A no that comes after that is the answer
+	// to this command. Nil: the answer is waited for.
 	Late Command
 }
 

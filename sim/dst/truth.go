@@ -98,18 +98,11 @@ func (t *truth) said(on *standing, q *messages.CloudQuestion, asked, now time.Du
 	case messages.CloudConfirmed:
 		s.yes, s.yesAsked, s.life = now, max(s.yesAsked, asked), life
 	case messages.CloudDenied:
-		if now-asked > lateAnswer { // nobody waited for it any more: it is asked again
-			return
-		}
 		if asked >= s.noAsked {
 			s.no, s.noAsked, s.noLife, s.noOnRecord = now, asked, life, false
 		}
 	}
 }
-
-// lateAnswer is how long the host waits for the cloud where stored trust will do, less a
-// little (actors/question.go): a no that comes later counts only once it was asked again.
-const lateAnswer = 700 * time.Millisecond
 
 // listed takes in a listing that the core has heard.
 func (t *truth) listed(l *messages.AssociationList, life int) {
