@@ -210,7 +210,7 @@ func (o *observer) pendingRecord(rec *messages.Record, e *messages.DevicePending
 	o.hold("S10", ok && o.plan.signed(i, c) && e.CertificateId == string(IDOf(c)), "record %d: %s is admitted as pending with a certificate that was not signed for it: %+v", rec.Seq, name, c)
 	o.hold("S10", !o.well(o.now()), "record %d: %s is admitted as pending, and the cloud can be asked since %v", rec.Seq, name, o.calm.since)
 	pending := 0
-	for other, t := range o.on.things {
+	for other, t := range o.on.admitted {
 		if t.pending.granted && other != i {
 			pending++
 		}

@@ -42,8 +42,8 @@ func (o *observer) notConnected(a *Ask) {
 }
 
 // lapsed reports whether the trust that a device asked on ended while it was asking: where many
-// ask at once, nobody waits for the cloud until its turn comes whose stored trust counts as he comes (D1c), and
-// he is refused if it ends meanwhile.
+// ask at once, a device whose stored trust counts as it comes does not wait for the cloud (D1c),
+// and is refused if that trust has ended when its turn comes.
 func (o *observer) lapsed(device int, a *Ask) bool {
 	trust := o.on.sections[len(o.on.sections)-1].section.trust
 	k := keyOfCert(a.CertID)

@@ -137,6 +137,8 @@ func (a *Action) check(p *Plan) error {
 		return fmt.Errorf("%d things from %d on, of %d", a.Count, a.Thing, p.Devices)
 	case a.Cert.Of < -clientsExtra || a.Cert.Of >= p.Devices || !in(a.Cert.Gen, generationsMax) || !slices.Contains(spoilt, a.Cert.Spoilt) || !slices.Contains(signers, a.Cert.By):
 		return fmt.Errorf("certificate %+v", a.Cert)
+	case a.Cert.By == byFleet && a.Cert.Of >= 0 && !p.newcomer(a.Cert.Of):
+		return fmt.Errorf("certificate %+v: the fleet's authority signs for newcomers", a.Cert)
 	case len(a.Text) > textBytesMax || len(a.Name) > nameBytesMax:
 		return fmt.Errorf("a text of more than %d bytes, or a name of more than %d", textBytesMax, nameBytesMax)
 	case a.For < 0 || a.For > spanMax || a.Amount.Abs() > spanMax || a.Amount < 0 && a.Kind != FaultClock && a.How != "time":

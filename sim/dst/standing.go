@@ -13,6 +13,7 @@ import (
 type standing struct {
 	certs    map[key]*certStanding
 	things   map[int]*thingStanding
+	admitted map[int]*thingStanding // things that were ever admitted as pending
 	sessions map[key]*sessionStanding
 	policies []policyStanding  // in the order of the log; never empty
 	sections []sectionStanding // … nor this
@@ -63,6 +64,7 @@ type thingStanding struct {
 	since       time.Duration       // of quarantined
 	attached    []*attachedStanding // by their certificates; one, mostly
 	pending     grantStanding
+	pendingBy   key // the certificate that it is, or was, pending with
 }
 
 type attachedStanding struct {
@@ -105,7 +107,7 @@ type sectionStanding struct {
 
 func newStanding() *standing {
 	return &standing{
-		certs: make(map[key]*certStanding), things: make(map[int]*thingStanding), sessions: make(map[key]*sessionStanding), brokers: make(map[string]messages.BrokerID),
+		certs: make(map[key]*certStanding), things: make(map[int]*thingStanding), admitted: make(map[int]*thingStanding), sessions: make(map[key]*sessionStanding), brokers: make(map[string]messages.BrokerID),
 		policies: []policyStanding{{}}, sections: []sectionStanding{{section: naiveSection{trust: time.Minute, closeOnRevoke: true, sessionsMax: 2500, guard: true}}},
 	}
 }
@@ -180,6 +182,11 @@ func (s *standing) fold(now time.Duration, rec *messages.Record) error {
 			c := s.cert(keyOfCert(id))
 			c.refuse(now)
 			c.said.noOnRecord = true
+			for _, t := range s.admitted {
+				if t.pendingBy == keyOfCert(id) {
+					t.pending.refuse(now)
+				}
+			}
 		}
 	case *messages.PolicyReplaced:
 		entry := policyStanding{since: now}
@@ -203,13 +210,14 @@ func (s *standing) fold(now time.Duration, rec *messages.Record) error {
 		s.close(now, e)
 	default:
 		if device >= 0 {
-			s.foldDevice(now, rec, s.thing(device), e)
+			s.foldDevice(now, rec, device, e)
 		}
 	}
 	return nil
 }
 
-func (s *standing) foldDevice(now time.Duration, rec *messages.Record, t *thingStanding, e messages.Event) {
+func (s *standing) foldDevice(now time.Duration, rec *messages.Record, device int, e messages.Event) {
+	t := s.thing(device)
 	switch e := e.(type) {
 	case *messages.AttachmentVerified:
 		t.attachment(keyOfCert(messages.CertificateID(e.CertificateId))).grant(now, rec)
@@ -235,6 +243,8 @@ func (s *standing) foldDevice(now time.Duration, rec *messages.Record, t *thingS
 		}
 	case *messages.DevicePending:
 		t.pending.grant(now, rec)
+		t.pendingBy = keyOfCert(messages.CertificateID(e.CertificateId))
+		s.admitted[device] = t
 	case *messages.PendingWithdrawn:
 		t.pending.refuse(now)
 	}

@@ -37,8 +37,7 @@ type Conn struct {
 	closed  bool
 	kept    []*nats.Msg
 	asked   map[string]*question // by the subject of the answer
-	asks    uint64
-	connect []*func() // to be called when it is back
+	connect []*func()            // to be called when it is back
 }
 
 // question is a request that waits.
@@ -192,9 +191,9 @@ func (c *Conn) Request(ctx context.Context, subject string, body []byte, timeout
 	wait, wake := c.s.cfg.Park()
 	q := &question{wake: wake}
 	c.s.mu.Lock()
-	c.asks++
-	q.number = c.asks
-	reply := c.o.Inbox + "." + strconv.FormatUint(c.asks, 10)
+	c.s.asks++
+	q.number = c.s.asks
+	reply := c.o.Inbox + "." + strconv.FormatUint(c.s.asks, 10)
 	c.asked[reply] = q
 	c.s.mu.Unlock()
 	if err := c.PublishMsg(&nats.Msg{Subject: subject, Reply: reply, Data: body}); err != nil {

@@ -57,6 +57,7 @@ type Server struct {
 	subs   []*subscription            // in the order in which they were made
 	routes map[string][]*subscription // of subjects that were seen, while subs stay as they are
 	turn   uint64                     // counts choices of a member of a group
+	asks   uint64                     // counts requests, of all: who comes back under a name must not get its former answers
 }
 
 // routesMax bounds the subjects that are remembered.

@@ -133,7 +133,7 @@ func TestAsNATS(t *testing.T) {
 	for name, start := range map[string]func(*testing.T) place{"NATS": overNATS, "memory": inMemory} {
 		t.Run(name, func(t *testing.T) {
 			for what, test := range map[string]func(*testing.T, place){
-				"wildcards": wildcards, "order": order, "groups": groups, "requests": requests, "bounds": bounds, "ends": ends,
+				"wildcards": wildcards, "order": order, "groups": groups, "requests": requests, "comes back": comesBack, "bounds": bounds, "ends": ends,
 			} {
 				t.Run(what, func(t *testing.T) { test(t, start(t)) })
 			}
@@ -241,6 +241,40 @@ func requests(t *testing.T, p place) {
 	}
 	if m, err := a.Request(t.Context(), "ask", []byte("again"), patience); err != nil || string(m.Data) != "re again" {
 		t.Errorf("got %v, %v", m, err)
+	}
+}
+
+// comesBack: the answer to a former connection is not the answer to its successor's question.
+func comesBack(t *testing.T, p place) {
+	b := p.connect(t, "b")
+	replies := make(chan string, 2)
+	listen(t, b, "ask", "", func(m *nats.Msg) { replies <- m.Reply })
+	before := p.connect(t, "a")
+	broken := make(chan error, 1)
+	go func() {
+		_, err := before.Request(t.Context(), "ask", nil, patience)
+		broken <- err
+	}()
+	former := <-replies
+	before.Close()
+	if err := <-broken; err == nil {
+		t.Error("a closed connection had an answer")
+	}
+	after := p.connect(t, "a")
+	answered := make(chan string, 1)
+	go func() {
+		m, err := after.Request(t.Context(), "ask", nil, patience)
+		if err != nil {
+			t.Error(err)
+			m = &nats.Msg{}
+		}
+		answered <- string(m.Data)
+	}()
+	now := <-replies
+	publish(t, b, former, "to the former")
+	publish(t, b, now, "to this one")
+	if got := <-answered; got != "to this one" {
+		t.Errorf("answered %q", got)
 	}
 }
 
