@@ -5,6 +5,7 @@ package gate
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/gatehouse-edge/gatehouse/actors"
@@ -87,6 +88,11 @@ func (g *Gate) Authenticate(c brokers.Caller, clientID string, der []byte, reply
 			return
 		}
 		grant, err := g.Permissions(c, []byte(s.Token))
+		if refusal := (*messages.Refusal)(nil); errors.As(err, &refusal) && refusal.Code == messages.RefusedInvalidToken {
+			// Evicted by others, say, before it was answered: no fault of the device's, which
+			// never had the token that would be called wrong here.
+			err = &messages.Refusal{Code: messages.RefusedBusy, Reason: "its session ended before it was answered: " + refusal.Reason, RetryAfter: endedAtOnce}
+		}
 		grant.DecisionID = c.Request
 		reply(grant, err)
 	})
@@ -126,6 +132,9 @@ func (g *Gate) Permissions(c brokers.Caller, token []byte) (brokers.Grant, error
 		DecisionID:        c.Request,
 	}, nil
 }
+
+// endedAtOnce is when to come again for whose session ended before it was answered.
+const endedAtOnce = time.Second
 
 const yearMs = 365 * 24 * 60 * 60 * 1000
 
