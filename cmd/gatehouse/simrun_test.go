@@ -191,7 +191,7 @@ func TestSimRunWrongCalls(t *testing.T) {
 
 // TestRunLine: the line of progress says how far, how fast and how long still.
 func TestRunLine(t *testing.T) {
-	if got, want := runLine(campaign.Status{Seeds: 200, Done: 50, Virtual: 31.25, Decisions: 9, Faults: 2, Failures: 1}, 10*time.Second), "50 of 200 seeds  5/s  31.2 days  9 answers  2 faults  1 BROKEN  30s left"; got != want {
+	if got, want := runLine(campaign.Status{Seeds: 200, Done: 50, Virtual: 31.25, Decisions: 9, Faults: 2, Failures: 1, Broke: 12}, 10*time.Second), "50 of 200 seeds  5/s  31.2 days  9 answers  2 faults  1 BROKEN, last by seed 12  30s left"; got != want {
 		t.Errorf("got %q, want %q", got, want)
 	}
 	one := campaign.Status{Seeds: 1, Run: &dst.Progress{Virtual: 6 * time.Hour, Whole: 24 * time.Hour}}

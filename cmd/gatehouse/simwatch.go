@@ -74,7 +74,7 @@ func runLine(s campaign.Status, took time.Duration) string {
 	}
 	line += fmt.Sprintf("  %d answers  %d faults", s.Decisions, s.Faults)
 	if s.Failures > 0 {
-		line += fmt.Sprintf("  %d BROKEN", s.Failures)
+		line += fmt.Sprintf("  %d BROKEN, last by seed %d", s.Failures, s.Broke)
 	}
 	if part > 0 && part < 1 {
 		left := time.Duration(float64(took) * (1 - part) / part)

@@ -198,6 +198,7 @@ func (c *Campaign) partial(p *dst.Plan, res *dst.Result, r *runner) {
 type Status struct {
 	Seeds, Done int // asked for; finished
 	Failures    int
+	Broke       uint64 // the seed that broke something last, if one did
 	Steps       uint64
 	Virtual     float64 // days, of all finished runs and those under way
 	Decisions   uint64
@@ -213,6 +214,9 @@ func (c *Campaign) Status() Status {
 	s := Status{
 		Seeds: c.o.Seeds, Done: len(c.rows), Failures: c.total.Failures, Steps: c.total.Steps, Virtual: days(c.total.Virtual),
 		Decisions: c.total.Decisions(), Faults: sum(c.total.Counts.Faults),
+	}
+	if n := len(c.failures); n > 0 {
+		s.Broke = c.failures[n-1].Seed
 	}
 	for _, r := range c.running {
 		s.Steps += r.at.Steps

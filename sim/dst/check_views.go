@@ -37,6 +37,8 @@ func differs(live, fresh *projections.Views, refused bool) string {
 		if !ok {
 			return string(name) + " is in use, and is not anew"
 		}
+		sortAttachments(&a)
+		sortAttachments(&b)
 		if refused {
 			for i := range min(len(a.Attachments), len(b.Attachments)) {
 				voidAs(&b.Attachments[i].ConfirmedMs, a.Attachments[i].ConfirmedMs)
@@ -69,9 +71,8 @@ func voidAs(ms *int64, as int64) {
 	}
 }
 
+// differentDevice compares devices whose attachments are sorted.
 func differentDevice(a, b *projections.Device) string {
-	sortAttachments(a)
-	sortAttachments(b)
 	switch {
 	case a.Quarantined != b.Quarantined:
 		return fmt.Sprintf("quarantined %q in use, %q anew", a.Quarantined, b.Quarantined)
