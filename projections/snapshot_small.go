@@ -136,6 +136,7 @@ func (v *Views) restoreSmall(s *small) ([]*pending, error) {
 	v.section.Store(&s.Section)
 	v.configured.Store(s.Configured)
 	v.voidedMs.Store(s.VoidedMs)
+	v.voidedOnRecord.Store(s.VoidedMs)
 	v.clockSetBack.Store(s.ClockSetBack)
 	v.refresh, v.admissions = s.Refresh, s.Admissions
 	if s.Brokers != nil {

@@ -58,10 +58,13 @@ type Views struct {
 	override     atomic.Pointer[int64] // trust duration set by hand, ms (dev, simulator)
 	pendingGroup atomic.Pointer[string]
 	voidedMs     atomic.Int64
-	configured   atomic.Bool
-	clockSetBack atomic.Bool // ever
-	seq          atomic.Uint64
-	unsettled    atomic.Int64 // how much is ahead
+	// voidedOnRecord is voidedMs without what is not durable: a re-anchoring that is abandoned
+	// must not have loosened anything.
+	voidedOnRecord atomic.Int64
+	configured     atomic.Bool
+	clockSetBack   atomic.Bool // ever
+	seq            atomic.Uint64
+	unsettled      atomic.Int64 // how much is ahead
 }
 
 // policyState is the policy in force and, between the decision to replace it and its
@@ -130,6 +133,7 @@ func (v *Views) Apply(records []messages.Record) {
 			if rec.Stream == messages.StreamClock { // it may have voided trust, also what is stamped later
 				v.reanchored(&messages.ClockReanchored{AuthenticatedMs: rec.At.TrustMs})
 				v.voidBefore(rec.At.TrustMs)
+				v.voidedOnRecord.Store(v.voidedMs.Load())
 			}
 		}
 		v.seq.Store(rec.Seq)
@@ -192,6 +196,12 @@ func (v *Views) apply(rec *messages.Record, e messages.Event) {
 		v.restrict(rec.Stream, e, rec.At)
 	case *messages.AssociationChanged:
 		v.associationChanged(messages.ThingName(e.Thing), e.Associated)
+	case *messages.TrustVoided:
+		v.restrict(rec.Stream, e, rec.At)
+		v.voidedOnRecord.Store(max(v.voidedOnRecord.Load(), e.BeforeMs))
+	case *messages.ClockReanchored:
+		v.restrict(rec.Stream, e, rec.At)
+		v.voidedOnRecord.Store(min(v.voidedOnRecord.Load(), e.AuthenticatedMs))
 	default:
 		v.restrict(rec.Stream, e, rec.At)
 	}
@@ -363,6 +373,9 @@ func (v *Views) refused(stream messages.StreamID) bool {
 // took away stays away until something grants it again.
 func (v *Views) Abandon(stream messages.StreamID, e messages.Event) {
 	v.abandoned(stream, e)
+	if _, ok := e.(*messages.ClockReanchored); ok { // which also lets what is void be so from another moment on
+		v.voidBefore(v.voidedOnRecord.Load())
+	}
 	p, ok := e.(*messages.PolicyReplaced)
 	if !ok {
 		return
