@@ -2,6 +2,7 @@ package eventlog
 
 import (
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -38,6 +39,9 @@ func openCheckpoint(msg []byte, origin string, verifier note.Verifier) (Head, er
 	text := string(msg)
 	if verifier != nil {
 		n, err := note.Open(msg, note.VerifierList(verifier))
+		if unsigned := (*note.UnverifiedNoteError)(nil); errors.As(err, &unsigned) {
+			return Head{}, fmt.Errorf("checkpoint: not signed by this log's key, %s, but: %.200q", verifier.Name(), unsigned.Note.Text)
+		}
 		if err != nil {
 			return Head{}, fmt.Errorf("checkpoint: %w", err)
 		}

@@ -12,7 +12,7 @@ import (
 	"github.com/gatehouse-edge/gatehouse/eventlog/eventlogtest"
 )
 
-func keys(t *testing.T, name string) (note.Signer, note.Verifier) {
+func keys(t testing.TB, name string) (note.Signer, note.Verifier) {
 	t.Helper()
 	skey, vkey, err := note.GenerateKey(rand.Reader, name)
 	if err != nil {

@@ -5,6 +5,8 @@ import (
 	"path/filepath"
 	"testing"
 
+	"golang.org/x/mod/sumdb/note"
+
 	"github.com/gatehouse-edge/gatehouse/eventlog"
 	"github.com/gatehouse-edge/gatehouse/eventlog/eventlogtest"
 )
@@ -57,4 +59,41 @@ func TestOldCopyOfTheWholeShowsToWhoKeptACheckpoint(t *testing.T) {
 	if _, err := eventlog.Extends(l, []byte("nonsense\n"), nil); err == nil {
 		t.Error("nonsense is a checkpoint")
 	}
+}
+
+// FuzzExtends: only what the log's key signed of this very log is extended by it.
+func FuzzExtends(f *testing.F) {
+	signer, verifier := keys(f, "core-1.example/log")
+	stranger, _ := keys(f, "core-1.example/log")
+	l := eventlog.NewMemory(eventlog.Options{Signer: signer})
+	genuine := map[string]bool{}
+	add := func(text []byte, err error) {
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(text)
+		n, err := note.Open(text, note.VerifierList(verifier))
+		if err == nil {
+			genuine[n.Text] = true
+		}
+	}
+	for i := range 3 {
+		add(l.Checkpoint(bg))
+		eventlogtest.MustAppend(f, l, eventlogtest.Device(i), 0, 2)
+	}
+	add(l.Checkpoint(bg))
+	other := eventlog.NewMemory(eventlog.Options{Signer: stranger})
+	eventlogtest.MustAppend(f, other, eventlogtest.Device(9), 0, 2)
+	add(other.Checkpoint(bg))
+	f.Fuzz(func(t *testing.T, text []byte) {
+		if head, err := eventlog.Extends(l, text, nil); err == nil && head.Seq > l.Head().Seq {
+			t.Errorf("%q is extended by a log of %d", text, l.Head().Seq)
+		}
+		if _, err := eventlog.Extends(l, text, verifier); err != nil {
+			return
+		}
+		if n, err := note.Open(text, note.VerifierList(verifier)); err != nil || !genuine[n.Text] {
+			t.Errorf("%q is extended, and was never signed: %v", text, err)
+		}
+	})
 }

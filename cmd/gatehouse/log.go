@@ -42,20 +42,44 @@ func (a *app) logCommand() *cobra.Command {
 	}
 	cat.Flags().Uint64Var(&from, "from", 0, "first sequence number")
 	cat.Flags().StringVar(&stream, "stream", "", "one stream only, such as device/sensor-1")
+	var kept string
 	verify := &cobra.Command{
 		Use:   "verify [DIR]",
 		Short: "Recompute the whole log: bytes, tree, streams, checkpoints",
 		Long: `Recompute the whole log: bytes, Merkle tree, streams, checkpoints. Exit 0 and
 "ok: N events, root …"; exit 20 if it is corrupt, 22 if a newer version wrote it, 23 if
 a daemon is using it (then --live asks the daemon to verify, which fails if it takes
-longer than the daemon has for a request; a stopped daemon's log may take any time).`,
-		Example: example("gatehouse log verify ./gh", "gatehouse log verify --live --dir ./gh"),
+longer than the daemon has for a request; a stopped daemon's log may take any time).
+
+A log that verifies may still be an older copy that was put back: no look into the
+directory can show it. --checkpoint takes what "log checkpoint" printed, kept where
+nobody who can write the directory can write: the log must have all events that it
+counts, and the same. Exit 20 if not.`,
+		Example: example("gatehouse log verify ./gh", "gatehouse log verify --live --dir ./gh", "gatehouse log verify ./gh --checkpoint checkpoint.txt"),
 		Args:    cobra.MaximumNArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
 			if err := a.dirArg(args); err != nil {
 				return err
 			}
-			return a.logVerify(c.Context(), live)
+			return a.logVerify(c.Context(), kept, live)
+		},
+	}
+	verify.Flags().StringVar(&kept, "checkpoint", "", "a file with a checkpoint that the log must extend")
+	checkpoint := &cobra.Command{
+		Use:   "checkpoint",
+		Short: "Print what the running daemon signs about its log, to be kept elsewhere",
+		Long: `Print the log's checkpoint as of now: how many events it has and the root of their
+Merkle tree, signed by the daemon (a C2SP tlog-checkpoint; the key is DIR/keys/log.pub).
+Whoever keeps it elsewhere can tell later, with "log verify --checkpoint", that no event
+up to here was taken away or changed, even if all of the directory was replaced.`,
+		Example: example("gatehouse log checkpoint --dir ./gh > checkpoint.txt"),
+		Args:    cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			var r daemon.CheckpointReport
+			if err := a.ask(c.Context(), daemon.OpLogCheckpoint, nil, &r); err != nil {
+				return err
+			}
+			return a.show(r, func(w io.Writer) error { _, err := io.WriteString(w, r.Checkpoint); return err })
 		},
 	}
 	stat := &cobra.Command{
@@ -72,7 +96,7 @@ longer than the daemon has for a request; a stopped daemon's log may take any ti
 	for _, one := range []*cobra.Command{verify, stat} {
 		one.Flags().BoolVar(&live, "live", false, fmt.Sprintf("ask the running daemon, which has %s for all of it", askTimeout))
 	}
-	c.AddCommand(cat, verify, stat)
+	c.AddCommand(cat, verify, checkpoint, stat)
 	return c
 }
 
@@ -168,25 +192,39 @@ func (a *app) printRecord(line []byte) error {
 	return err
 }
 
-func (a *app) logVerify(ctx context.Context, live bool) error {
+func (a *app) logVerify(ctx context.Context, kept string, live bool) error {
+	var q daemon.VerifyRequest
+	if kept != "" {
+		text, err := readFile(kept, checkpointBytesMax)
+		if err == nil && len(text) == 0 {
+			err = fmt.Errorf("%s is empty", kept)
+		}
+		if err != nil {
+			return fmt.Errorf("--checkpoint: %w", err)
+		}
+		q.Checkpoint = string(text)
+	}
 	var report daemon.VerifyReport
 	var err error
 	if live {
-		err = a.ask(ctx, daemon.OpLogVerify, nil, &report)
+		err = a.ask(ctx, daemon.OpLogVerify, q, &report)
 	} else {
-		err = a.readLog(func(log eventlog.Log) (err error) {
-			report, err = daemon.VerifyLog(ctx, log, a.progress("verifying"))
-			return err
-		})
+		report, err = daemon.VerifyStored(ctx, a.dir, q, a.progress("verifying"))
 	}
 	if err := errors.Join(daemon.CorruptError(report.Corrupt), err); err != nil {
 		return logError(err, stopOrLive)
 	}
 	return a.show(report, func(w io.Writer) error {
 		_, err := fmt.Fprintf(w, "ok: %d events, root %s\n", report.Events, report.Root)
+		if report.Extends != nil && err == nil {
+			_, err = fmt.Fprintf(w, "it extends the checkpoint of %d events\n", *report.Extends)
+		}
 		return err
 	})
 }
+
+// checkpointBytesMax bounds the file of a checkpoint, which has a few hundred bytes.
+const checkpointBytesMax = 2048
 
 // readLog calls read with the log of a stopped daemon.
 func (a *app) readLog(read func(eventlog.Log) error) error {

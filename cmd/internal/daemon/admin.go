@@ -23,7 +23,7 @@ const (
 	OpForget     = "forget"     // DeviceRequest → Done
 	OpExplain    = "explain"    // ExplainRequest → projections.Explanation
 	OpRecords    = "records"    // RecordsRequest → Records
-	OpLogVerify  = "log-verify" // → VerifyReport (not "verify": that is a broker's operation)
+	OpLogVerify  = "log-verify" // VerifyRequest → VerifyReport (not "verify": that is a broker's operation)
 	OpLogStat    = "log-stat"   // → LogStats
 	OpBrokerAdd  = "broker-add" // BrokerRequest → BrokerAdded
 	OpRefresh    = "refresh"    // → RefreshReport: begins one, due or not
@@ -33,6 +33,8 @@ const (
 	OpConfig     = "config"     // → ConfigReport
 
 	OpCredentials = "credentials" // → CredentialsReport
+
+	OpLogCheckpoint = "log-checkpoint" // → CheckpointReport
 )
 
 // Status describes a running daemon.
@@ -233,6 +235,8 @@ func (d *Daemon) startAdmin(context.Context) error {
 			OpMetrics:    handle(d.metricsReport),
 
 			OpCredentials: handle(d.credentialsReport),
+
+			OpLogCheckpoint: handle(d.checkpoint),
 
 			OpRegistrations: handle(d.registrationsReport),
 		},

@@ -15,6 +15,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/mod/sumdb/note"
+
 	"github.com/gatehouse-edge/gatehouse/actors"
 	"github.com/gatehouse-edge/gatehouse/actors/brokers"
 	"github.com/gatehouse-edge/gatehouse/actors/brokers/client"
@@ -39,6 +41,7 @@ type Daemon struct {
 
 	keys    *keys.Store
 	log     eventlog.Log
+	logKey  note.Verifier // of its checkpoints
 	fold    *folded       // what is made of the log; its views are views
 	kept    atomic.Uint64 // the record of the last snapshot; 0: there is none that was used or written
 	views   *projections.Views
@@ -192,6 +195,7 @@ func (d *Daemon) takeUpLog(context.Context) error {
 	if err != nil {
 		return err
 	}
+	d.logKey = verifier
 	if err := d.openLog(signer, verifier); err != nil {
 		return err
 	}

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"math"
 
+	"golang.org/x/mod/sumdb/note"
+
 	"github.com/gatehouse-edge/gatehouse/eventlog"
 	"github.com/gatehouse-edge/gatehouse/messages"
 )
@@ -24,11 +26,26 @@ type Records struct {
 	Corrupt string            `json:"corrupt,omitempty"` // what is wrong where the page ends
 }
 
+// VerifyRequest asks for a verification of the log.
+type VerifyRequest struct {
+	// Checkpoint is one that somebody kept elsewhere, which the log must extend. Empty: none.
+	Checkpoint string `json:"checkpoint,omitempty"`
+}
+
 // VerifyReport is the outcome of a verification of the log.
 type VerifyReport struct {
-	Events  uint64 `json:"events"`
-	Root    string `json:"root"`
-	Corrupt string `json:"corrupt,omitempty"` // what is wrong; then there is no more to say
+	Events uint64 `json:"events"`
+	Root   string `json:"root"`
+	// Extends is how many events the checkpoint counts that the log was held against: it has
+	// these, and they are the same.
+	Extends *uint64 `json:"extends,omitempty"`
+	Corrupt string  `json:"corrupt,omitempty"` // what is wrong; then there is no more to say
+}
+
+// CheckpointReport is the log's checkpoint as of now: a C2SP signed note with the number of
+// events and the root of their tree, to be kept elsewhere.
+type CheckpointReport struct {
+	Checkpoint string `json:"checkpoint"`
 }
 
 // LogStats says what a log consists of.
@@ -95,18 +112,51 @@ func pageLine(rec *messages.Record) ([]byte, error) {
 	return messages.RecordJSON(rec)
 }
 
-func (d *Daemon) verify(ctx context.Context, _ struct{}) (VerifyReport, error) {
-	return VerifyLog(ctx, d.log, nil)
+func (d *Daemon) verify(ctx context.Context, q VerifyRequest) (VerifyReport, error) {
+	return VerifyLog(ctx, d.log, d.logKey, q, nil)
 }
 
-// VerifyLog recomputes a whole log. progress, if set, hears how far it is.
-func VerifyLog(ctx context.Context, log eventlog.Log, progress func(done, total uint64)) (VerifyReport, error) {
-	report, err := log.Verify(ctx, progress)
+// VerifyStored recomputes the whole log of a stopped daemon. dir is the daemon's directory or
+// the log's own, which has no key: then a checkpoint is taken at its word. progress, if set,
+// hears how far it is.
+func VerifyStored(ctx context.Context, dir string, q VerifyRequest, progress func(done, total uint64)) (r VerifyReport, err error) {
+	verifier, err := logVerifier(dir)
+	if err != nil {
+		return r, err
+	}
+	log, err := OpenReadOnly(dir)
+	if err != nil {
+		return r, err
+	}
+	defer func() { err = errors.Join(err, log.Close()) }()
+	return VerifyLog(ctx, log, verifier, q, progress)
+}
+
+// VerifyLog recomputes a whole log, and holds it against a checkpoint if there is one.
+func VerifyLog(ctx context.Context, log eventlog.Log, verifier note.Verifier, q VerifyRequest, progress func(done, total uint64)) (VerifyReport, error) {
+	var r VerifyReport
+	var err error
+	if q.Checkpoint != "" {
+		// First: it is the cheaper one, and a file that is no checkpoint need not wait.
+		var kept eventlog.Head
+		kept, err = eventlog.Extends(log, []byte(q.Checkpoint), verifier)
+		r.Extends = &kept.Seq
+	}
+	if err == nil {
+		var report eventlog.Report
+		report, err = log.Verify(ctx, progress)
+		r.Events, r.Root = report.Head.Seq, report.Head.Root.String()
+	}
 	if err != nil {
 		corrupt, err := corruptText(err)
 		return VerifyReport{Corrupt: corrupt}, err
 	}
-	return VerifyReport{Events: report.Head.Seq, Root: report.Head.Root.String()}, nil
+	return r, nil
+}
+
+func (d *Daemon) checkpoint(ctx context.Context, _ struct{}) (CheckpointReport, error) {
+	signed, err := d.log.Checkpoint(ctx)
+	return CheckpointReport{string(signed)}, err
 }
 
 // corruptText is what err says is wrong with the log: a part of the answer, since an error

@@ -60,7 +60,7 @@ func TestCorruptIsAnAnswer(t *testing.T) {
 	ask := func(err error) map[string]func() (corrupt string, err error) {
 		d := &Daemon{log: damaged{log, err}}
 		return map[string]func() (string, error){
-			"verify": func() (string, error) { r, err := d.verify(t.Context(), struct{}{}); return r.Corrupt, err },
+			"verify": func() (string, error) { r, err := d.verify(t.Context(), VerifyRequest{}); return r.Corrupt, err },
 			"stat":   func() (string, error) { r, err := d.logStat(t.Context(), struct{}{}); return r.Corrupt, err },
 			"records": func() (string, error) {
 				r, err := d.records(t.Context(), RecordsRequest{})

@@ -112,7 +112,7 @@ func (h *Host) verify(ctx context.Context) Result {
 	}
 	defer func() { _ = log.Close() }()
 	var done, total uint64
-	report, err := daemon.VerifyLog(ctx, log, func(d, t uint64) { done, total = d, t })
+	report, err := daemon.VerifyLog(ctx, log, nil, daemon.VerifyRequest{}, func(d, t uint64) { done, total = d, t })
 	switch {
 	case ctx.Err() != nil:
 		return ok(name, "opens, and the first %d of %d events are whole; `gatehouse log verify %s` reads all of it", done, total, h.Dir)
