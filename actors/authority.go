@@ -125,7 +125,9 @@ const lookEvery = time.Minute
 
 // StartAuthority takes up what the log knows, or makes the first authority. One whose key
 // is lost or locked refuses the start: a new one would be trusted by no device (C-I4). So
-// does a custom one that cannot be used, unless one that was in force before can go on.
+// does a custom one that cannot be used, unless one that was in force before can go on. A
+// clock before its beginning does not: who may do what does not rest on an authority, and
+// it issues again when the clock is right.
 func StartAuthority(ctx context.Context, cfg AuthorityConfig) (*Authority, error) {
 	if cfg.System == nil || cfg.Keys == nil || cfg.Clock == nil || cfg.Settings == nil {
 		return nil, errors.New("start authority: AuthorityConfig needs System, Keys, Clock and Settings")
@@ -158,9 +160,12 @@ func (a *Authority) begin(ctx context.Context) error {
 	if err := a.takeKeys(); err != nil {
 		return err
 	}
-	failed := a.pass(ctx)
+	failed := errors.Join(append(a.pass(ctx), a.customError())...)
 	if _, ok := a.state().Issuer(a.now()); !ok {
-		return fmt.Errorf("no authority can issue certificates: %w", errors.Join(append(failed, a.customError())...))
+		if failed != nil {
+			return fmt.Errorf("no authority can issue certificates: %w", failed)
+		}
+		a.cfg.Logger.Error("no authority can issue certificates: by the clock none is valid now", "now", a.now().Format(time.RFC3339))
 	}
 	return nil
 }

@@ -285,11 +285,12 @@ type Held struct {
 	cancel  func()
 }
 
-// Hold subscribes for this process, with keys made here.
+// Hold subscribes for this process, with keys made here. There may be no certificate yet,
+// where only the clock or a full disk is in the way.
 func (a *Authority) Hold(ctx context.Context, name string, usage ca.Usage) (*Held, error) {
 	h := &Held{}
 	var err error
-	h.cancel, err = a.Subscribe(ctx, Subscribe{Subscriber: name, Usage: usage, Deliver: func(d Delivery) {
+	h.cancel, err = a.Subscribe(ctx, Subscribe{Subscriber: name, Usage: usage, Later: true, Deliver: func(d Delivery) {
 		if err := h.current.Set(append([][]byte{d.Certificate}, d.Chain...), d.Key); err != nil {
 			a.cfg.Logger.Error("a certificate cannot be used; the former one stays", "subscriber", name, "error", err)
 			return
@@ -307,12 +308,15 @@ func (h *Held) GetCertificate(hello *tls.ClientHelloInfo) (*tls.Certificate, err
 	return h.current.GetCertificate(hello)
 }
 
-// Leaf is the certificate in use.
+// Leaf is the certificate in use, nil if there is none yet.
 func (h *Held) Leaf() *x509.Certificate { return h.current.Leaf() }
 
-// Describe is the certificate in use, for people.
+// Describe is the certificate in use, for people; empty if there is none yet.
 func (h *Held) Describe() map[string]string {
 	leaf := h.current.Leaf()
+	if leaf == nil {
+		return nil
+	}
 	return map[string]string{
 		"serial": ca.SerialText(leaf), "notAfter": leaf.NotAfter.UTC().Format(time.RFC3339),
 		"renewal": ca.RenewAt(leaf.NotBefore, leaf.NotAfter).UTC().Format(time.RFC3339),

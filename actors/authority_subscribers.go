@@ -26,6 +26,9 @@ type Subscribe struct {
 	// Deliver hears of each certificate, one after the other. It must not block, nor call
 	// the Authority, but for Delivery.Acknowledge.
 	Deliver func(Delivery)
+	// Later says that the first may come after Subscribe has returned, where only the clock
+	// or a full disk is in the way.
+	Later bool
 }
 
 // Delivery is a certificate on its way to its holder. It comes again, with the same serial
@@ -109,12 +112,30 @@ func (a *Authority) Subscribe(ctx context.Context, want Subscribe) (cancel func(
 	former := a.subscribers[of]
 	a.subscribers[of] = s
 	a.mu.Unlock()
-	failed := a.pass(ctx)
-	if s.current.Load() == nil {
+	failed := append(a.pass(ctx), a.customError())
+	switch why := errors.Join(failed...); {
+	case s.current.Load() != nil:
+	case want.Later && passing(failed):
+		a.cfg.Logger.Error("no certificate yet; it comes when the clock is right, or there is space", "subscriber", want.Subscriber, "error", why)
+	case why == nil:
 		a.replace(s, former)
-		return nil, fmt.Errorf("no certificate for %s: %w", want.Subscriber, errors.Join(append(failed, a.customError())...))
+		return nil, fmt.Errorf("no certificate for %s: by the clock, %s, no authority is valid", want.Subscriber, a.now().Format(time.RFC3339))
+	default:
+		a.replace(s, former)
+		return nil, fmt.Errorf("no certificate for %s: %w", want.Subscriber, why)
 	}
 	return func() { a.replace(s, nil) }, nil
+}
+
+// passing says whether what failed needs nobody to mend it but time: nothing did, or there
+// was no space in the log.
+func passing(failed []error) bool {
+	for _, err := range failed {
+		if r := (*messages.Refusal)(nil); err != nil && (!errors.As(err, &r) || r.Code != messages.RefusedBusy) {
+			return false
+		}
+	}
+	return true
 }
 
 // subscribersMax bounds who subscribes at the same time: as many as the log remembers.

@@ -350,3 +350,61 @@ func TestKeyStoreRefusesTheStart(t *testing.T) {
 		})
 	}
 }
+
+// TestStartsBeforeItsCertificate: where only the clock or a full disk is in the way of the
+// first certificate, the start goes on, and the certificate comes when neither is.
+func TestStartsBeforeItsCertificate(t *testing.T) {
+	for name, c := range map[string]struct{ wrong, right func(*testing.T, *core) }{
+		"nobody knows the time, which seems to be before the authority": {
+			func(t *testing.T, c *core) {
+				early := noonUTC.AddDate(0, 0, -100)
+				c.clock.SetWall(early)
+				c.clock.SetSynced(false)
+				c.trust = actors.NewTrustClock(c.clock, actors.Anchor{
+					TrustMs: early.UnixMilli(), WallMs: early.UnixMilli(), MarkTrustMs: early.UnixMilli(), MarkWallMs: early.UnixMilli(), BootID: "another boot",
+				})
+				sys, err := actors.New(actors.Config{Log: c.log, Views: c.views, Cloud: actorstest.NewCloud(), Clock: c.trust})
+				if err != nil {
+					t.Fatal(err)
+				}
+				t.Cleanup(func() { _ = sys.Close(context.WithoutCancel(t.Context())) })
+				c.config.System = sys
+			},
+			func(_ *testing.T, c *core) { c.clock.SetWall(noonUTC); c.clock.SetSynced(true); c.trust.Step() },
+		},
+		"the disk is full": {
+			func(_ *testing.T, c *core) { c.log.Refuse(eventlog.ErrFull) },
+			func(_ *testing.T, c *core) { c.log.Refuse(nil) },
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			memory, store := eventlog.NewMemory(actorstest.Options(nil)), keys.NewSeeded([32]byte{1})
+			newCore(t, memory, store, ca.TypeECDSAP256).mustStart(t).authority.Close()
+			again := newCore(t, memory, store, ca.TypeECDSAP256)
+			c.wrong(t, again)
+			a, err := again.start(t)
+			if err != nil {
+				t.Fatal(err)
+			}
+			h, err := a.Hold(t.Context(), "gatehouse-mqtt", ca.Server)
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(h.Close)
+			if h.Leaf() != nil || h.Describe() != nil {
+				t.Fatal("there is a certificate")
+			}
+			if _, err := h.GetCertificate(nil); !errors.Is(err, keys.ErrNoCertificate) {
+				t.Errorf("shown: %v", err)
+			}
+			if _, err := a.Subscribe(t.Context(), newSubscriber(t).want("bridge", ca.Client)); err == nil || strings.Contains(err.Error(), "%!") {
+				t.Errorf("who does not wait for it: %v", err)
+			}
+			c.right(t, again)
+			again.clock.Advance(lookWithin)
+			if h.Leaf() == nil {
+				t.Error("no certificate came")
+			}
+		})
+	}
+}

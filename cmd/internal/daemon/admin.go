@@ -277,6 +277,9 @@ func (d *Daemon) status(ctx context.Context, _ struct{}) (Status, error) {
 	}
 	if a := d.authority.Load(); a != nil {
 		s.Warnings = warnings(a.Describe(), d.uploadReport(), moment(d.trust.NowMs()))
+		if d.certificate != nil && s.Certificate == nil {
+			s.Warnings = append(s.Warnings, "the embedded MQTT broker has no certificate yet: no device can connect to it; see the log")
+		}
 	}
 	s.Credentials = d.credentialsNow()
 	s.Warnings = append(s.Warnings, credentialWarnings(s.Credentials)...)

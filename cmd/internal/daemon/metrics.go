@@ -133,7 +133,9 @@ func (d *Daemon) snapshot() metrics.Snapshot {
 	}
 	s.Certificates, s.Credentials, s.Registrations = d.certificateMetrics(), d.credentialMetrics(), d.registrationMetrics()
 	if d.certificate != nil {
-		s.CertificateEnd = d.certificate.Leaf().NotAfter
+		if leaf := d.certificate.Leaf(); leaf != nil {
+			s.CertificateEnd = leaf.NotAfter
+		}
 	}
 	if d.cfg.Cloud != nil {
 		s.Cloud = &metrics.Cloud{Reachable: d.sys.NetworkUp(), QueueSize: section.Performance.CloudRequestQueueSize, Limit: section.Performance.MaxConcurrentCloudRequests}
