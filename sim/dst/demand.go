@@ -101,11 +101,15 @@ func (x *player) everybodyIn(released map[int]bool) bool {
 		}
 	}
 	since := x.stage.Now()
+	section := o.on.sections[len(o.on.sections)-1].section
 	deadline := since + comeBack + time.Duration(len(missing))*perDevice
+	// Where those who are in are asked about as often as there is room in the queue to the
+	// cloud, others may never find any.
+	narrow := 4*float64(x.plan.Devices)/section.trust.Seconds() > float64(section.workers+section.queue)/askEvery.Seconds()/2
 	tries := make(map[int]int, len(missing))
 	next := make(map[int]time.Duration, len(missing))
 	// Where not all have room at once they put one another out: then it is enough to have been in.
-	crowded := o.on.sections[len(o.on.sections)-1].section.sessionsMax < x.plan.Devices
+	crowded := section.sessionsMax < x.plan.Devices
 	for len(missing) > 0 {
 		now := x.stage.Now()
 		missing = slices.DeleteFunc(missing, func(i int) bool {
@@ -124,6 +128,9 @@ func (x *player) everybodyIn(released map[int]bool) bool {
 			tries[i]++
 		}
 		if len(missing) > 0 {
+			if narrow && now >= deadline {
+				return true
+			}
 			name := "L2"
 			if released[missing[0]] {
 				name = "L6"

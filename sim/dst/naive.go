@@ -187,6 +187,7 @@ type naiveSection struct {
 	sessionsMax   int
 	guard         bool // a removal takes two listings
 	workers       int  // questions to the cloud at a time
+	queue         int  // that may wait
 }
 
 // errNaive is a document that must not be taken.
@@ -206,12 +207,13 @@ func readSection(doc []byte) (naiveSection, error) {
 		Performance struct {
 			Sessions int `json:"maxActiveAuthTokens"`
 			Workers  int `json:"maxConcurrentCloudRequests"`
+			Queue    int `json:"cloudRequestQueueSize"`
 		} `json:"performance"`
 	}
 	if err := json.Unmarshal(doc, &f); err != nil {
 		return naiveSection{}, errors.Join(errNaive, err)
 	}
-	s := naiveSection{trust: time.Duration(max(f.Security.Minutes, 1)) * time.Minute, closeOnRevoke: true, sessionsMax: 2500, guard: true, workers: max(f.Performance.Workers, 1)}
+	s := naiveSection{trust: time.Duration(max(f.Security.Minutes, 1)) * time.Minute, closeOnRevoke: true, sessionsMax: 2500, guard: true, workers: max(f.Performance.Workers, 1), queue: 100}
 	if f.Sessions.CloseOnRevoke != nil {
 		s.closeOnRevoke = *f.Sessions.CloseOnRevoke
 	}
@@ -220,6 +222,9 @@ func readSection(doc []byte) (naiveSection, error) {
 	}
 	if f.Performance.Sessions > 0 {
 		s.sessionsMax = f.Performance.Sessions
+	}
+	if f.Performance.Queue > 0 {
+		s.queue = f.Performance.Queue
 	}
 	return s, nil
 }
