@@ -142,7 +142,8 @@ func (o *observer) cloudStands(a *Ask, what string, s *said) {
 	}
 	age, bound := o.now()-s.yes, o.trustBound(s.yes, a.Begun)
 	o.hold("T1", age <= bound, "%q got in on a yes to its %s from %v, %v ago: %v at most", a.Name, what, s.yes, age, bound)
-	if !o.plan.Setup.Budget && o.core != nil && o.core.Certain != nil {
+	// What was answered before the machine stopped may still be on its way.
+	if !o.plan.Setup.Budget && o.core != nil && o.core.Certain != nil && a.Begun >= o.machine.booted {
 		o.hold("S12", o.core.Certain() || s.yes >= o.machine.booted, "%q got in although the time is not known, on a yes to its %s from before the machine started", a.Name, what)
 	}
 }
