@@ -191,7 +191,8 @@ func Dial(url string, name string, credentials []byte, config *tls.Config) (*Cli
 	return &Client{conn: conn}, nil
 }
 
-// Ask sends a request and reads its answer into reply, unless reply is nil.
+// Ask sends a request and reads its answer into reply, unless reply is nil. Without a deadline
+// of ctx's it waits for half a minute: an answer may be lost.
 func (c *Client) Ask(ctx context.Context, op string, request, reply any) error {
 	var body []byte
 	if request != nil {
@@ -213,7 +214,15 @@ func (c *Client) Ask(ctx context.Context, op string, request, reply any) error {
 	return nil
 }
 
+// patience is how long a client waits whose caller did not say.
+const patience = 30 * time.Second
+
 func (c *Client) ask(ctx context.Context, op string, body []byte) ([]byte, error) {
+	if _, limited := ctx.Deadline(); !limited {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, patience)
+		defer cancel()
+	}
 	m, err := c.conn.RequestWithContext(ctx, authapi.SubjectPrefix+"admin."+op, body)
 	switch {
 	case errors.Is(err, nats.ErrNoResponders):
