@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math"
+	"runtime/debug"
 	"time"
 
 	"golang.org/x/mod/sumdb/note"
@@ -181,6 +182,9 @@ func (d *Daemon) lookBack(context.Context) error {
 		defer close(ended)
 		if d.kept.Load() > 0 {
 			d.verifyBehind(ctx)
+		}
+		if ctx.Err() == nil { // what the start took and nobody needs: else it stays until as much again is in use
+			debug.FreeOSMemory()
 		}
 		ticker := time.NewTicker(keptEvery)
 		defer ticker.Stop()
