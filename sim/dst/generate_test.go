@@ -66,6 +66,14 @@ func roundTrip(t *testing.T, p *Plan) {
 	}
 }
 
+// TestPlanOfTheLargestFleet: what is made up for it passes the check of plans.
+func TestPlanOfTheLargestFleet(t *testing.T) {
+	p := PlanOf(Config{Seed: 1, Devices: DevicesMax, Brokers: 4, Duration: 24 * time.Hour, Faults: CloudDown, FaultsChosen: true})
+	if err := p.Check(); err != nil || p.Herd == nil || len(p.Actions) == 0 {
+		t.Errorf("%v, herd %v, %d actions", err, p.Herd, len(p.Actions))
+	}
+}
+
 // TestPlansKeepToTheirConfig: what is said is not chosen.
 func TestPlansKeepToTheirConfig(t *testing.T) {
 	p := PlanOf(Config{Seed: 3, Devices: 7, Brokers: 2, Duration: time.Hour, FaultsChosen: true, Mode: Liveness})

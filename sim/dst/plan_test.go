@@ -47,7 +47,7 @@ func TestPlanRefused(t *testing.T) {
 		want  string
 	}{
 		"no devices":       {func(p *Plan) { p.Devices = 0 }, "must be said"},
-		"thing":            {func(p *Plan) { p.Actions[0].Thing = 3 }, "action 1 (the 1th): thing 3 of 3"},
+		"thing":            {func(p *Plan) { p.Actions[0].Thing = 3 }, "action 1 (no. 1 of the plan): thing 3 of 3"},
 		"broker":           {func(p *Plan) { p.Actions[0].Broker = 2 }, "broker 2 of 2"},
 		"kind":             {func(p *Plan) { p.Actions[0].Kind = 0 }, "no kind"},
 		"how":              {func(p *Plan) { p.Actions[1].How = "odd" }, `cloud "odd" is none of down,`},

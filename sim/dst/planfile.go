@@ -96,10 +96,10 @@ func (p *Plan) Check() error {
 	for i := range p.Actions {
 		a := &p.Actions[i]
 		if err := a.check(p); err != nil {
-			return fmt.Errorf("action %d (the %dth): %w", a.ID, i+1, err)
+			return fmt.Errorf("action %d (no. %d of the plan): %w", a.ID, i+1, err)
 		}
 		if a.At < last.At || a.ID <= last.ID {
-			return fmt.Errorf("action %d (the %dth): comes after one of %v with number %d", a.ID, i+1, last.At, last.ID)
+			return fmt.Errorf("action %d (no. %d of the plan): comes after one of %v with number %d", a.ID, i+1, last.At, last.ID)
 		}
 		last = *a
 	}
@@ -135,7 +135,7 @@ func (a *Action) check(p *Plan) error {
 		return fmt.Errorf("thing %d of %d", a.Thing, p.Devices)
 	case a.Count < 0 || a.Thing+a.Count > p.Devices:
 		return fmt.Errorf("%d things from %d on, of %d", a.Count, a.Thing, p.Devices)
-	case a.Cert.Of < -clientsExtra || a.Cert.Of >= p.Devices || !in(a.Cert.Gen, generationsMax) || !slices.Contains(spoilt, a.Cert.Spoilt) || !slices.Contains(signers, a.Cert.By):
+	case a.Cert.Of < -(p.Devices+clientsExtra) || a.Cert.Of >= p.Devices || !in(a.Cert.Gen, generationsMax) || !slices.Contains(spoilt, a.Cert.Spoilt) || !slices.Contains(signers, a.Cert.By):
 		return fmt.Errorf("certificate %+v", a.Cert)
 	case a.Cert.By == byFleet && a.Cert.Of >= 0 && !p.newcomer(a.Cert.Of):
 		return fmt.Errorf("certificate %+v: the fleet's authority signs for newcomers", a.Cert)
