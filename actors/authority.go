@@ -162,6 +162,9 @@ func (a *Authority) begin(ctx context.Context) error {
 	}
 	failed := errors.Join(append(a.pass(ctx), a.customError())...)
 	if _, ok := a.state().Issuer(a.now()); !ok {
+		if failed == nil && len(a.book.Load().Authorities) == 0 {
+			failed = errors.New("none was made")
+		}
 		if failed != nil {
 			return fmt.Errorf("no authority can issue certificates: %w", failed)
 		}

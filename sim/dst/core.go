@@ -87,6 +87,9 @@ func (c *core) start() error {
 			return fmt.Errorf("authority: %w", err)
 		}
 	}
+	if c.clock.dead { // it was killed while it waited, and is not to be heard of any more
+		return errStopped
+	}
 	if err := c.startNATS(); err != nil {
 		return err
 	}
