@@ -21,54 +21,44 @@ import (
 // fleets of devices on record, each with a session open: after a start from what an
 // orderly end left.
 func memory(ctx context.Context, b *bench) ([]Row, error) {
-	program, err := buildDaemon(ctx, b)
-	if err != nil {
-		return nil, err
-	}
-	var rows []Row
-	for _, crowd := range b.crowds {
-		got, err := memoryOf(ctx, b, program, crowd)
-		if err != nil {
-			return rows, fmt.Errorf("%d devices: %w", crowd.devices, err)
-		}
-		rows = append(rows, got)
-	}
-	if b.profile != "" {
+	rows, err := ofEach(ctx, b, b.crowds, memoryOf)
+	if err == nil && b.profile != "" {
 		err = fmt.Errorf("the heap of a fold of the last log is in %s-heap", b.profile)
 	}
 	return rows, err
 }
 
-func memoryOf(ctx context.Context, b *bench, program string, crowd fleet) (row Row, err error) {
+func memoryOf(ctx context.Context, b *bench, program string, crowd fleet) (rows []Row, err error) {
 	s, err := newSite(b, program, crowd.devices)
 	if err != nil {
-		return row, err
+		return rows, err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(s.dir)) }() // a million devices leave a gigabyte
 	if err := s.fill(ctx); err != nil {
-		return row, err
+		return rows, err
 	}
 	var p *process
 	defer func() { p.kill() }()
 	if p, _, err = s.start(ctx); err != nil {
-		return row, err
+		return rows, err
 	}
 	if err := p.end(os.Interrupt); err != nil { // what it leaves is what the next one finds
-		return row, err
+		return rows, err
 	}
 	if p, _, err = s.start(ctx); err != nil {
-		return row, err
+		return rows, err
 	}
 	idle, err := p.rest(ctx, b.rest)
 	if err != nil {
-		return row, err
+		return rows, err
 	}
-	row = alone("memory/"+crowd.name, " MiB", []sample{{ops: int(idle.all >> 10)}}, func(s sample) float64 { return float64(s.ops) / 1024 }, crowd.hold, crowd.aim)
+	row := alone("memory/"+crowd.name, " MiB", []sample{{ops: int(idle.all >> 10)}}, func(s sample) float64 { return float64(s.ops) / 1024 }, crowd.hold, crowd.aim)
 	row.Note = fmt.Sprintf("of it %d MiB its own, %d MiB mapped files; at most %d MiB at the start; %d records", idle.own>>20, idle.files>>20, p.peakBytes()>>20, s.records)
+	rows = []Row{row}
 	if err := p.end(os.Interrupt); err != nil || b.profile == "" {
-		return row, err
+		return rows, err
 	}
-	return row, heapOf(ctx, filepath.Join(s.dir, "data"), b.profile+"-heap")
+	return rows, heapOf(ctx, filepath.Join(s.dir, "data"), b.profile+"-heap")
 }
 
 // resident is what a process has in memory, in bytes.

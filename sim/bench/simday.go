@@ -15,19 +15,8 @@ import (
 // simDay measures how long the simulator takes for a day of a fleet, all checks on, with three
 // outages of the cloud: the command as people run it, in a process of its own. One run has one
 // thread of its own; the collector has the other core.
-func simDay(ctx context.Context, b *bench) (rows []Row, err error) {
-	program, err := buildDaemon(ctx, b)
-	if err != nil {
-		return nil, err
-	}
-	for _, f := range b.days {
-		got, err := simDayOf(ctx, b, program, f)
-		if err != nil {
-			return rows, fmt.Errorf("%d devices: %w", f.devices, err)
-		}
-		rows = append(rows, got...)
-	}
-	return rows, nil
+func simDay(ctx context.Context, b *bench) ([]Row, error) {
+	return ofEach(ctx, b, b.days, simDayOf)
 }
 
 func simDayOf(ctx context.Context, b *bench, program string, f fleet) ([]Row, error) {

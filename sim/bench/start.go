@@ -27,15 +27,19 @@ import (
 // with fleets of devices on record, each of which has connected: after an orderly end,
 // after SIGKILL, and where nothing but the log is there.
 func start(ctx context.Context, b *bench) ([]Row, error) {
+	return ofEach(ctx, b, b.fleets, startFleet)
+}
+
+// ofEach compiles the daemon and measures it with one fleet after the other.
+func ofEach(ctx context.Context, b *bench, fleets []fleet, measure func(ctx context.Context, b *bench, program string, f fleet) ([]Row, error)) (rows []Row, err error) {
 	program, err := buildDaemon(ctx, b)
 	if err != nil {
 		return nil, err
 	}
-	var rows []Row
-	for _, fleet := range b.fleets {
-		got, err := startFleet(ctx, b, program, fleet)
+	for _, f := range fleets {
+		got, err := measure(ctx, b, program, f)
 		if err != nil {
-			return rows, fmt.Errorf("%d devices: %w", fleet.devices, err)
+			return rows, fmt.Errorf("%d devices: %w", f.devices, err)
 		}
 		rows = append(rows, got...)
 	}

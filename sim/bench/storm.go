@@ -29,19 +29,8 @@ const stormBrokers = 8
 // once, as after the restart of a broker, with the cloud away: what is stored decides. The
 // daemon is a process of its own. One device in a hundred is in quarantine, and an operator
 // orders such all the time.
-func comeBack(ctx context.Context, b *bench) (rows []Row, err error) {
-	program, err := buildDaemon(ctx, b)
-	if err != nil {
-		return nil, err
-	}
-	for _, f := range b.storms {
-		got, err := stormOf(ctx, b, program, f)
-		if err != nil {
-			return rows, fmt.Errorf("%d devices: %w", f.devices, err)
-		}
-		rows = append(rows, got...)
-	}
-	return rows, nil
+func comeBack(ctx context.Context, b *bench) ([]Row, error) {
+	return ofEach(ctx, b, b.storms, stormOf)
 }
 
 func stormOf(ctx context.Context, b *bench, program string, f fleet) (rows []Row, err error) {
