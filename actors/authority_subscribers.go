@@ -127,11 +127,11 @@ func (a *Authority) Subscribe(ctx context.Context, want Subscribe) (cancel func(
 	return func() { a.replace(s, nil) }, nil
 }
 
-// passing says whether what failed needs nobody to mend it but time: nothing did, or there
-// was no space in the log.
+// passing says whether what failed needs nobody to mend it but time: nothing did, or the log
+// had no space.
 func passing(failed []error) bool {
 	for _, err := range failed {
-		if r := (*messages.Refusal)(nil); err != nil && (!errors.As(err, &r) || r.Code != messages.RefusedBusy) {
+		if r, ok := errors.AsType[*messages.Refusal](err); err != nil && (!ok || r.Code != messages.RefusedBusy) {
 			return false
 		}
 	}

@@ -11,8 +11,9 @@ import (
 )
 
 // cloudPatience is how long a device whose stored trust counts, or that may be admitted as
-// pending, waits for one answer of the cloud. It may need two, and is to have its answer within two seconds (reliability
-// spec 2.3, D1c): a cloud that hangs must not keep out who may come in without it.
+// pending, waits for one answer of the cloud. It may need two, and is to have its answer
+// within two seconds (reliability spec 2.3, D1c): a cloud that hangs must not keep out who may
+// come in without it.
 const cloudPatience = 800 * time.Millisecond
 
 // What has become of a question.

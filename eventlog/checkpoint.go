@@ -39,7 +39,7 @@ func openCheckpoint(msg []byte, origin string, verifier note.Verifier) (Head, er
 	text := string(msg)
 	if verifier != nil {
 		n, err := note.Open(msg, note.VerifierList(verifier))
-		if unsigned := (*note.UnverifiedNoteError)(nil); errors.As(err, &unsigned) {
+		if unsigned, ok := errors.AsType[*note.UnverifiedNoteError](err); ok {
 			return Head{}, fmt.Errorf("checkpoint: not signed by this log's key, %s, but: %.200q", verifier.Name(), unsigned.Note.Text)
 		}
 		if err != nil {

@@ -88,7 +88,7 @@ func (g *Gate) Authenticate(c brokers.Caller, clientID string, der []byte, reply
 			return
 		}
 		grant, err := g.Permissions(c, []byte(s.Token))
-		if refusal := (*messages.Refusal)(nil); errors.As(err, &refusal) && refusal.Code == messages.RefusedInvalidToken {
+		if refusal, ok := errors.AsType[*messages.Refusal](err); ok && refusal.Code == messages.RefusedInvalidToken {
 			// Evicted by others, say, before it was answered: no fault of the device's, which
 			// never had the token that would be called wrong here.
 			err = &messages.Refusal{Code: messages.RefusedBusy, Reason: "its session ended before it was answered: " + refusal.Reason, RetryAfter: endedAtOnce}
