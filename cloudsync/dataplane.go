@@ -196,8 +196,8 @@ func (d *DataPlane) exchange(ctx context.Context, route Route, body []byte) (*re
 	return &response{status: answer.StatusCode, header: answer.Header, body: read}, nil
 }
 
-// Probe asks the endpoint for nothing in particular, and returns nil if the service
-// answers, whatever it says. It is what a Monitor calls.
+// Probe asks the endpoint for nothing in particular, and returns no error if the service
+// answers, whatever it says, and its own time; zero: it did not tell. It implements Verifier.
 func (d *DataPlane) Probe(ctx context.Context) (date time.Time, err error) {
 	response, err := d.exchange(ctx, Route{Method: http.MethodGet, Path: "/"}, nil)
 	if err != nil {

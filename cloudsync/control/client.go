@@ -164,8 +164,8 @@ func (c *Client) Do(request *http.Request) (*http.Response, error) {
 	return answer, nil
 }
 
-// Probe asks url for nothing in particular, unsigned, and returns nil if the service
-// answers, whatever it says.
+// Probe asks url for nothing in particular, unsigned, and returns no error if the service
+// answers, whatever it says, and its own time; zero: it did not tell.
 func (c *Client) Probe(ctx context.Context, url string) (date time.Time, err error) {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {

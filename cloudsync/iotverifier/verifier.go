@@ -71,8 +71,8 @@ func New(cfg Config) (*Verifier, error) {
 // Close drops idle connections.
 func (v *Verifier) Close() { v.control.Close() }
 
-// Probe asks the endpoint for nothing in particular, and returns nil if the service
-// answers, whatever it says.
+// Probe asks the endpoint for nothing in particular, and returns no error if the service
+// answers, whatever it says, and its own time; zero: it did not tell.
 func (v *Verifier) Probe(ctx context.Context) (date time.Time, err error) {
 	return v.control.Probe(ctx, v.endpoint+"/")
 }

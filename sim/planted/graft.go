@@ -147,7 +147,7 @@ func span(a, b []byte) (from, to int) {
 	return from, len(a) - tail
 }
 
-// named drops those of names.
+// without drops those of names.
 func without(all []mutation, names []string) []mutation {
 	return slices.DeleteFunc(slices.Clone(all), func(m mutation) bool { return slices.Contains(names, m.name) })
 }
