@@ -73,6 +73,28 @@ type core struct {
 	desk      *brokers.Desk
 	settings  *actors.AuthoritySettings // changed between two passes
 	stop      func()
+	// acknowledging is how many acknowledgements are under way.
+	acknowledging atomic.Int32
+}
+
+// witness counts the acknowledgements that are under way.
+type witness struct {
+	brokers.Issuer
+	underway *atomic.Int32
+}
+
+func (w witness) Subscribe(ctx context.Context, want brokers.Subscription) (func(), error) {
+	deliver := want.Deliver
+	want.Deliver = func(d brokers.Delivery) {
+		acknowledge := d.Acknowledge
+		d.Acknowledge = func() {
+			w.underway.Add(1)
+			defer w.underway.Add(-1)
+			acknowledge()
+		}
+		deliver(d)
+	}
+	return w.Issuer.Subscribe(ctx, want)
 }
 
 // machine is the clock as brokers take it.
@@ -218,7 +240,7 @@ func (p *post) start() {
 		}
 	}
 	c.courier, err = brokers.NewCourier(brokers.CourierConfig{
-		Issuer: gate.NewIssuer(c.authority, "embedded"), Pusher: c.pusher, Log: logger, Clock: machine{p.clock}, Permit: p.permit, Lease: p.lease,
+		Issuer: witness{gate.NewIssuer(c.authority, "embedded"), &c.acknowledging}, Pusher: c.pusher, Log: logger, Clock: machine{p.clock}, Permit: p.permit, Lease: p.lease,
 	})
 	must(t, err)
 	c.desk, err = brokers.OpenDesk(brokers.DeskConfig{
@@ -267,7 +289,8 @@ func (p *post) kinds(kind messages.Kind) (n int) {
 	return n
 }
 
-// delivered waits until the log says that serial was delivered.
+// delivered waits until the log says that serial was delivered, and the authority has heard
+// that it does: before, it may hand the certificate over again.
 func (p *post) delivered(serial string) {
 	p.t.Helper()
 	ctx, cancel := context.WithTimeout(p.t.Context(), patience)
@@ -282,6 +305,7 @@ func (p *post) delivered(serial string) {
 		e, err := messages.DecodeEvent(&rec)
 		must(p.t, err)
 		if e.(*messages.CertificateDelivered).Serial == serial {
+			p.eventually("the acknowledgement came back", func() bool { return p.acknowledging.Load() == 0 })
 			return
 		}
 	}
