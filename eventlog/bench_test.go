@@ -3,6 +3,7 @@ package eventlog_test
 import (
 	"context"
 	"math"
+	"math/rand/v2"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -125,5 +126,43 @@ func BenchmarkOpen(b *testing.B) {
 			b.Fatal(err)
 		}
 		b.StartTimer()
+	}
+}
+
+// BenchmarkReadStream reads one of 50,000 streams of four events, as an entity does that is
+// woken: the events lie in four blocks, and more than one entry of the index leads to them.
+func BenchmarkReadStream(b *testing.B) {
+	l, err := eventlog.Open(b.TempDir(), eventlog.Options{})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer l.Close()
+	const streams, each = 50_000, 4
+	for version := range uint64(each) {
+		var wg sync.WaitGroup
+		for i := range streams {
+			wg.Add(1)
+			drafts := []eventlog.Draft{eventlogtest.Event(uint64(i), 120)}
+			l.Append(eventlog.Batch{Stream: eventlogtest.Device(i), Expected: version, Drafts: drafts}, func(_ []messages.Record, err error) {
+				if err != nil {
+					b.Error(err)
+				}
+				wg.Done()
+			})
+		}
+		wg.Wait()
+	}
+	dice := rand.New(rand.NewPCG(1, 2))
+	for b.Loop() {
+		n := 0
+		for _, err := range l.Read(context.Background(), eventlogtest.Device(dice.IntN(streams)), 1) {
+			if err != nil {
+				b.Fatal(err)
+			}
+			n++
+		}
+		if n != each {
+			b.Fatalf("%d events, want %d", n, each)
+		}
 	}
 }

@@ -302,13 +302,17 @@ func TestChangedRecordIsFoundBehindASnapshot(t *testing.T) {
 		closeTest(t, s)
 	}
 	inBadger(t, dir, func(txn *badger.Txn) error {
-		value, err := get(txn, numberKey(prefixBlock, 1))
+		item, err := txn.Get(numberKey(prefixBlock, 1))
+		if err != nil {
+			return err
+		}
+		value, err := item.ValueCopy(nil)
 		if err != nil {
 			return err
 		}
 		at := bytes.LastIndex(value[:100], []byte("device/a")) // the first record's body
 		value[at]++
-		return txn.SetEntry(badger.NewEntry(numberKey(prefixBlock, 1), seal(value)).WithMeta(blockEventsMax - 1))
+		return txn.SetEntry(badger.NewEntry(numberKey(prefixBlock, 1), seal(value)).WithMeta(item.UserMeta()))
 	})
 	s := openTest(t, dir, o)
 	defer closeTest(t, s)
@@ -319,5 +323,27 @@ func TestChangedRecordIsFoundBehindASnapshot(t *testing.T) {
 		if !errors.As(err, &c) || c.Seq != 1 {
 			t.Errorf("%s: %v, want it corrupt at record 1", what, err)
 		}
+	}
+}
+
+// TestBlockStarts: a record is in the block that begins last at or before it.
+func TestBlockStarts(t *testing.T) {
+	var b blockStarts
+	if first, ok := b.of(1); ok {
+		t.Errorf("of no block: %d", first)
+	}
+	b.add([]uint64{1, 4, 5})
+	before := *b.list.Load()
+	b.add([]uint64{9})
+	for seq, want := range map[uint64]uint64{1: 1, 3: 1, 4: 4, 5: 5, 8: 5, 9: 9, 1000: 9} {
+		if first, ok := b.of(seq); !ok || first != want {
+			t.Errorf("record %d is in block %d, %v; want %d", seq, first, ok, want)
+		}
+	}
+	if first, ok := b.of(0); ok {
+		t.Errorf("of no record: %d", first)
+	}
+	if !slices.Equal(before, []uint64{1, 4, 5}) {
+		t.Errorf("what a reader holds changed: %v", before)
 	}
 }

@@ -11,7 +11,7 @@ import (
 // crash in between, openBadger finds one or the other.
 func (r *recovery) install() error {
 	s := r.s
-	unindexed := s.lsm.unindexed
+	inspected := s.lsm
 	if err := s.lsm.close(); err != nil {
 		return err
 	}
@@ -39,7 +39,7 @@ func (r *recovery) install() error {
 	if err := removeAll(old); err != nil {
 		return err
 	}
-	if err := s.openInstalled(unindexed); err != nil {
+	if err := s.openInstalled(inspected); err != nil {
 		return err
 	}
 	if got := s.lsm.state.head; got != s.view.stored {
@@ -49,8 +49,9 @@ func (r *recovery) install() error {
 }
 
 // openInstalled opens Badger for writing. Without space for what it may do by itself
-// it is frozen: no compaction runs, and nothing is fed until thaw.
-func (s *Store) openInstalled(u *unindexed) error {
+// it is frozen: no compaction runs, and nothing is fed until thaw. was is the same content,
+// opened before.
+func (s *Store) openInstalled(was *lsm) error {
 	live, running := filepath.Join(s.dir, badgerName), compactors
 	err := s.space.check(tableBytes(live))
 	if err != nil {
@@ -62,7 +63,7 @@ func (s *Store) openInstalled(u *unindexed) error {
 	if err != nil {
 		return err
 	}
-	l.frozen, l.unindexed = running == 0, u
+	l.frozen, l.unindexed, l.blocks = running == 0, was.unindexed, was.blocks
 	s.lsm = l
 	fail := func(err error) { _ = s.fail(err) }
 	l.logger.fail.Store(&fail)
@@ -79,7 +80,7 @@ func (s *Store) thaw() error {
 	if err := s.lsm.close(); err != nil {
 		return err
 	}
-	return s.openInstalled(s.lsm.unindexed)
+	return s.openInstalled(s.lsm)
 }
 
 // compactors is how many compactions may run at once; Badger wants two at least.

@@ -34,6 +34,7 @@ type lsm struct {
 	tree  tree // frontier of state.head
 
 	unindexed *unindexed
+	blocks    *blockStarts
 }
 
 // badgerOptions are asserted in one place. What each is for:
@@ -94,7 +95,7 @@ func openLSM(dir string, memTableBytes int64, compactors int, checked bool, log 
 	if err != nil {
 		return nil, fmt.Errorf("open Badger: %w", err)
 	}
-	return &lsm{dir: dir, db: db, logger: logger}, nil
+	return &lsm{dir: dir, db: db, logger: logger, blocks: &blockStarts{}}, nil
 }
 
 // close waits for Badger to flush. What goes wrong then Badger tries again without end: it
@@ -194,7 +195,8 @@ type packer struct {
 	hashes  []byte
 
 	txn   []*badger.Entry
-	bytes int // of txn and of the block, as Badger counts them
+	bytes int      // of txn and of the block, as Badger counts them
+	begin []uint64 // the first records of txn's blocks
 	tree  tree
 	kinds map[kindKey]uint64
 	refs  []streamVersion // of txn's records
@@ -249,6 +251,7 @@ func (p *packer) closeBlock() {
 	p.txn = append(p.txn,
 		badger.NewEntry(numberKey(prefixBlock, p.first), seal(p.entries)).WithMeta(meta),
 		badger.NewEntry(numberKey(prefixHashes, p.first), seal(p.hashes)).WithMeta(meta))
+	p.begin = append(p.begin, p.first)
 	p.count, p.entries = 0, nil
 }
 
@@ -277,9 +280,10 @@ func (p *packer) commit() error {
 	if err := p.l.commit(p.txn, p.before); err != nil {
 		return fmt.Errorf("store records %d to %d: %w", p.l.state.head.Seq+1, next.head.Seq, err)
 	}
+	p.l.blocks.add(p.begin) // before the index, which leads into them
 	p.l.unindexed.add(p.l.state.head.Seq+1, p.refs)
 	p.l.state, p.l.tree = next, p.tree
-	p.txn, p.bytes, p.kinds, p.refs = nil, 0, nil, p.refs[:0]
+	p.txn, p.bytes, p.begin, p.kinds, p.refs = nil, 0, p.begin[:0], nil, p.refs[:0]
 	return nil
 }
 

@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
+	"slices"
 	"sync"
+	"sync/atomic"
 
 	"github.com/dgraph-io/badger/v4"
 
@@ -68,20 +70,13 @@ func (l *lsm) scan(from, to uint64) ([]messages.Record, error) {
 	const bytesMax = 256 << 10
 	txn := l.db.NewTransaction(false)
 	defer txn.Discard()
-	start := from
-	err := floor(txn, prefixBlock, from, func(first uint64, item *badger.Item) error {
-		if first+uint64(item.UserMeta()) < from {
-			return corrupt(from, nil, "no block holds it")
-		}
-		start = first
-		return nil
-	})
-	if err != nil {
-		return nil, err
+	start, ok := l.blocks.of(from)
+	if !ok {
+		return nil, corrupt(from, nil, "no block holds it")
 	}
 	var recs []messages.Record
 	bytes := 0
-	err = iterate(txn, []byte{prefixBlock}, numberKey(prefixBlock, start), func(item *badger.Item) (bool, error) {
+	err := iterate(txn, []byte{prefixBlock}, numberKey(prefixBlock, start), func(item *badger.Item) (bool, error) {
 		first := binary.BigEndian.Uint64(item.Key()[1:])
 		b, err := readBlock(first, item)
 		if err != nil {
@@ -116,7 +111,7 @@ func (l *lsm) read(stream messages.StreamID, from uint64, most int) ([]messages.
 	version, unindexed := l.unindexed.find(stream, from) // before Badger is looked at
 	txn := l.db.NewTransaction(false)
 	defer txn.Discard()
-	r := streamReader{blocks: newBlockReader(txn), stream: stream, next: from}
+	r := streamReader{blocks: newBlockReader(txn, l.blocks), stream: stream, next: from}
 	defer r.blocks.close()
 	err := iterate(txn, streamPrefix(stream), streamIndexKey(stream, from), func(item *badger.Item) (bool, error) {
 		name, last, err := parseStreamKey(item.Key())
@@ -173,29 +168,56 @@ func readIndex(seqs []uint64, item *badger.Item) ([]uint64, error) {
 	return seqs, nil
 }
 
+// blockStarts are the sequence numbers that stored blocks begin at, ascending, the first 1:
+// eight bytes a block, so that a record's block is one key. Looked up in Badger as the last
+// key that is not after the record's, each of its levels would read a block, check it, and
+// read the next. Only the feeder adds.
+type blockStarts struct{ list atomic.Pointer[[]uint64] }
+
+func (b *blockStarts) add(firsts []uint64) {
+	var list []uint64
+	if old := b.list.Load(); old != nil {
+		list = *old // readers do not look beyond its end
+	}
+	list = append(list, firsts...)
+	b.list.Store(&list)
+}
+
+// of returns where the block begins that holds record seq, if it is stored.
+func (b *blockStarts) of(seq uint64) (first uint64, ok bool) {
+	list := b.list.Load()
+	if list == nil {
+		return 0, false
+	}
+	n, found := slices.BinarySearch(*list, seq)
+	if found {
+		return seq, true
+	}
+	if n == 0 {
+		return 0, false
+	}
+	return (*list)[n-1], true
+}
+
 // blockReader finds records by their numbers, and keeps the last block at hand.
 type blockReader struct {
-	it    *badger.Iterator
-	value *[]byte // of the block, from values
-	first uint64
-	count int
-	rest  []byte // of value: the entries from number next on
-	next  uint64
+	txn    *badger.Txn
+	starts *blockStarts
+	value  *[]byte // of the block, from values
+	first  uint64
+	count  int
+	rest   []byte // of value: the entries from number next on
+	next   uint64
 }
 
 // values are what blocks are read into: an entity's recovery needs one record of each.
 var values = sync.Pool{New: func() any { return new([]byte) }}
 
-func newBlockReader(txn *badger.Txn) *blockReader {
-	o := badger.DefaultIteratorOptions
-	o.PrefetchValues = false
-	o.Reverse = true
-	o.Prefix = []byte{prefixBlock}
-	return &blockReader{it: txn.NewIterator(o), value: values.Get().(*[]byte)}
+func newBlockReader(txn *badger.Txn, starts *blockStarts) *blockReader {
+	return &blockReader{txn: txn, starts: starts, value: values.Get().(*[]byte)}
 }
 
 func (r *blockReader) close() {
-	r.it.Close()
 	values.Put(r.value)
 	r.value, r.rest = nil, nil
 }
@@ -224,12 +246,19 @@ func (r *blockReader) record(seq uint64) (messages.Record, error) {
 // seek reads the block that holds record seq, all of which is under its checksum.
 func (r *blockReader) seek(seq uint64) error {
 	r.count = 0
-	r.it.Seek(numberKey(prefixBlock, seq))
-	if !r.it.Valid() {
+	first, ok := r.starts.of(seq)
+	if !ok {
 		return corrupt(seq, nil, "no block holds it")
 	}
-	item := r.it.Item()
-	first, count := binary.BigEndian.Uint64(item.Key()[1:]), int(item.UserMeta())+1
+	o := badger.DefaultIteratorOptions
+	o.PrefetchValues = false
+	it := r.txn.NewKeyIterator(numberKey(prefixBlock, first), o) // Get would copy the value once more
+	defer it.Close()
+	if it.Rewind(); !it.Valid() {
+		return corrupt(first, nil, "the block is missing")
+	}
+	item := it.Item()
+	count := int(item.UserMeta()) + 1
 	value, err := item.ValueCopy(*r.value)
 	if err == nil {
 		*r.value = value
@@ -289,11 +318,15 @@ func (l *lsm) inspect(s *streams, unindexedMax int) (inspection, error) {
 	txn := l.db.NewTransaction(false)
 	defer txn.Discard()
 	size := l.state.head.Seq
+	var firsts []uint64
 	for _, prefix := range []byte{prefixBlock, prefixHashes} {
 		next := uint64(1)
 		err := iterate(txn, []byte{prefix}, []byte{prefix}, func(item *badger.Item) (bool, error) {
 			if first := binary.BigEndian.Uint64(item.Key()[1:]); first != next {
 				return false, corrupt(next, nil, "keys under %q go on at %d", prefix, first)
+			}
+			if prefix == prefixBlock {
+				firsts = append(firsts, next)
 			}
 			next += uint64(item.UserMeta()) + 1
 			return true, nil
@@ -305,6 +338,7 @@ func (l *lsm) inspect(s *streams, unindexedMax int) (inspection, error) {
 			return inspection{}, corrupt(min(next, size+1), nil, "keys under %q end before %d, the stored head is %d", prefix, next, size)
 		}
 	}
+	l.blocks.add(firsts)
 	in, indexed, err := inspectIndex(txn, s)
 	if err != nil {
 		return inspection{}, err

@@ -98,7 +98,7 @@ func (c *checker) tailFollows() error {
 // wrongEntry finds an entry of the index that does not lead where it says.
 func (c *checker) wrongEntry() error {
 	return c.reading(func(txn *badger.Txn) error {
-		blocks := newBlockReader(txn)
+		blocks := newBlockReader(txn, c.s.lsm.blocks)
 		defer blocks.close()
 		err := iterate(txn, []byte{prefixStream}, []byte{prefixStream}, func(item *badger.Item) (bool, error) {
 			name, last, err := parseStreamKey(item.KeyCopy(nil))
