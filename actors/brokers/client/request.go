@@ -46,6 +46,15 @@ func (c *Client) requestWithin(ctx context.Context, op authapi.Op, body []byte, 
 	return msg.Data, nil
 }
 
+// room says whether one more may be asked now. Before a question is written it is a cheap
+// look, for when a fleet comes back most of its tries end here; requestWithin takes the place.
+func (c *Client) room(op authapi.Op) error {
+	if len(c.inFlight) == cap(c.inFlight) {
+		return c.full(op)
+	}
+	return nil
+}
+
 func (c *Client) full(op authapi.Op) error {
 	return fmt.Errorf("%s: %w: %d requests of this broker wait for an answer", op, ErrBusy, cap(c.inFlight))
 }
@@ -57,8 +66,8 @@ func ask[A any](ctx context.Context, c *Client, op authapi.Op, q any, parse func
 
 func askWithin[A any](ctx context.Context, c *Client, op authapi.Op, q any, parse func([]byte) (A, error), timeout time.Duration) (A, error) {
 	var none A
-	if len(c.inFlight) == cap(c.inFlight) { // looked at again below: now it is cheap
-		return none, c.full(op)
+	if err := c.room(op); err != nil {
+		return none, err
 	}
 	body, err := authapi.Encode(q)
 	if err != nil {

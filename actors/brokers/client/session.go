@@ -89,6 +89,9 @@ func (c *Client) Authenticate(ctx context.Context, clientID string, der []byte) 
 	if !utf8.ValidString(clientID) {
 		return nil, fmt.Errorf("authenticate: %w: the client id is not UTF-8", ErrDenied)
 	}
+	if err := c.room(authapi.OpAuthenticate); err != nil {
+		return nil, err
+	}
 	generation := c.generation.Load()
 	c.mu.Lock()
 	endings := c.endings.total
