@@ -4,7 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"hash/maphash"
-	"maps"
+	"slices"
 	"sync"
 
 	"golang.org/x/mod/sumdb/tlog"
@@ -118,16 +118,16 @@ func (b *Batch) record(i int, seq uint64) messages.Record {
 // that nobody can choose names that collide.
 type streamKey [2]uint64
 
-// streams knows the durable version of every stream: 24 bytes a stream instead of a
-// look-up in Badger on the path of every append (40 MB for a million streams).
+// streams knows the durable version of every stream, instead of a look-up in Badger on the
+// path of every append (30 to 38 MB for a million streams).
 type streams struct {
 	seeds [2]maphash.Seed
 	mu    sync.RWMutex
-	m     map[streamKey]uint64 // guarded by mu
+	m     *versions // guarded by mu
 }
 
 func newStreams() *streams {
-	return &streams{seeds: [2]maphash.Seed{maphash.MakeSeed(), maphash.MakeSeed()}, m: map[streamKey]uint64{}}
+	return &streams{seeds: [2]maphash.Seed{maphash.MakeSeed(), maphash.MakeSeed()}, m: &versions{}}
 }
 
 func (s *streams) key(name messages.StreamID) streamKey {
@@ -142,27 +142,27 @@ func (s *streams) keyOf(name []byte) streamKey {
 func (s *streams) get(k streamKey) uint64 {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	return s.m[k]
+	return s.m.get(k)
 }
 
 // clone is a copy that gives the same keys.
 func (s *streams) clone() *streams {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	return &streams{seeds: s.seeds, m: maps.Clone(s.m)}
+	return &streams{seeds: s.seeds, m: &versions{slots: slices.Clone(s.m.slots), n: s.m.n}}
 }
 
 func (s *streams) count() int {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	return len(s.m)
+	return s.m.n
 }
 
 func (s *streams) set(versions map[streamKey]uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for k, v := range versions {
-		s.m[k] = v
+		s.m.set(k, v)
 	}
 }
 

@@ -204,8 +204,8 @@ func decodeIndex(seqs []uint64, value []byte, count int) ([]uint64, error) {
 }
 
 // readUnindexed finds the stored records that the index does not lead to, and checks that
-// their streams go on without gap from versions.
-func (l *lsm) readUnindexed(s *streams, versions map[streamKey]uint64, most int) error {
+// their streams go on without gap from what was found of them in the index.
+func (l *lsm) readUnindexed(s *streams, found *versions, most int) error {
 	l.unindexed = newUnindexed(most)
 	for next := l.state.indexed + 1; next <= l.state.head.Seq; {
 		recs, err := l.scan(next, l.state.head.Seq)
@@ -219,10 +219,10 @@ func (l *lsm) readUnindexed(s *streams, versions map[streamKey]uint64, most int)
 		for i := range recs {
 			r := &recs[i]
 			k := s.key(r.Stream)
-			if r.Version != versions[k]+1 {
-				return corrupt(r.Seq, nil, "version %d of %q follows version %d", r.Version, r.Stream, versions[k])
+			if r.Version != found.get(k)+1 {
+				return corrupt(r.Seq, nil, "version %d of %q follows version %d", r.Version, r.Stream, found.get(k))
 			}
-			versions[k] = r.Version
+			found.set(k, r.Version)
 			refs[i] = streamVersion{r.Stream, r.Version}
 		}
 		l.unindexed.add(next, refs)

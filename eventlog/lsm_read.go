@@ -307,7 +307,7 @@ func (r hashReader) ReadHashes(indexes []int64) ([]tlog.Hash, error) {
 
 // inspection is what the keys alone tell about Badger's content.
 type inspection struct {
-	streams map[streamKey]uint64
+	streams *versions
 }
 
 // inspect checks that Badger is complete: blocks without gap from 1 to the stored
@@ -352,12 +352,12 @@ func (l *lsm) inspect(s *streams, unindexedMax int) (inspection, error) {
 // inspectIndex reads the index's keys: the streams' versions, and how many records they
 // lead to. The entries of a stream are neighbours.
 func inspectIndex(txn *badger.Txn, s *streams) (in inspection, indexed uint64, err error) {
-	in.streams = map[streamKey]uint64{}
+	in.streams = &versions{}
 	var stream []byte
 	version := uint64(0)
 	note := func() {
 		if version > 0 {
-			in.streams[s.keyOf(stream)] = version
+			in.streams.set(s.keyOf(stream), version)
 		}
 	}
 	err = iterate(txn, []byte{prefixStream}, []byte{prefixStream}, func(item *badger.Item) (bool, error) {

@@ -175,7 +175,7 @@ func (r *recovery) restore(seq *sequencer, ref *frameRef) (*group, error) {
 		return nil, corrupt(f.last(), nil, "the root over %d records is %v, the journal says %v", f.last(), g.root, f.root)
 	}
 	for k, version := range g.streams {
-		seq.streams.m[k] = version
+		seq.streams.m.set(k, version)
 	}
 	return g, nil
 }
