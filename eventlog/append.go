@@ -102,7 +102,7 @@ func (a *appender) run() {
 // hand gives g to the writer and returns the next group. If more arrives before the
 // writer is free, it returns g itself: the group grows while it waits.
 func (a *appender) hand(g *group, more <-chan struct{}) *group {
-	g.after = a.seq.tree.clone()
+	a.seq.tree.copyTo(&g.after) // each time anew, in the same memory: it may grow for long
 	select {
 	case <-more:
 		return g

@@ -222,7 +222,7 @@ func (p *packer) add(rec *messages.Record, entry []byte, hashes []tlog.Hash) err
 	if p.count == 0 {
 		p.first = rec.Seq
 		p.entries = make([]byte, 4, blockBytesGoal+512)
-		p.hashes = make([]byte, 4, 8<<10)
+		p.hashes = make([]byte, 4, blockBytesGoal/2)
 		p.bytes += 4 * entryOverhead
 	}
 	p.entries = append(p.entries, entry...)

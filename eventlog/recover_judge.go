@@ -170,7 +170,7 @@ func (r *recovery) restore(seq *sequencer, ref *frameRef) (*group, error) {
 			return nil, err
 		}
 	}
-	g.after, g.root = seq.tree.clone(), seq.tree.root()
+	g.root = seq.tree.root()
 	if len(rest) != 0 || g.root != f.root {
 		return nil, corrupt(f.last(), nil, "the root over %d records is %v, the journal says %v", f.last(), g.root, f.root)
 	}

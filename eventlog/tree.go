@@ -44,6 +44,11 @@ func (t *tree) root() tlog.Hash {
 	return h
 }
 
+// copyTo makes to what t is, in to's memory if that is enough.
+func (t *tree) copyTo(to *tree) {
+	to.size, to.peaks = t.size, append(to.peaks[:0], t.peaks...)
+}
+
 func (t *tree) clone() tree {
 	return tree{size: t.size, peaks: append(make([]tlog.Hash, 0, 64), t.peaks...)}
 }
