@@ -27,7 +27,7 @@ type PendingDevices interface {
 	PendingDevices() []messages.PendingDevice
 	// PendingCount counts them, whether their admission still counts or not, and the
 	// admissions of the hour before nowMs.
-	PendingCount(nowMs int64) (held, lastHour int)
+	PendingCount(nowMs int64, underway map[*messages.AdmitPending]struct{}) (held, lastHour, coming int)
 	IsPending(thing messages.ThingName, id messages.CertificateID) bool
 	Quarantined(thing messages.ThingName) bool
 }
@@ -70,9 +70,9 @@ type Enroller struct {
 	closed   bool        // guarded by mu, as all that follows
 	stop     func() bool // the next look
 	attempts map[messages.CertificateID]*attempted
-	started  []time.Duration // since boot: when attempts of the last hour began
-	running  int             // registrations under way
-	reserved int             // admissions that are being decided
+	started  []time.Duration                     // since boot: when attempts of the last hour began
+	running  int                                 // registrations under way
+	reserved map[*messages.AdmitPending]struct{} // admissions that are being decided
 	settling map[messages.CertificateID]*settling
 }
 
@@ -106,7 +106,7 @@ func NewEnroller(cfg EnrollerConfig) *Enroller {
 	}
 	e := &Enroller{
 		cfg: cfg, sys: cfg.System, logger: cfg.Logger,
-		attempts: map[messages.CertificateID]*attempted{}, settling: map[messages.CertificateID]*settling{},
+		attempts: map[messages.CertificateID]*attempted{}, settling: map[messages.CertificateID]*settling{}, reserved: map[*messages.AdmitPending]struct{}{},
 	}
 	e.ctx, e.cancel = context.WithCancel(context.Background())
 	cfg.System.enroller.Store(e)
@@ -330,18 +330,18 @@ func (e *Enroller) admission(leaf *x509.Certificate, thing messages.ThingName, b
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	held, lastHour := e.cfg.Views.PendingCount(e.sys.clock.NowMs())
+	held, lastHour, coming := e.cfg.Views.PendingCount(e.sys.clock.NowMs(), e.reserved)
 	switch limits := e.cfg.Offline; { // what is being decided counts: it may be on record in a moment
-	case held+e.reserved >= limits.Max:
-		return nil, nil, later(comeAgainLater, "%d devices are pending, as many as registration.offline.max says", held+e.reserved)
-	case lastHour+e.reserved >= limits.PerHour:
-		return nil, nil, later(comeAgainLater, "%d devices were admitted as pending in this hour, as many as registration.offline.perHour says", lastHour+e.reserved)
+	case held+coming >= limits.Max:
+		return nil, nil, later(comeAgainLater, "%d devices are pending, as many as registration.offline.max says", held+coming)
+	case lastHour+coming >= limits.PerHour:
+		return nil, nil, later(comeAgainLater, "%d devices were admitted as pending in this hour, as many as registration.offline.perHour says", lastHour+coming)
 	}
-	e.reserved++
+	e.reserved[order] = struct{}{}
 	order.Room = true
 	return order, func() {
 		e.mu.Lock()
 		defer e.mu.Unlock()
-		e.reserved--
+		delete(e.reserved, order)
 	}, nil
 }

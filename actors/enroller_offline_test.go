@@ -281,7 +281,7 @@ func TestOfflineDisabled(t *testing.T) {
 	g := newFleet(t)
 	g.cloud.SetSilent(true)
 	g.expectConnect(pump, g.ca.issue(t, string(pump)), "InvalidCredential")
-	if held, _ := g.views.PendingCount(g.trust.NowMs()); held != 0 {
+	if held, _, _ := g.views.PendingCount(g.trust.NowMs(), nil); held != 0 {
 		t.Errorf("%d are pending", held)
 	}
 }

@@ -182,7 +182,7 @@ func TestWhoRegistersNothing(t *testing.T) {
 	if n := f.office.asked(); n != 0 {
 		t.Errorf("the registrar heard of %v", f.office.calls)
 	}
-	if held, _ := f.views.PendingCount(f.trust.NowMs()); held != 0 {
+	if held, _, _ := f.views.PendingCount(f.trust.NowMs(), nil); held != 0 {
 		t.Errorf("%d are pending", held)
 	}
 }
@@ -245,7 +245,7 @@ func TestFloodOfCertificates(t *testing.T) {
 	if asked := f.office.asked(); asked < 20 || asked > 20+10 {
 		t.Errorf("the registrar was asked %d times: the quota is 20, and 10 may be pending", asked)
 	}
-	if held, _ := f.views.PendingCount(f.trust.NowMs()); held > 10 {
+	if held, _, _ := f.views.PendingCount(f.trust.NowMs(), nil); held > 10 {
 		t.Errorf("%d are pending, 10 an hour may be", held)
 	}
 	f.enroller.mu.Lock()

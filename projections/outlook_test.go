@@ -172,7 +172,7 @@ func TestPredictIsWhatIsDecided(t *testing.T) {
 			}
 		}
 	})
-	if allowed == 0 || refused == 0 {
+	if !testing.Short() && (allowed == 0 || refused == 0) { // twenty draws need not have both
 		t.Errorf("%d allowed and %d refused: that proves nothing", allowed, refused)
 	}
 }

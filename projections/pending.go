@@ -212,8 +212,9 @@ func (v *Views) pendingOf(t *thing) *messages.PendingDevice {
 
 // PendingCount says how many devices are pending, whether that still counts or not, and how
 // many were admitted within the hour before nowMs, of trust time: whoever sets limits counts
-// what is on record, so that a restart does not lift them.
-func (v *Views) PendingCount(nowMs int64) (held, lastHour int) {
+// what is on record, so that a restart does not lift them. coming are those of underway that
+// are not pending: an order is on record a moment before its giver hears of it, and counts once.
+func (v *Views) PendingCount(nowMs int64, underway map[*messages.AdmitPending]struct{}) (held, lastHour, coming int) {
 	v.mu.RLock()
 	defer v.mu.RUnlock()
 	for _, ms := range v.admissions {
@@ -221,13 +222,23 @@ func (v *Views) PendingCount(nowMs int64) (held, lastHour int) {
 			lastHour++
 		}
 	}
-	return len(v.pending), lastHour
+	for order := range underway {
+		if !v.isPending(order.Thing, order.Certificate) {
+			coming++
+		}
+	}
+	return len(v.pending), lastHour, coming
 }
 
 // IsPending reports whether name is pending by certificate id.
 func (v *Views) IsPending(name messages.ThingName, id messages.CertificateID) bool {
 	v.mu.RLock()
 	defer v.mu.RUnlock()
+	return v.isPending(name, id)
+}
+
+// isPending is IsPending; mu is held.
+func (v *Views) isPending(name messages.ThingName, id messages.CertificateID) bool {
 	p := v.pending[name]
 	return p != nil && p.certificate == id
 }

@@ -144,9 +144,13 @@ func TestPendingSeenByOthers(t *testing.T) {
 		t.Errorf("pending: %+v", got)
 	}
 	for ms, want := range map[int64]int{1: 1, hourMs: 1, hourMs + 1: 0} {
-		if held, hour := v.PendingCount(t0 + ms); held != 1 || hour != want {
+		if held, hour, _ := v.PendingCount(t0+ms, nil); held != 1 || hour != want {
 			t.Errorf("after %d ms: %d held, %d in the last hour, want %d", ms, held, hour, want)
 		}
+	}
+	there, coming := &messages.AdmitPending{Thing: pump, Certificate: certA}, &messages.AdmitPending{Thing: pump, Certificate: certB}
+	if held, hour, n := v.PendingCount(t0+1, map[*messages.AdmitPending]struct{}{there: {}, coming: {}}); held != 1 || hour != 1 || n != 1 {
+		t.Errorf("%d held, %d in the last hour, %d to come; want each once", held, hour, n)
 	}
 }
 
@@ -157,7 +161,7 @@ func TestAdmissionsOfAWrongClockCountForAnHour(t *testing.T) {
 	h.add(messages.StreamClock, 5, &messages.ClockReanchored{FormerTrustMs: t0 + 10*hourMs, AuthenticatedMs: t0 + 5, VoidAfterMs: t0})
 	v := folded(h)
 	for ms, want := range map[int64]int{6: 1, hourMs + 4: 1, hourMs + 5: 0} {
-		if _, hour := v.PendingCount(t0 + ms); hour != want {
+		if _, hour, _ := v.PendingCount(t0+ms, nil); hour != want {
 			t.Errorf("after %d ms %d in the last hour, want %d", ms, hour, want)
 		}
 	}
@@ -241,7 +245,7 @@ func TestPredictPendingIsWhatIsDecided(t *testing.T) {
 			t.Fatalf("it does not end at %d", until-t0)
 		}
 	})
-	if allowed == 0 || refused == 0 {
+	if !testing.Short() && (allowed == 0 || refused == 0) { // twenty draws need not have both
 		t.Errorf("%d allowed and %d refused: that proves nothing", allowed, refused)
 	}
 }

@@ -327,7 +327,7 @@ func TestPendingLives(t *testing.T) {
 			}
 		}
 	})
-	if admissions == 0 || settled == 0 {
+	if !testing.Short() && (admissions == 0 || settled == 0) { // twenty draws need not have both
 		t.Errorf("%d admissions, %d ended: that proves nothing", admissions, settled)
 	}
 }
