@@ -221,14 +221,21 @@ func (d *device) subscribe(filters ...string) []byte {
 // expect waits for a message with payload and fails if another comes first.
 func (d *device) expect(payload string) *paho.Publish {
 	d.t.Helper()
+	p := d.next(payload)
+	if string(p.Payload) != payload {
+		d.t.Fatalf("received %q on %q, want %q", p.Payload, p.Topic, payload)
+	}
+	return p
+}
+
+// next is the next message, whatever it says.
+func (d *device) next(awaited string) *paho.Publish {
+	d.t.Helper()
 	select {
 	case p := <-d.got:
-		if string(p.Payload) != payload {
-			d.t.Fatalf("received %q on %q, want %q", p.Payload, p.Topic, payload)
-		}
 		return p
 	case <-time.After(patience):
-		d.t.Fatalf("waited too long for %q", payload)
+		d.t.Fatalf("waited too long for %q", awaited)
 		return nil
 	}
 }
