@@ -26,7 +26,7 @@ type PendingDevices interface {
 	// PendingDevices lists the pending devices, those admitted first first.
 	PendingDevices() []messages.PendingDevice
 	// PendingCount counts them, whether their admission still counts or not, and the
-	// admissions of the hour before nowMs.
+	// admissions of the hour before nowMs; coming are those of underway that are not pending.
 	PendingCount(nowMs int64, underway map[*messages.AdmitPending]struct{}) (held, lastHour, coming int)
 	IsPending(thing messages.ThingName, id messages.CertificateID) bool
 	Quarantined(thing messages.ThingName) bool

@@ -67,7 +67,7 @@ func stormOf(ctx context.Context, b *bench, program string, f fleet) (rows []Row
 		}
 	}
 	// The fleet has the cores in common with what is measured. Its collector looks through the
-	// stacks of as many goroutines as there are devices: in some runs that was half of all.
+	// stacks of as many goroutines as there are devices: in some runs that was half of its time.
 	defer debug.SetGCPercent(debug.SetGCPercent(400))
 	before, fleetBefore := p.processorTime(), processorTime()
 	orders, stop := orderOn(ctx, ops)
